@@ -1,0 +1,30 @@
+"""bitdraft: what numeric precision and speculative decoding buy your language model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bitdraft.config import PrecisionConfig
+    from bitdraft.errors import UserError
+    from bitdraft.precision.evaluate import evaluate_precision
+    from bitdraft.results import PrecisionResult
+
+__all__ = ["PrecisionConfig", "PrecisionResult", "UserError", "evaluate_precision"]
+
+_HOMES = {
+    "PrecisionConfig": "bitdraft.config",
+    "PrecisionResult": "bitdraft.results",
+    "UserError": "bitdraft.errors",
+    "evaluate_precision": "bitdraft.precision.evaluate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bitdraft' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,5 @@
+"""`python -m bitdraft`."""
+
+from bitdraft.cli import main
+
+main()

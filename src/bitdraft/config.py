@@ -1,0 +1,117 @@
+"""Validated run configurations: frozen, keyword-only, no I/O."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from bitdraft.errors import UserError
+
+Precision = Literal["fp32", "fp16", "bf16"]
+PplProtocol = Literal["sliding", "documents", "lm-eval", "gptq", "llama.cpp"]
+BackendName = Literal["native", "transformers"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DecodingConfig(Config):
+    """How one request is decoded. Greedy; with `ignore_eos` the output length is fixed."""
+
+    max_new_tokens: int = Field(200, ge=1)
+    ignore_eos: bool = True
+
+
+class ModelConfig(Config):
+    """Which checkpoint, and what may be executed to load it."""
+
+    model: str = "demo/target"
+    revision: str | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+
+
+class TextConfig(Config):
+    """Which text, and how prompts are cut from it."""
+
+    dataset: str = "stdlib"
+    data_root: Path | None = None
+    num_prompts: int = Field(15, ge=1)
+    min_text_chars: int = Field(200, ge=0)
+    max_prompt_tokens: int = Field(1024, ge=1)
+
+
+class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
+    """One run of the precision module.
+
+    `reference` is the precision that quality differences are paired with; by default fp32 where it
+    is measured, else the first of `precisions`. `ppl_max_tokens` limits the text that is scored,
+    `kl_max_tokens` the part of it on which full distributions are compared.
+    """
+
+    precisions: tuple[Precision, ...] = PRECISIONS
+    reference: Precision | None = None
+    ppl_protocol: PplProtocol = "sliding"
+    ppl_max_tokens: int | None = Field(None, ge=2)
+    kl_max_tokens: int = Field(16_384, ge=0)
+    score_chunk_tokens: int = Field(256, ge=1)
+    max_ppl_increase: float = Field(0.005, ge=0)
+    backend: BackendName = "native"
+    num_warmup: int = Field(1, ge=1)
+    seed: int = Field(0, ge=0)
+    output: Path | None = None
+
+    @field_validator("precisions")
+    @classmethod
+    def _without_repeats(cls, value: tuple[Precision, ...]) -> tuple[Precision, ...]:
+        if not value:
+            raise ValueError("no precision is named")
+        if len(set(value)) != len(value):
+            raise ValueError("a precision is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _reference_is_measured(self) -> Self:
+        if self.reference is not None and self.reference not in self.precisions:
+            raise ValueError(f"reference {self.reference} is not among the measured precisions")
+        return self
+
+    @property
+    def reference_precision(self) -> Precision:
+        if self.reference is not None:
+            return self.reference
+        return "fp32" if "fp32" in self.precisions else self.precisions[0]
+
+
+_REMEDIES = {
+    "precisions": f"Choose from {', '.join(PRECISIONS)}, separated by commas, each once",
+    "reference": f"Choose one of the measured precisions ({', '.join(PRECISIONS)})",
+    "ppl_protocol": f"Choose from {', '.join(PPL_PROTOCOLS)}",
+    "backend": f"Choose from {', '.join(BACKENDS)}",
+    "device": "Choose auto, cpu, cuda, cuda:N or mps",
+}
+_AnyConfig = TypeVar("_AnyConfig", bound=Config)
+
+
+def make_config(kind: type[_AnyConfig], values: dict[str, Any]) -> _AnyConfig:
+    """Build a configuration, turning the first problem into a `UserError`."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "reference"
+        shown = first["input"] if first["loc"] else values.get("reference")
+        problem = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(kind.model_fields))
+            raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error
+        remedy = _REMEDIES.get(field, "Give a value in that range")
+        raise UserError(field, shown, problem, remedy) from error

@@ -1,0 +1,107 @@
+"""A preallocated key-value cache that transformers models write into.
+
+Shapes: B rows, H key-value heads, C capacity, T tokens of one forward, D head size.
+
+Every layer owns `keys_BHCD` and `values_BHCD`, allocated once. All layers share one list of row
+lengths, which the runner advances after a forward; forgetting rejected tokens is a subtraction.
+A forward writes its T tokens behind the current length and reads views of what is filled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class _Layer(CacheLayerMixin):  # type: ignore[misc]
+    is_sliding = False
+
+    def __init__(self, lengths: list[int], capacity: int) -> None:
+        super().__init__()
+        self.lengths = lengths
+        self.capacity = capacity
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        def buffer(states_BHTD: torch.Tensor) -> torch.Tensor:
+            rows, heads, _, size = states_BHTD.shape
+            assert rows == len(self.lengths)
+            return states_BHTD.new_zeros(rows, heads, self.capacity, size)
+
+        self.keys, self.values = buffer(key_states), buffer(value_states)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write T tokens behind the current length; returns views B, H, length + T, D."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        assert end <= self.capacity, f"{end} tokens in a cache of {self.capacity}"
+        self.keys[:, :, start:end] = key_states
+        self.values[:, :, start:end] = value_states
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        first = self.lengths[0]
+        assert all(length == first for length in self.lengths), "ragged rows need a masked forward"
+        return first
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return self.capacity
+
+    get_max_cache_shape = get_max_length
+
+
+class KVCache(Cache):  # type: ignore[misc]
+    """Cache of `num_rows` sequences of at most `capacity` tokens each; `lengths` holds a count a row."""
+
+    def __init__(self, num_layers: int, capacity: int, num_rows: int = 1) -> None:
+        self.lengths = [0] * num_rows
+        self.capacity = capacity
+        super().__init__(layers=[_Layer(self.lengths, capacity) for _ in range(num_layers)])
+
+    def advance(self, num_tokens: int) -> None:
+        for row, length in enumerate(self.lengths):
+            self.lengths[row] = length + num_tokens
+
+    def rollback(self, num_tokens: int) -> None:
+        """Forget the last `num_tokens` of every row. O(1): they are overwritten by the next forward."""
+        assert 0 <= num_tokens <= min(self.lengths)
+        self.advance(-num_tokens)
+
+    def clear(self) -> None:
+        self.rollback(min(self.lengths))
+
+    def bytes_per_token(self) -> int:
+        """Bytes that one token of one row takes over all layers; known after the first forward."""
+        buffers = [t for layer in self.layers if layer.is_initialized for t in (layer.keys, layer.values)]
+        return sum(t.shape[1] * t.shape[3] * t.element_size() for t in buffers)
+
+
+def unsupported_reason(model: Any) -> str | None:
+    """Why this cache cannot stand in for the model's own, or None where it can.
+
+    Layers that keep a state other than all keys and values (Mamba, linear attention) cannot be
+    rolled back by a length.
+    """
+    config = model.config.get_text_config()
+    if not getattr(model, "_supports_attention_backend", False) and not hasattr(
+        config, "num_attention_heads"
+    ):
+        return "its layers keep no key-value cache"
+    kinds = set(getattr(config, "layer_types", None) or ()) - {
+        "full_attention",
+        "sliding_attention",
+        "attention",
+        "chunked_attention",
+    }
+    if kinds or getattr(model, "_is_stateful", False):
+        return f"it has layers without a key-value cache ({', '.join(sorted(kinds)) or 'stateful'})"
+    return None

@@ -1,0 +1,1 @@
+"""Where the cells of a run are computed. An executor knows nothing of what it runs."""

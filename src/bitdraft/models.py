@@ -1,0 +1,85 @@
+"""Load a checkpoint at a precision on a device, and count what was loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from bitdraft.checkpoints import Checkpoint
+from bitdraft.config import ModelConfig, Precision
+from bitdraft.errors import UserError
+from bitdraft.precisions import DTYPES
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in inference mode. Bytes and parameters count tied weights once.
+
+    `streamed_bytes` are the weights that one decode step reads: all but an untied input embedding,
+    of which it reads a row.
+    """
+
+    model: Any
+    precision: Precision
+    device: torch.device
+    num_parameters: int
+    weight_bytes: int
+    streamed_bytes: int
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first of CUDA, MPS and CPU that is there; a missing device is a `UserError`."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            remedy = "Choose auto, cpu" + (f" or cuda:0 to cuda:{count - 1}" if count else "")
+            raise UserError("device", name, f"this machine has {count} usable CUDA devices", remedy)
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device", name, "this machine has no usable Metal device", "Choose auto or cpu")
+    return device
+
+
+def load_model(
+    checkpoint: Checkpoint, precision: Precision, device: torch.device, config: ModelConfig
+) -> LoadedModel:
+    """Load for inference. Every floating-point parameter is verified to have the asked dtype."""
+    transformers_logging.disable_progress_bar()
+    dtype = DTYPES[precision]
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder,
+        dtype=dtype,
+        use_safetensors=None if config.allow_pickle else True,
+        trust_remote_code=config.trust_remote_code,
+        local_files_only=True,
+        weights_only=not config.allow_pickle,
+    )
+    model = model.to(device).eval().requires_grad_(False)
+    parameters = list(model.parameters())
+    wrong = {p.dtype for p in parameters if p.is_floating_point() and p.dtype != dtype}
+    assert not wrong, f"parameters loaded as {wrong}, not {dtype}"
+    weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    return LoadedModel(
+        model=model,
+        precision=precision,
+        device=device,
+        num_parameters=sum(p.numel() for p in parameters),
+        weight_bytes=weight_bytes,
+        streamed_bytes=weight_bytes - _unread_embedding_bytes(model),
+    )
+
+
+def _unread_embedding_bytes(model: Any) -> int:
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embedding is None or (head is not None and head.weight is embedding.weight):
+        return 0
+    return int(embedding.weight.numel() * embedding.weight.element_size())

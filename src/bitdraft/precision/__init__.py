@@ -1,0 +1,1 @@
+"""The precision module: load → quality → speed → peak memory at each precision."""

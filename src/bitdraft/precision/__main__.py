@@ -1,0 +1,12 @@
+"""`python -m bitdraft.precision`: the module's own defaults, EleutherAI/pythia-2.8b on WikiText-2.
+
+Every flag of `bitdraft precision` overrides them.
+"""
+
+import sys
+
+from bitdraft.cli import app
+
+DEFAULTS = {"precision": {"model": "EleutherAI/pythia-2.8b", "dataset": "wikitext"}}
+
+app(["precision", *sys.argv[1:]], default_map=DEFAULTS, prog_name="python -m bitdraft")

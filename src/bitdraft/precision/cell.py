@@ -1,0 +1,129 @@
+"""One precision, measured in its own process: load → quality → speed → peak memory, then (for
+all but the reference) the divergence from the reference, which needs both models and so comes after
+the peak is taken and the row is handed over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitdraft.backends import BACKENDS
+from bitdraft.checkpoints import find_checkpoint
+from bitdraft.config import Precision, PrecisionConfig
+from bitdraft.engine.runner import Runner
+from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_window
+from bitdraft.environment import calibration_s, describe, measure_ceilings
+from bitdraft.models import LoadedModel, load_model, resolve_device
+from bitdraft.precision.protocols import Window, truncate
+from bitdraft.results import Generation, Overflow
+from bitdraft.timing import energy_joules, now, peak_memory_bytes, peak_resident_bytes
+
+Emit = Callable[..., None]
+WARM_UP_TOKENS = 16
+
+
+def probe_environment(payload: dict[str, Any], emit: Emit) -> None:
+    """Resolve the device, describe the machine and measure its ceilings."""
+    config = PrecisionConfig(**payload["config"])
+    device = resolve_device(config.device)
+    emit("result", environment=describe(device) | {"ceilings": measure_ceilings(device, config.precisions)})
+
+
+def measure(payload: dict[str, Any], emit: Emit) -> None:
+    """Measure one precision. Emits `progress`, one `row`, and one `kl` where paired."""
+    config = PrecisionConfig(**payload["config"])
+    precision: Precision = payload["precision"]
+    workload = json.loads(Path(payload["workload"]).read_text())
+    windows = [Window(tuple(ids), first, doc) for ids, first, doc in workload["windows"]]
+    checkpoint = find_checkpoint(config)
+    emit("progress", stage="load", done=0, total=1)
+    base_ram = peak_resident_bytes()
+    start_s = now()
+    loaded = load_model(checkpoint, precision, resolve_device(config.device), config)
+    load_s = now() - start_s
+    runner = Runner(loaded.model)
+    overflow = _score(runner, windows, config, Path(payload["scores"]), emit)
+    speed = _time(loaded, workload["prompts"], config, emit)
+    emit(
+        "row",
+        load_s=load_s,
+        base_ram_bytes=base_ram,
+        peak_bytes=peak_memory_bytes(loaded.device),
+        num_parameters=loaded.num_parameters,
+        weight_bytes=loaded.weight_bytes,
+        streamed_bytes=loaded.streamed_bytes,
+        kv_bytes_per_token=runner.cache.bytes_per_token(),
+        overflow=overflow.model_dump() if overflow else None,
+        **speed,
+    )
+    if payload["paired"] and overflow is None and config.kl_max_tokens:
+        emit("progress", stage="divergence", done=0, total=1)
+        reference = load_model(checkpoint, config.reference_precision, loaded.device, config)
+        compared = truncate(windows, config.kl_max_tokens)
+        _compare(Runner(reference.model), runner, compared, config.score_chunk_tokens, emit)
+
+
+def _score(
+    runner: Runner, windows: list[Window], config: PrecisionConfig, path: Path, emit: Emit
+) -> Overflow | None:
+    """Score all windows into an array file; stop at non-finite logits and say where they began."""
+    total = sum(window.num_scored for window in windows)
+    emit("progress", stage="quality", done=0, total=total)
+    log_probs: list[torch.Tensor] = []
+    top1s: list[torch.Tensor] = []
+    done = 0
+    for index, window in enumerate(windows):
+        arguments = (window.token_ids, window.first_scored, config.score_chunk_tokens)
+        try:
+            log_prob, top1 = score_window(runner, *arguments)
+        except NonFiniteLogits:
+            return locate_overflow(runner, *arguments, window=index)
+        log_probs.append(log_prob)
+        top1s.append(top1)
+        done += window.num_scored
+        emit("progress", stage="quality", done=done, total=total)
+    np.savez(path, log_prob=torch.cat(log_probs).numpy(), top1=torch.cat(top1s).numpy())
+    return None
+
+
+def _time(
+    loaded: LoadedModel, prompts: list[list[int]], config: PrecisionConfig, emit: Emit
+) -> dict[str, Any]:
+    """Generate from every prompt after the warm-up; energy is read at the two ends."""
+    backend = BACKENDS[config.backend](loaded.model)
+    emit("progress", stage="speed", done=0, total=len(prompts))
+    warm_up = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
+    for index in range(config.num_warmup):
+        backend(prompts[index % len(prompts)], warm_up)
+    calibration = [calibration_s(loaded.device)]
+    energy_start = energy_joules(loaded.device)
+    generations: list[Generation] = []
+    for prompt in prompts:
+        generations.append(backend(prompt, config))
+        emit("progress", stage="speed", done=len(generations), total=len(prompts))
+    energy_end = energy_joules(loaded.device)
+    calibration.append(calibration_s(loaded.device))
+    joules = None if energy_start is None or energy_end is None else energy_end - energy_start
+    return {
+        "generations": [generation.model_dump(mode="json") for generation in generations],
+        "calibration_s": calibration,
+        "joules": joules if joules is not None and joules > 0 else None,
+    }
+
+
+def _compare(
+    reference: Runner, candidate: Runner, windows: tuple[Window, ...], chunk_tokens: int, emit: Emit
+) -> None:
+    """KL(reference ‖ candidate) at every scored position of the windows."""
+    total = sum(window.num_scored for window in windows)
+    values: list[float] = []
+    for window in windows:
+        kl = kl_of_window(reference, candidate, window.token_ids, window.first_scored, chunk_tokens)
+        values.extend(float(f"{value:.6g}") for value in kl.tolist())
+        emit("progress", stage="divergence", done=len(values), total=total)
+    emit("kl", values=values)

@@ -1,0 +1,143 @@
+"""The 2×3 chart: throughput, TPOT, TTFT / PPL, peak memory, and the trade-off between them.
+
+Drawn from a result alone. Colours are Okabe and Ito's (2008), which colour-blind readers tell
+apart; hatches and labels carry the same meaning in grey.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from bitdraft.precision.verdict import memory_name
+from bitdraft.results import Figure, PrecisionResult, PrecisionRow
+
+# colour, hatch of a bar, marker of a point
+_STYLES = {"fp32": ("#0072B2", "", "o"), "fp16": ("#E69F00", "//", "s"), "bf16": ("#009E73", "..", "^")}
+_OTHER_STYLE = ("#999999", "xx", "D")
+_INK = "#333333"
+
+
+def render(result: PrecisionResult) -> bytes:
+    """The chart as PNG bytes."""
+    canvas = Canvas(figsize=(14, 8.4), dpi=120, layout="constrained")
+    axes = canvas.subplots(2, 3)
+    rows = list(result.rows)
+    memory = memory_name(rows)
+    panels = [
+        ("throughput_tok_s", "Throughput", "tokens/s", "higher is better", 1),
+        ("tpot_ms", "TPOT, time per output token", "ms", "lower is better", 2),
+        ("ttft_ms", "TTFT, time to first token", "ms", "lower is better", 1),
+        ("ppl", "PPL, perplexity", "", "lower is better", 3),
+        (memory, "Peak VRAM" if memory == "peak_vram_gb" else "Peak RAM", "GiB", "lower is better", 2),
+    ]
+    for axis, (key, title, unit, better, digits) in zip(axes.flat, panels, strict=False):
+        _bars(axis, rows, key, digits)
+        axis.set_title(f"{title}{f' ({unit})' if unit else ''}\n{better}", fontsize=11)
+    _trade_off(axes[1, 2], result, memory)
+    canvas.suptitle(_title(result), fontsize=13)
+    canvas.supxlabel(_footnote(result), fontsize=8.5, color=_INK)
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _plain(text: object) -> str:
+    """Text that matplotlib shows as it is: no mathematics between dollar signs."""
+    return str(text).replace("$", r"\$")
+
+
+def _title(result: PrecisionResult) -> str:
+    hardware = result.environment.get("gpu") or result.environment["cpu"]
+    return _plain(f"{result.model['name']} on {hardware}, text: {result.text['dataset']}")
+
+
+def _footnote(result: PrecisionResult) -> str:
+    config = result.config
+    return _plain(
+        f"{len(result.text['prompt_ids'])} prompts × {config['max_new_tokens']} new tokens, batch 1, greedy, "
+        f"backend {config['backend']}; PPL protocol {config['ppl_protocol']}; "
+        "bars: 95 % bootstrap interval over prompts (PPL: over blocks of text)"
+    )
+
+
+def _errors(figure: Figure) -> tuple[float, float]:
+    if figure.low is None or figure.high is None:
+        return 0.0, 0.0
+    return max(0.0, figure.value - figure.low), max(0.0, figure.high - figure.value)
+
+
+def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> None:
+    tops = [f.high or f.value for row in rows if (f := row.metrics.get(key))]
+    ceiling = max(tops, default=1.0)
+    for place, row in enumerate(rows):
+        figure = row.metrics.get(key)
+        if figure is None:
+            axis.text(
+                place, ceiling * 0.04, row.status, ha="center", rotation=90, color="#B00020", fontsize=11
+            )
+            continue
+        colour, hatch, _ = _STYLES.get(row.precision, _OTHER_STYLE)
+        below, above = _errors(figure)
+        axis.bar(place, figure.value, color=colour, hatch=hatch, edgecolor="white", width=0.62)
+        if below or above:
+            axis.errorbar(place, figure.value, yerr=[[below], [above]], color=_INK, capsize=5, lw=1.3)
+        label = f"{figure.value:.{digits}f}"
+        axis.text(place, figure.value + above + ceiling * 0.02, label, ha="center", va="bottom", fontsize=11)
+    axis.set_xticks(range(len(rows)), [row.precision.upper() for row in rows])
+    axis.set_xlim(-0.6, len(rows) - 0.4)
+    axis.set_ylim(0, ceiling * 1.14)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.25)
+    axis.set_axisbelow(True)
+
+
+def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
+    """Speed against quality loss relative to the reference; the area of a point is its memory."""
+    reference = result.verdict.get("comparisons") or []
+    axis.set_title("Trade-off: area = peak memory\nup and left is better", fontsize=11)
+    axis.spines[["top", "right"]].set_visible(False)
+    rows = [row for row in result.rows if row.status == "ok"]
+    if not reference or len(rows) < 2:
+        axis.text(
+            0.5, 0.5, "needs two finished precisions", ha="center", va="center", transform=axis.transAxes
+        )
+        axis.set_xticks([])
+        axis.set_yticks([])
+        return
+    compared = {entry["precision"]: entry for entry in reference}
+    largest = max(row.metrics[memory].value for row in rows)
+    zero = {"value": 0.0, "low": None, "high": None}
+    for row in rows:
+        entry = compared.get(row.precision, {"speedup": {"value": 1.0}, "ppl_change": zero})
+        change, speed = entry["ppl_change"], Figure.model_validate(entry["speedup"])
+        percent = {end: None if share is None else 100 * share for end, share in change.items()}
+        across = Figure.model_validate(percent)
+        colour, _, marker = _STYLES.get(row.precision, _OTHER_STYLE)
+        area = 500 * row.metrics[memory].value / largest
+        sides = [[side] for side in _errors(across)], [[side] for side in _errors(speed)]
+        axis.errorbar(across.value, speed.value, xerr=sides[0], yerr=sides[1], color=_INK, lw=1, capsize=3)
+        label = f"{row.precision.upper()}, {row.metrics[memory].value:.2f} GiB"
+        axis.scatter(
+            across.value,
+            speed.value,
+            s=area,
+            color=colour,
+            marker=marker,
+            alpha=0.75,
+            edgecolor=_INK,
+            zorder=3,
+            label=label,
+        )
+    axis.axhline(1, color=_INK, lw=0.7, ls=":")
+    axis.axvline(0, color=_INK, lw=0.7, ls=":")
+    axis.margins(0.25, 0.35)
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.legend(loc="best", fontsize=9.5, markerscale=0.45, framealpha=0.85)
+    axis.grid(alpha=0.25)
+    axis.set_xlabel(f"PPL change against {result.verdict['comparisons'][0]['reference']} (%)")
+    axis.set_ylabel("speed relative to it (×)")

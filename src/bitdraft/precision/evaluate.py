@@ -1,0 +1,242 @@
+"""Run the precision module: prepare once, measure each precision in its own process, save as it goes."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitdraft.checkpoints import Checkpoint, find_checkpoint, load_tokenizer
+from bitdraft.config import Precision, PrecisionConfig, make_config
+from bitdraft.errors import UserError
+from bitdraft.executors.local import Event, Failure, run_job
+from bitdraft.precision.output import save
+from bitdraft.precision.protocols import ScoringPlan, plan_scoring
+from bitdraft.precision.rows import RowContext, Scores, build_row, failed_row
+from bitdraft.precision.verdict import decide, machine_warnings
+from bitdraft.results import PrecisionResult, PrecisionRow, prepare_output
+from bitdraft.texts import Dataset, Encode, Prompt, load_dataset, select_prompts
+
+Progress = Callable[[str, str, int, int], None]
+"""(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""
+
+DEFAULT_CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What every precision is given alike."""
+
+    checkpoint: Checkpoint
+    dataset: Dataset
+    prompts: list[Prompt]
+    plan: ScoringPlan
+
+    def as_json(self) -> str:
+        windows = [(w.token_ids, w.first_scored, w.document) for w in self.plan.windows]
+        return json.dumps({"prompts": [p.token_ids for p in self.prompts], "windows": windows})
+
+
+def evaluate_precision(
+    config: PrecisionConfig | None = None, *, on_progress: Progress | None = None, **settings: Any
+) -> PrecisionResult:
+    """Measure a causal language model at several precisions.
+
+    Give a `PrecisionConfig`, or its fields as keywords (`model`, `precisions`, `dataset`, …). With
+    `output` set, precision.json, .csv, .md and precision_benchmark_2rows.png are written there, anew
+    after every finished row. Raises `UserError` for a request that cannot be carried out; what goes
+    wrong at one precision becomes that row's status. An interrupt keeps the finished rows on disk.
+    """
+    if config is None:
+        config = make_config(PrecisionConfig, settings)
+    elif settings:
+        raise TypeError("give either a config or settings, not both")
+    report = on_progress or (lambda *_: None)
+    report("", "prepare", 0, 1)
+    if config.output is not None:
+        prepare_output(config.output)
+    workload = prepare(config)
+    report("", "environment", 0, 1)
+    result = PrecisionResult(
+        config=config.model_dump(mode="json", exclude={"output", "data_root"}),
+        environment=_probe(config),
+        model=_model_record(workload.checkpoint),
+        text=_text_record(workload),
+        rows=(),
+    )
+    return _measure_all(config, workload, result, report)
+
+
+def prepare(config: PrecisionConfig) -> Workload:
+    """Resolve model and text, cut prompts and windows; every bad input is found here."""
+    checkpoint = find_checkpoint(config)
+    dataset = load_dataset(config)
+    tokenizer = load_tokenizer(checkpoint, config)
+    encode = _encoder(tokenizer)
+    prompts = select_prompts(dataset, config, encode)
+    context = checkpoint.context_tokens or DEFAULT_CONTEXT
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    if longest + config.max_new_tokens > context:
+        problem = f"with {config.max_new_tokens} new tokens exceeds the model's context of {context} tokens"
+        room = context - config.max_new_tokens
+        remedy = f"Use --max-prompt-tokens {room} or less" if room > 0 else "Use a smaller --max-new-tokens"
+        raise UserError("max_prompt_tokens", longest, problem, remedy)
+    _check_token_ids(prompts, checkpoint)
+    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    plan = plan_scoring(
+        dataset,
+        encode,
+        config.ppl_protocol,
+        context=context,
+        prefix=prefix,
+        max_scored=config.ppl_max_tokens,
+    )
+    return Workload(checkpoint, dataset, prompts, plan)
+
+
+def _check_token_ids(prompts: Sequence[Prompt], checkpoint: Checkpoint) -> None:
+    largest = max(max(prompt.token_ids) for prompt in prompts)
+    if checkpoint.vocab_size and largest >= checkpoint.vocab_size:
+        problem = f"its tokenizer gives id {largest}, its embedding has {checkpoint.vocab_size} rows"
+        raise UserError(
+            "model", checkpoint.name, problem, "Use the tokenizer that the model was trained with"
+        )
+
+
+def _encoder(tokenizer: Any) -> Encode:
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    return encode
+
+
+def _probe(config: PrecisionConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def keep(event: Event) -> None:
+        found.update(event["environment"])
+
+    failure = run_job("bitdraft.precision.cell:probe_environment", {"config": _payload(config)}, keep)
+    if failure is not None:
+        remedy = "Try --device cpu, or free memory on the device"
+        raise UserError("device", config.device, f"cannot be measured ({failure.reason})", remedy)
+    return found
+
+
+def _payload(config: PrecisionConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _model_record(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a result says of the checkpoint, without the folder's place on this machine."""
+    record = asdict(checkpoint)
+    del record["folder"]
+    return record | {"stored_dtype": checkpoint.stored_dtype}
+
+
+def _text_record(workload: Workload) -> dict[str, Any]:
+    dataset = workload.dataset
+    return {
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "revision": dataset.revision,
+        "sha256": dataset.sha256,
+        "num_rows": len(dataset.rows),
+        "prompt_ids": [prompt.prompt_id for prompt in workload.prompts],
+        "prompt_tokens": [len(prompt.token_ids) for prompt in workload.prompts],
+    }
+
+
+def _order(config: PrecisionConfig) -> list[Precision]:
+    """The reference first, so that the others can be paired with it; then as asked."""
+    reference = config.reference_precision
+    return [reference, *(name for name in config.precisions if name != reference)]
+
+
+def _measure_all(
+    config: PrecisionConfig, workload: Workload, result: PrecisionResult, report: Progress
+) -> PrecisionResult:
+    reference: Scores | None = None
+    rows: dict[str, PrecisionRow] = {}
+    with tempfile.TemporaryDirectory(prefix="bitdraft-") as folder:
+        workload_path = Path(folder) / "workload.json"
+        workload_path.write_text(workload.as_json())
+        for precision in _order(config):
+            scores_path = Path(folder) / f"{precision}.npz"
+            cell = _Cell(config, precision, workload_path, scores_path, reference is not None)
+            row, scores = cell.run(workload.plan, result.environment, reference, report)
+            if precision == config.reference_precision:
+                reference = scores
+            rows[precision] = row
+            done = [rows[name] for name in config.precisions if name in rows]
+            result = _finish(result, done, config)
+            if config.output is not None:
+                save(result, config.output)
+    return result
+
+
+def _finish(
+    result: PrecisionResult, rows: Sequence[PrecisionRow], config: PrecisionConfig
+) -> PrecisionResult:
+    verdict = decide(rows, config.reference_precision, config.max_ppl_increase, result.model["stored_dtype"])
+    warnings = machine_warnings(rows)
+    return result.model_copy(update={"rows": tuple(rows), "verdict": verdict, "warnings": warnings})
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One precision's job and what becomes of its events."""
+
+    config: PrecisionConfig
+    precision: Precision
+    workload_path: Path
+    scores_path: Path
+    paired: bool
+
+    def run(
+        self,
+        plan: ScoringPlan,
+        environment: dict[str, Any],
+        reference: Scores | None,
+        report: Progress,
+    ) -> tuple[PrecisionRow, Scores | None]:
+        events: dict[str, Event] = {}
+
+        def on_event(event: Event) -> None:
+            if event["event"] == "progress":
+                report(self.precision, event["stage"], event["done"], event["total"])
+            else:
+                events[event["event"]] = event
+
+        payload = {
+            "config": _payload(self.config),
+            "precision": self.precision,
+            "workload": str(self.workload_path),
+            "scores": str(self.scores_path),
+            "paired": self.paired,
+        }
+        failure = run_job("bitdraft.precision.cell:measure", payload, on_event)
+        if "row" not in events:
+            return failed_row(
+                self.precision, failure or Failure("failed", "ended without a result", "")
+            ), None
+        scores = self._scores()
+        kl = events["kl"]["values"] if "kl" in events else None
+        copy_bytes_s = environment["ceilings"]["copy_gb_s"] * 1e9
+        context = RowContext(plan, copy_bytes_s, self.config.seed, reference)
+        row = build_row(self.precision, events["row"], context, scores, kl)
+        if failure is not None and self.paired:
+            quality = row.quality | {"kl_missing": failure.reason}
+            row = row.model_copy(update={"quality": quality})
+        return row, scores
+
+    def _scores(self) -> Scores | None:
+        if not self.scores_path.exists():
+            return None
+        with np.load(self.scores_path) as arrays:
+            return Scores(arrays["log_prob"], arrays["top1"])

@@ -1,0 +1,237 @@
+"""Rows of text by dataset name, prompts cut from them, and the text that perplexity is taken on.
+
+Rows are the hub's, whether they come from the hub or from files: WikiText a line with its newline
+(a blank line is the empty string), PG-19 a book, Spec-Bench a first turn, the standard library a
+module, `file:PATH` the whole file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bitdraft.config import TextConfig
+from bitdraft.errors import UserError, one_line
+
+STDLIB_HELD_OUT = (
+    "argparse.py",
+    "bisect.py",
+    "calendar.py",
+    "cmd.py",
+    "configparser.py",
+    "csv.py",
+    "dataclasses.py",
+    "fractions.py",
+    "gzip.py",
+    "heapq.py",
+    "ipaddress.py",
+    "json/decoder.py",
+    "logging/handlers.py",
+    "mailbox.py",
+    "netrc.py",
+    "pprint.py",
+    "sched.py",
+    "shlex.py",
+    "statistics.py",
+    "string.py",
+    "textwrap.py",
+    "tokenize.py",
+    "uuid.py",
+    "wave.py",
+)
+HUB = {
+    "wikitext": ("Salesforce/wikitext", "wikitext-2-raw-v1", "text"),
+    "pg19": ("emozilla/pg19-test", None, "text"),
+}
+DATASETS = ("wikitext", "pg19", "spec-bench", "stdlib", "file:PATH")
+# Whole books and files: a prompt is a window from inside, not the first words of the first row.
+WINDOWED = ("pg19", "file")
+CHARS_PER_TOKEN = 8  # no common tokenizer averages more on prose; a window is cut with room to spare
+
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows with their ids, and where they came from (a path or hub id, a revision, a sha256)."""
+
+    name: str
+    rows: tuple[str, ...]
+    row_ids: tuple[str, ...]
+    source: str
+    revision: str | None = None
+    joiner: str = field(default="\n\n", repr=False)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256("\0".join(self.rows).encode()).hexdigest()
+
+    def joined(self) -> str:
+        """The whole text for the concatenating perplexity protocols: rows joined by blank lines."""
+        return self.joiner.join(self.rows)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    prompt_id: str
+    token_ids: tuple[int, ...]
+
+
+def read_stdlib_module(name: str) -> str:
+    path = Path(sysconfig.get_paths()["stdlib"]) / name
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            "dataset",
+            "stdlib",
+            f"this Python has no source of {name}",
+            "Install Python's standard library source or choose --dataset file:PATH",
+        ) from error
+
+
+def load_dataset(config: TextConfig) -> Dataset:
+    """Load the rows that `config.dataset` names; errors are `UserError`s."""
+    name = config.dataset
+    if name.startswith("file:"):
+        return _one_file(Path(name.removeprefix("file:")).expanduser())
+    if name == "stdlib":
+        rows = tuple(read_stdlib_module(module) for module in STDLIB_HELD_OUT)
+        return Dataset("stdlib", rows, STDLIB_HELD_OUT, source="standard library")
+    if name not in ("wikitext", "pg19", "spec-bench"):
+        raise UserError("dataset", name, "no such dataset", f"Choose from {', '.join(DATASETS)}")
+    if config.data_root is not None:
+        return _from_files(name, config.data_root)
+    return _from_hub(name)
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        remedy = "Give a readable UTF-8 text file, or a --data-root laid out as the README shows"
+        raise UserError("dataset", path, f"cannot be read ({one_line(error)})", remedy) from error
+    except UnicodeDecodeError as error:
+        raise UserError("dataset", path, "is not UTF-8 text", "Convert the file to UTF-8") from error
+    if not text.strip():
+        raise UserError("dataset", path, "is empty", "Give a file with text in it")
+    return text
+
+
+def _one_file(path: Path) -> Dataset:
+    return Dataset("file", (_read(path),), (path.name,), source=str(path))
+
+
+def wikitext_rows(text: str) -> tuple[str, ...]:
+    """A line with its newline a row; blank lines are empty strings, as the hub serves them."""
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return tuple(f"{line}\n" if line.strip() else "" for line in lines)
+
+
+def _from_files(name: str, root: Path) -> Dataset:
+    if not root.is_dir():
+        raise UserError("data_root", root, "is not a folder", "Name a folder laid out as the README shows")
+    if name == "wikitext":
+        path = root / "wikitext-2-raw-v1" / "test.txt"
+        rows = wikitext_rows(_read(path))
+        return Dataset(name, rows, tuple(str(i) for i in range(len(rows))), source=str(path))
+    if name == "pg19":
+        books = sorted((root / "pg19" / "test").glob("*.txt"), key=_book_order)
+        if not books:
+            problem = "holds no pg19/test/*.txt"
+            raise UserError("data_root", root, problem, "Put a book a file there, or leave --data-root out")
+        rows = tuple(_read(book) for book in books)
+        return Dataset(name, rows, tuple(b.stem for b in books), source=str(root / "pg19" / "test"))
+    return _spec_bench(root / "spec_bench" / "question.jsonl")
+
+
+def _book_order(path: Path) -> tuple[int, str]:
+    return (int(path.stem) if path.stem.isdigit() else 0, path.stem)
+
+
+def _spec_bench(path: Path) -> Dataset:
+    try:
+        questions = [json.loads(line) for line in _read(path).splitlines() if line.strip()]
+        rows = tuple(str(question["turns"][0]) for question in questions)
+        ids = tuple(str(question["question_id"]) for question in questions)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        remedy = "Take question.jsonl from the Spec-Bench repository (hemingkx/Spec-Bench)"
+        raise UserError("dataset", path, "is not a Spec-Bench question file", remedy) from error
+    return Dataset("spec-bench", rows, ids, source=str(path))
+
+
+def _from_hub(name: str) -> Dataset:
+    if name not in HUB:
+        remedy = "Give --data-root DIR with DIR/spec_bench/question.jsonl (from hemingkx/Spec-Bench)"
+        raise UserError("dataset", name, "is not on the hub", remedy)
+    repo, subset, column = HUB[name]
+    try:
+        import datasets
+    except ImportError as error:
+        remedy = "Install it with: pip install 'bitdraft[data]', or give --data-root DIR"
+        raise UserError("dataset", name, "the datasets package is not installed", remedy) from error
+    from huggingface_hub import HfApi
+
+    try:
+        revision = HfApi().dataset_info(repo).sha
+        table: Any = datasets.load_dataset(repo, subset, split="test", revision=revision)
+        rows = tuple(table[column])
+    except Exception as error:  # the hub's client raises a family of types without a common base
+        problem = f"could not be loaded from the hub ({one_line(error)})"
+        remedy = "Check the network and HF_ENDPOINT, or give --data-root DIR with the files"
+        raise UserError("dataset", f"{name} ({repo})", problem, remedy) from error
+    return Dataset(name, rows, tuple(str(i) for i in range(len(rows))), source=repo, revision=revision)
+
+
+def select_prompts(dataset: Dataset, config: TextConfig, encode: Encode) -> list[Prompt]:
+    """The first `num_prompts` texts over `min_text_chars`, cut at `max_prompt_tokens`; for whole
+    books and files, windows of that length spread over rows and over the body of each."""
+    if dataset.name in WINDOWED:
+        prompts = _windows(dataset, config, encode)
+    else:
+        long_enough = [i for i, row in enumerate(dataset.rows) if len(row) > config.min_text_chars]
+        prompts = [
+            Prompt(dataset.row_ids[i], tuple(encode(dataset.rows[i])[: config.max_prompt_tokens]))
+            for i in long_enough[: config.num_prompts]
+        ]
+        prompts = [prompt for prompt in prompts if prompt.token_ids]
+    if len(prompts) < config.num_prompts:
+        raise _too_few(dataset, config, len(prompts))
+    return prompts
+
+
+def _too_few(dataset: Dataset, config: TextConfig, num_found: int) -> UserError:
+    remedy = f"Ask for --num-prompts {num_found} or fewer" if num_found else "Choose another dataset"
+    if dataset.name in WINDOWED:
+        what = f"windows of {config.max_prompt_tokens} tokens"
+        remedy += ", a smaller --max-prompt-tokens or a longer text"
+    else:
+        what = f"texts over {config.min_text_chars} characters"
+    return UserError("num_prompts", config.num_prompts, f"{dataset.name} has only {num_found} {what}", remedy)
+
+
+def _windows(dataset: Dataset, config: TextConfig, encode: Encode) -> list[Prompt]:
+    """Prompt i comes from row i mod rows; a row's prompts start at equal distances inside its body,
+    at the beginning of a line, and never overlap."""
+    num_rows = min(len(dataset.rows), config.num_prompts)
+    prompts: list[Prompt] = []
+    for index in range(config.num_prompts):
+        row, place = index % num_rows, index // num_rows
+        num_places = len(range(row, config.num_prompts, num_rows))
+        text = dataset.rows[row]
+        start = len(text) * (place + 1) // (num_places + 1)
+        limit = len(text) * (place + 2) // (num_places + 1)
+        line_end = text.find("\n", start, limit)
+        start = start if line_end < 0 else line_end + 1
+        window = text[start : min(limit, start + config.max_prompt_tokens * CHARS_PER_TOKEN)]
+        token_ids = tuple(encode(window)[: config.max_prompt_tokens])
+        if len(token_ids) == config.max_prompt_tokens:
+            prompts.append(Prompt(f"{dataset.row_ids[row]}@{start}", token_ids))
+    return prompts

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from bitdraft.config import PRECISIONS, Precision, PrecisionConfig, make_config
+from bitdraft.errors import UserError
+from bitdraft.precisions import DTYPES
+from bitdraft.results import (
+    Figure,
+    PrecisionResult,
+    load_precision_result,
+    prepare_output,
+    to_json,
+    write_atomically,
+)
+
+
+def test_the_precision_table_covers_the_precisions() -> None:
+    assert tuple(DTYPES) == PRECISIONS == get_args(Precision)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "message"),
+    [
+        ({"precisions": ("fp32", "fp64")}, "precisions", "Choose from fp32, fp16, bf16"),
+        ({"precisions": ()}, "precisions", "no precision is named"),
+        ({"precisions": ("fp32", "fp32")}, "precisions", "named twice"),
+        ({"precisions": ("fp16",), "reference": "fp32"}, "reference", "not among the measured"),
+        ({"num_prompts": 0}, "num_prompts", "greater than or equal to 1"),
+        ({"device": "gpu"}, "device", "Choose auto, cpu"),
+        ({"backend": "vllm"}, "backend", "Choose from native, transformers"),
+        ({"ppl_protocol": "strided"}, "ppl_protocol", "Choose from sliding"),
+        ({"max_tokens": 3}, "max_tokens", "no such setting"),
+    ],
+)
+def test_bad_settings_name_field_and_remedy(settings: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        make_config(PrecisionConfig, settings)
+    assert caught.value.field == field
+
+
+def test_reference_is_fp32_where_it_is_measured() -> None:
+    assert PrecisionConfig(precisions=("bf16", "fp32")).reference_precision == "fp32"
+    assert PrecisionConfig(precisions=("bf16", "fp16")).reference_precision == "bf16"
+    assert PrecisionConfig(reference="fp16").reference_precision == "fp16"
+
+
+def result() -> PrecisionResult:
+    return PrecisionResult(config={}, environment={}, model={"name": "m"}, text={}, rows=())
+
+
+def test_results_survive_json(tmp_path: Path) -> None:
+    path = tmp_path / "precision.json"
+    write_atomically(path, to_json(result()))
+    assert load_precision_result(path) == result()
+    assert [p.name for p in tmp_path.iterdir()] == ["precision.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "not a precision result"), ("[]", "not a precision result"), ('{"schema_version": 99}', "newer")],
+)
+def test_damaged_results_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "precision.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_precision_result(path)
+
+
+def test_missing_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"precision\.json"):
+        load_precision_result(tmp_path / "precision.json")
+
+
+def test_not_a_number_never_reaches_json() -> None:
+    with pytest.raises(ValueError, match=r"not JSON compliant|Out of range"):
+        to_json(Figure(value=float("nan")))
+
+
+def test_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "precision.json"
+    write_atomically(path, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_output_is_found_before_the_run(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare_output(blocker / "below")
+    with pytest.raises(UserError, match="cannot be written"):
+        prepare_output(blocker)

@@ -1,0 +1,99 @@
+"""The import rule of docs/architecture.md: only from lower layers, or from earlier in the same."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import bitdraft
+
+SOURCE = Path(bitdraft.__file__).parent
+# One row a layer, lowest first; names are modules or packages under bitdraft.
+LAYERS = [
+    ["errors", "config", "results", "stats", "metrics"],
+    ["checkpoints", "precisions", "texts", "timing", "models", "environment"],
+    ["engine"],
+    ["backends", "executors"],
+    ["precision", "spec_decode"],
+    ["report", "recommend"],
+    ["terminal", "cli"],
+]
+NO_TORCH = {
+    "errors",
+    "config",
+    "results",
+    "stats",
+    "metrics",
+    "checkpoints",
+    "texts",
+    "executors",
+    "terminal",
+}
+SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "executors"}]
+ENTRY_POINTS = {"__main__"}
+RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """First component below bitdraft of every import in a file (all of them, also inside functions)."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bitdraft."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("bitdraft.")}
+    return found
+
+
+def sources() -> list[tuple[str, Path]]:
+    files = [path for path in SOURCE.rglob("*.py") if path.stem not in ENTRY_POINTS]
+    return [(path.relative_to(SOURCE).parts[0].removesuffix(".py"), path) for path in files]
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {name for name, _ in sources()} - {"__init__"} <= set(RANK)
+
+
+def test_files_import_only_from_below() -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {target}"
+        for name, path in sources()
+        if name != "__init__"
+        for target in imported_modules(path)
+        if target != name and RANK[target] > RANK[name]
+    ]
+    assert wrong == []
+
+
+def test_neighbours_do_not_import_each_other() -> None:
+    for group in SIDE_BY_SIDE:
+        for name, path in sources():
+            if name in group:
+                assert imported_modules(path) & (group - {name}) == set(), path
+
+
+def test_help_and_package_import_no_torch() -> None:
+    program = (
+        "import sys, bitdraft\n"
+        "from typer.testing import CliRunner\n"
+        "from bitdraft.cli import app\n"
+        "result = CliRunner().invoke(app, ['--help'])\n"
+        "assert result.exit_code == 0 and 'precision' in result.output, result.output\n"
+        "print(sorted({'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_showing_a_result_imports_no_torch() -> None:
+    modules = [*sorted(NO_TORCH - {"executors"}), "executors.local", "precision.output", "precision.evaluate"]
+    program = "import sys\n" + "".join(f"import bitdraft.{name}\n" for name in modules)
+    done = subprocess.run(
+        [sys.executable, "-c", program + "print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitdraft.config import PplProtocol
+from bitdraft.errors import UserError
+from bitdraft.precision.protocols import (
+    Window,
+    disjoint_windows,
+    plan_scoring,
+    rolling_windows,
+    sliding_windows,
+    truncate,
+)
+from bitdraft.texts import Dataset
+
+
+def scored(windows: Sequence[Window]) -> list[int]:
+    return [token for window in windows for token in window.token_ids[window.first_scored :]]
+
+
+@given(st.integers(2, 300), st.integers(2, 40), st.integers(1, 40))
+def test_sliding_scores_all_but_the_first_token_once(length: int, context: int, stride: int) -> None:
+    stride = min(stride, context - 1)
+    windows = list(sliding_windows(range(length), context, stride))
+    assert scored(windows) == list(range(1, length))
+    assert all(len(w.token_ids) <= context and w.first_scored >= 1 for w in windows)
+    # From the second window on, context − stride tokens stand before the first scored one.
+    assert all(w.first_scored == context - stride for w in windows[1:])
+
+
+def test_sliding_windows_by_hand() -> None:
+    windows = list(sliding_windows([10, 11, 12, 13, 14], context=4, stride=2))
+    assert windows == [Window((10, 11, 12, 13), 1), Window((12, 13, 14), 2)]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=200), st.integers(1, 40))
+def test_rolling_scores_every_token_once_behind_one_context_token(ids: list[int], size: int) -> None:
+    windows = list(rolling_windows(ids, 99, size, document=0))
+    assert scored(windows) == ids
+    before = [99, *ids]
+    assert [w.token_ids[0] for w in windows] == [before[i] for i in range(0, len(ids), size)]
+
+
+def test_disjoint_windows_drop_the_rest() -> None:
+    windows = list(disjoint_windows(range(11), 4, first_scored=3))
+    assert windows == [Window((0, 1, 2, 3), 3), Window((4, 5, 6, 7), 3)]
+
+
+@given(st.integers(2, 200), st.integers(1, 250))
+def test_truncation_scores_exactly_the_first_tokens(length: int, limit: int) -> None:
+    windows = list(sliding_windows(range(length), 16, 8))
+    assert scored(truncate(windows, limit)) == scored(windows)[:limit]
+
+
+DATASET = Dataset(
+    name="wikitext",
+    rows=("", "a b c " * 60, "d e\n" * 80, "", "f g " * 90),
+    row_ids=tuple("01234"),
+    source="test",
+)
+
+
+def encode(text: str) -> list[int]:
+    return [ord(letter) % 50 for letter in text]
+
+
+@pytest.mark.parametrize("protocol", get_args(PplProtocol))
+def test_every_protocol_carries_its_card(protocol: PplProtocol) -> None:
+    plan = plan_scoring(DATASET, encode, protocol, context=600, prefix=0)
+    assert plan.card["num_scored_tokens"] == sum(w.num_scored for w in plan.windows) > 0
+    assert plan.card["dataset_sha256"] == DATASET.sha256
+    assert plan.card["normaliser"] == ("documents" if protocol == "documents" else "tokens")
+    assert plan.card["truncated"] is False
+
+
+def test_lm_eval_counts_words_and_bytes_of_the_original_text() -> None:
+    plan = plan_scoring(DATASET, encode, "lm-eval", context=64, prefix=0)
+    assert plan.num_bytes == 360 + 320 + 360
+    assert plan.num_words == (180 + 1) + (160 + 1) + (180 + 1)
+    assert plan.card["num_documents"] == 3
+    assert plan.card["prefix_token"] == 0
+
+
+def test_truncated_text_has_no_word_figures_and_says_so() -> None:
+    plan = plan_scoring(DATASET, encode, "sliding", context=64, max_scored=100)
+    assert plan.card["num_scored_tokens"] == 100
+    assert plan.card["truncated"] is True
+    assert (plan.num_words, plan.num_bytes) == (None, None)
+
+
+def test_llama_cpp_scores_the_second_half_of_each_window() -> None:
+    long = Dataset("file", ("x" * 1300,), ("x",), source="test")
+    plan = plan_scoring(long, encode, "llama.cpp", context=2048)
+    assert [(len(w.token_ids), w.num_scored) for w in plan.windows] == [(512, 255), (512, 255)]
+
+
+def test_text_without_a_whole_window_is_refused() -> None:
+    short = Dataset("file", ("x" * 100,), ("x",), source="test")
+    with pytest.raises(UserError, match="too short for the gptq protocol"):
+        plan_scoring(short, encode, "gptq", context=2048)
+
+
+def test_lm_eval_without_a_prefix_token_is_refused() -> None:
+    with pytest.raises(UserError, match="no BOS or EOS"):
+        plan_scoring(DATASET, encode, "lm-eval", context=64, prefix=None)

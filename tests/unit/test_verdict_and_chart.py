@@ -1,0 +1,149 @@
+"""Verdicts on constructed rows where the right answer is known, and what is drawn and written of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from tiny import generation
+
+from bitdraft.metrics import speed_figures
+from bitdraft.precision.chart import render
+from bitdraft.precision.output import best_rows, columns, csv_text, markdown_text
+from bitdraft.precision.verdict import decide, machine_warnings
+from bitdraft.results import Figure, PrecisionResult, PrecisionRow
+
+LIMIT = 0.005
+
+
+def ok_row(
+    precision: str, token_s: float, delta: float | None = None, gib: float = 1.0, calibration_s: float = 1e-3
+) -> PrecisionRow:
+    """A row of ten prompts at `token_s` a token; prompts differ alike in every row."""
+    runs = [generation(0, [token_s * (1 + 0.1 * prompt) * (i + 1) for i in range(8)]) for prompt in range(10)]
+    quality: dict[str, Any] = {"protocol": {"protocol": "sliding", "window": 64, "stride": 32}}
+    quality["protocol"] |= {"num_scored_tokens": 1000, "normaliser": "tokens"}
+    if delta is not None:
+        quality["delta_ln_ppl"] = Figure(value=delta, low=delta - 1e-4, high=delta + 1e-4, n=50).model_dump()
+    metrics = {**speed_figures(runs), "ppl": Figure(value=20.0), "peak_ram_gb": Figure(value=gib)}
+    raw = {"generations": [run.model_dump(mode="json") for run in runs], "calibration_s": [calibration_s] * 2}
+    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality, raw=raw)
+
+
+def failed(precision: str, status: str) -> PrecisionRow:
+    return PrecisionRow.model_validate({"precision": precision, "status": status, "reason": "a reason"})
+
+
+def test_a_clear_winner_is_named_with_its_numbers() -> None:
+    rows = [ok_row("fp32", 0.02), ok_row("fp16", 0.02, 1e-4), ok_row("bf16", 0.01, 5e-4, gib=0.6)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "bf16"
+    assert verdict["summary"].startswith("Use bf16. It runs at 2.00×")
+    assert "+0.05" in verdict["summary"]
+    assert "0.60 instead of 1.00 GiB" in verdict["summary"]
+    assert verdict["indistinguishable"] == []
+
+
+def test_a_tie_in_speed_is_called_one_and_memory_decides() -> None:
+    rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.01, 1e-4, gib=0.6)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "bf16"
+    assert verdict["indistinguishable"] == ["bf16", "fp32"]
+    assert "takes the least memory" in verdict["summary"]
+
+
+def test_a_full_tie_stays_at_the_reference() -> None:
+    rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.01, 1e-4)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "fp32"
+    assert "indistinguishable from bf16; it is the reference" in verdict["summary"]
+
+
+def test_the_quality_limit_binds_by_the_intervals_upper_end() -> None:
+    fast = ok_row("bf16", 0.005, 0.00495)  # value inside the limit, upper end 0.00505 outside
+    verdict = decide([ok_row("fp32", 0.01), fast], "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "fp32"
+    assert any("bf16 is out: its perplexity may be" in reason for reason in verdict["reasons"])
+    assert decide([ok_row("fp32", 0.01), fast], "fp32", 0.02, "fp32")["precision"] == "bf16"
+
+
+def test_a_slow_half_precision_is_not_recommended() -> None:
+    verdict = decide([ok_row("fp32", 0.01), ok_row("fp16", 0.03, 1e-5, gib=0.5)], "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "fp32"
+    assert "No other measured precision is faster" in verdict["summary"]
+
+
+def test_a_difference_below_the_machines_drift_is_no_difference() -> None:
+    rows = [ok_row("fp32", 0.0115), ok_row("bf16", 0.01, 1e-4, calibration_s=1.3e-3)]
+    assert decide(rows, "fp32", LIMIT, "fp32")["indistinguishable"] == ["bf16", "fp32"]
+    assert any("changed by 30 %" in warning for warning in machine_warnings(rows))
+
+
+def test_one_overflowing_precision_leaves_the_others() -> None:
+    verdict = decide(
+        [ok_row("fp32", 0.02), failed("fp16", "overflow"), ok_row("bf16", 0.01, 0.0)], "fp32", LIMIT, "fp16"
+    )
+    assert verdict["precision"] == "bf16"
+    assert verdict["reasons"][0] == "fp16 is out: overflow (a reason)."
+    assert "stored in fp16" in verdict["reasons"][1]
+
+
+def test_a_failed_reference_is_said() -> None:
+    verdict = decide([failed("fp32", "oom"), ok_row("bf16", 0.01)], "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "bf16"
+    assert any("quality differences are unknown" in reason for reason in verdict["reasons"])
+
+
+def test_everything_failed_recommends_nothing() -> None:
+    verdict = decide([failed("fp32", "oom"), failed("fp16", "failed")], "fp32", LIMIT, "fp32")
+    assert verdict["precision"] is None
+
+
+def result(*rows: PrecisionRow, name: str = "org/model") -> PrecisionResult:
+    return PrecisionResult(
+        config={"max_new_tokens": 8, "backend": "native", "ppl_protocol": "sliding"},
+        environment={"cpu": "a CPU", "torch": "2", "transformers": "5", "time_utc": "now", "device": "cpu"},
+        model={"name": name, "stored_dtype": "fp32"},
+        text={"dataset": "stdlib", "sha256": "0" * 64, "prompt_ids": ["a"]},
+        rows=rows,
+        verdict=decide(rows, "fp32", LIMIT, "fp32"),
+    )
+
+
+ROWS = (ok_row("fp32", 0.02), failed("fp16", "unsupported"), ok_row("bf16", 0.01, 5e-4))
+
+
+def test_the_chart_is_a_png_whatever_failed() -> None:
+    for rows in (ROWS, ROWS[:1], ROWS[1:2], (failed("fp32", "oom"), ok_row("bf16", 0.01))):
+        image = render(result(*rows, name="a$b_{c}$ <script>"))
+        assert image.startswith(b"\x89PNG")
+        assert int.from_bytes(image[16:20]) == 1680
+
+
+def test_a_single_prompt_draws_without_intervals() -> None:
+    row = ok_row("fp32", 0.02)
+    metrics = {name: Figure(value=figure.value) for name, figure in row.metrics.items()}
+    assert render(result(row.model_copy(update={"metrics": metrics}))).startswith(b"\x89PNG")
+
+
+def test_best_values_follow_the_direction_of_each_column() -> None:
+    best = {column.key: best_rows(column, ROWS) for column in columns(ROWS)}
+    assert best["throughput_tok_s"] == best["tpot_ms"] == best["ttft_ms"] == {"bf16"}
+    assert best["ppl"] == {"fp32", "bf16"}
+    assert best["delta_ln_ppl"] == set()
+
+
+def test_csv_has_a_line_a_precision_and_an_end_a_figure() -> None:
+    records = list(csv.DictReader(io.StringIO(csv_text(ROWS))))
+    assert [record["status"] for record in records] == ["ok", "unsupported", "ok"]
+    assert float(records[2]["delta_ln_ppl_high"]) == pytest.approx(6e-4)
+    assert records[1]["throughput_tok_s"] == ""
+
+
+def test_markdown_holds_verdict_and_best_values() -> None:
+    text = markdown_text(result(*ROWS))
+    assert "Use bf16." in text
+    assert "| fp16 | unsupported | – |" in text
+    assert text.count("**") >= 6
