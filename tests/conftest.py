@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from tiny import save_checkpoint, tiny_model
 
 DATA_ROOT = Path(os.environ.get("BITDRAFT_DATA_ROOT", Path(__file__).parents[2] / "shared" / "data"))

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import save_checkpoint, tiny_model
 from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app
 from bitdraft.results import load_precision_result
+from tiny import save_checkpoint, tiny_model
 
 FILES = {"precision.json", "precision.csv", "precision.md", "precision_benchmark_2rows.png"}
 SMALL = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "6", "--device", "cpu"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import save_checkpoint, tiny_model
 
 from bitdraft.checkpoints import DEMO_MODELS, find_checkpoint, load_tokenizer
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
 from bitdraft.models import load_model, resolve_device
+from tiny import save_checkpoint, tiny_model
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CONFIGS, VOCAB, tiny_model
 
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
@@ -21,6 +20,7 @@ from bitdraft.engine.scoring import (
 )
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
+from tiny import CONFIGS, VOCAB, tiny_model
 
 PROMPT = list(range(5, 45))
 TWENTY = DecodingConfig(max_new_tokens=20)

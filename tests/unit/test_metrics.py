@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import generation
 
 from bitdraft.metrics import (
     block_lengths,
@@ -22,6 +21,7 @@ from bitdraft.metrics import (
     text_figures,
 )
 from bitdraft.results import Generation, ScoreBlocks
+from tiny import generation
 
 FIRST = generation(100.0, [100.5, 100.7, 100.9, 101.5])  # 4 tokens in 1.5 s
 SECOND = generation(200.0, [201.0, 201.5])  # 2 tokens in 1.5 s

@@ -7,13 +7,13 @@ import io
 from typing import Any
 
 import pytest
-from tiny import generation
 
 from bitdraft.metrics import speed_figures
 from bitdraft.precision.chart import render
 from bitdraft.precision.output import best_rows, columns, csv_text, markdown_text
 from bitdraft.precision.verdict import decide, machine_warnings
 from bitdraft.results import Figure, PrecisionResult, PrecisionRow
+from tiny import generation
 
 LIMIT = 0.005
 

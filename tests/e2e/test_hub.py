@@ -1,0 +1,108 @@
+"""Models and datasets from a hub: real loading code against a loopback stand-in (HF_ENDPOINT).
+
+Each case runs in a process of its own, for the hub's clients read their settings when imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.hub_server import COMMIT, Hub
+
+WIKITEXT_CARD = """---
+configs:
+- config_name: wikitext-2-raw-v1
+  data_files:
+  - split: test
+    path: wikitext-2-raw-v1/test-*
+---
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, checkpoint: Path) -> Iterator[Hub]:
+    pytest.importorskip("datasets", reason="install the data extra: pip install 'bitdraft[data]'")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = tmp_path / "hub"
+    shutil.copytree(checkpoint, root / "models" / "org" / "tiny")
+    pickled = root / "models" / "org" / "pickled"
+    shutil.copytree(checkpoint, pickled, ignore=shutil.ignore_patterns("*.safetensors"))
+    (pickled / "pytorch_model.bin").write_bytes(b"pickle")
+    rows = [
+        "",
+        " = Cats = \n",
+        "",
+        *[f" the cat and the hen number {i} in the barn" * 9 + "\n" for i in range(40)],
+    ]
+    wikitext = root / "datasets" / "Salesforce" / "wikitext" / "wikitext-2-raw-v1"
+    wikitext.mkdir(parents=True)
+    pq.write_table(pa.table({"text": rows}), wikitext / "test-00000-of-00001.parquet")
+    (wikitext.parent / "README.md").write_text(WIKITEXT_CARD)
+    pg19 = root / "datasets" / "emozilla" / "pg19-test" / "data"
+    pg19.mkdir(parents=True)
+    books = ["".join(f"line {i} of book {b}\n" for i in range(300)) for b in range(3)]
+    pq.write_table(
+        pa.table({"short_book_title": ["a", "b", "c"], "text": books}), pg19 / "test-00000-of-00001.parquet"
+    )
+    with Hub(root) as server:
+        yield server
+
+
+def run(endpoint: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    settings = {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(home),
+        "HF_HUB_CACHE": str(home / "hub"),
+        "HF_DATASETS_CACHE": str(home / "datasets"),
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [sys.executable, "-m", "bitdraft", "precision", *arguments]
+    small = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "4", "--device", "cpu"]
+    return subprocess.run(
+        [*command, *small, "--precisions", "fp32", "--ppl-max-tokens", "300"],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("dataset", ["wikitext", "pg19"])
+def test_model_and_text_come_from_the_hub(hub: Hub, tmp_path: Path, dataset: str) -> None:
+    output = tmp_path / "out"
+    done = run(hub.url, tmp_path / "home", "org/tiny", "--dataset", dataset, "--output", str(output))
+    assert done.returncode == 0, (done.stderr, hub.requests)
+    result = json.loads((output / "precision.json").read_text())
+    assert result["model"]["revision"] == COMMIT
+    assert result["text"]["revision"] == COMMIT
+    assert result["rows"][0]["status"] == "ok"
+    assert result["text"]["num_rows"] == (43 if dataset == "wikitext" else 3)
+    # Once loaded, the cache is enough for the model: the hub may be gone.
+    again = run("http://127.0.0.1:9", tmp_path / "home", "org/tiny", "--output", str(tmp_path / "again"))
+    assert again.returncode == 0, again.stderr
+
+
+def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
+    cases = [
+        (hub.url, ["org/nothing"], "MODEL org/nothing: no such model on the hub or folder here"),
+        (hub.url, ["org/pickled"], "has no safetensors weights"),
+        ("http://127.0.0.1:9", ["org/tiny"], "the hub cannot be reached and nothing is cached"),
+        ("http://127.0.0.1:9", ["demo/target", "--dataset", "wikitext"], "could not be loaded from the hub"),
+    ]
+    for endpoint, arguments, message in cases:
+        done = run(endpoint, tmp_path / "home", *arguments, "--output", str(tmp_path / "out"))
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr.strip().splitlines()[-1]
+        assert "Traceback" not in done.stderr
