@@ -94,7 +94,11 @@ def median_seconds(run: Callable[[], object], device: torch.device) -> float:
 def measure_ceilings(device: torch.device, precisions: tuple[Precision, ...]) -> dict[str, Any]:
     """Copy bandwidth (bytes read + written) and read bandwidth in GB/s (10⁹), and for each precision
     the rate of a square matrix product in TFLOP/s."""
-    num_floats = 2**30 if device.type == "cuda" else 2**26
+    num_floats = 2**26
+    if device.type == "cuda":
+        num_floats = min(
+            2**30, torch.cuda.mem_get_info(device)[0] // 32
+        )  # both buffers: a quarter of free memory
     copy_s, read_s = _stream_seconds(num_floats, device)
     num_bytes = 4 * num_floats
     size = 8192 if device.type == "cuda" else 1024
