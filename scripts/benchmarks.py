@@ -4,7 +4,7 @@ Two comparisons, both on the embedded target in fp32 and on held-out standard-li
   decoding  tokens/s of the native backend at K = 0 against transformers' `generate`
   scoring   scored tokens/s against lm-evaluation-harness on the same windows at batch size 1
 
-Each item (a prompt, a window) is run by both sides directly after one another, the order swapped
+Each item (a prompt, a group of windows) is run by both sides directly after one another, the order swapped
 from item to item, so that a drift of the machine hits both. Before anything is timed both sides
 have run, and their token ids or log-likelihoods are held equal. The last line printed is JSON.
 """
@@ -23,7 +23,7 @@ from bitdraft.backends import BACKENDS
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer
 from bitdraft.config import DecodingConfig, ModelConfig, TextConfig
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import score_window
+from bitdraft.engine.scoring import score_windows
 from bitdraft.environment import describe, measure_ceilings
 from bitdraft.metrics import request_seconds
 from bitdraft.models import load_model, resolve_device
@@ -68,10 +68,10 @@ def summary(name: str, peer: str, work: list[int], seconds: list[list[float]], r
     }
 
 
-def compare_decoding(
-    model: Any, prompts: list[list[int]], config: DecodingConfig, rounds: int
-) -> dict[str, Any]:
-    backends = [BACKENDS["native"](model), BACKENDS["transformers"](model)]
+def compare_decoding(models: list[Any], prompts: list[list[int]], rounds: int) -> dict[str, Any]:
+    """A model of its own for each side: the native backend lays out its weights anew."""
+    config = DecodingConfig(max_new_tokens=100)
+    backends = [BACKENDS["native"](models[0]), BACKENDS["transformers"](models[1])]
     for prompt in prompts[:2]:
         first, second = (backend(prompt, config).token_ids for backend in backends)
         assert first == second, "the two backends disagree"
@@ -80,7 +80,10 @@ def compare_decoding(
     return summary("decoding", "transformers generate", work, interleave(sides, prompts, rounds), rounds)
 
 
-def compare_scoring(model: Any, tokenizer: Any, windows: list[Window], rounds: int) -> dict[str, Any]:
+def compare_scoring(
+    name: str, model: Any, tokenizer: Any, groups: list[list[Window]], rounds: int
+) -> dict[str, Any]:
+    """Items are groups of windows: bitdraft has several windows under way at once, each on its own."""
     from lm_eval.models.huggingface import HFLM
 
     harness = HFLM(
@@ -88,29 +91,32 @@ def compare_scoring(model: Any, tokenizer: Any, windows: list[Window], rounds: i
     )
     runner = Runner(model)
 
-    def ours(window: Window) -> float:
-        return float(score_window(runner, window.token_ids, window.first_scored, 256)[0].double().sum())
+    def ours(group: list[Window]) -> float:
+        pairs = [(window.token_ids, window.first_scored) for window in group]
+        return sum(float(log_prob.double().sum()) for log_prob, _ in score_windows(runner, pairs, 256))
 
-    def theirs(window: Window) -> float:
-        context, continuation = list(window.token_ids[:1]), list(window.token_ids[1:])
-        return float(
-            harness._loglikelihood_tokens([(("", ""), context, continuation)], disable_tqdm=True)[0][0]
-        )
+    def theirs(group: list[Window]) -> float:
+        requests = [(("", ""), list(w.token_ids[:1]), list(w.token_ids[1:])) for w in group]
+        return sum(float(answer[0]) for answer in harness._loglikelihood_tokens(requests, disable_tqdm=True))
 
-    for window in windows[:2]:
-        assert abs(ours(window) / theirs(window) - 1) < 1e-5, "the two log-likelihoods differ"
+    for group in groups[:2]:
+        assert abs(ours(group) / theirs(group) - 1) < 1e-5, "the two log-likelihoods differ"
 
-    def timed(run: Callable[[Window], float]) -> Side:
-        def seconds(window: Window) -> float:
+    def timed(run: Callable[[list[Window]], float]) -> Side:
+        def seconds(group: list[Window]) -> float:
             start = now()
-            run(window)
+            run(group)
             return now() - start
 
         return seconds
 
-    work = [window.num_scored for window in windows]
-    sides = [timed(ours), timed(theirs)]
-    return summary("scoring", "lm-evaluation-harness", work, interleave(sides, windows, rounds), rounds)
+    work = [sum(window.num_scored for window in group) for group in groups]
+    seconds = interleave([timed(ours), timed(theirs)], groups, rounds)
+    return summary(f"scoring, {name}", "lm-evaluation-harness", work, seconds, rounds)
+
+
+def grouped(windows: list[Window], size: int, most: int) -> list[list[Window]]:
+    return [windows[start : start + size] for start in range(0, min(len(windows), size * most), size)]
 
 
 def main() -> None:
@@ -119,33 +125,42 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a look")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data-root", type=Path, help="also score WikiText-2's rows from here")
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     args = parser.parse_args()
-    num_prompts, num_windows, rounds = (4, 6, 1) if args.quick else (15, 24, 3)
+    num_prompts, num_groups, rounds = (4, 4, 1) if args.quick else (15, 12, 3)
     checkpoint = find_checkpoint(MODEL)
     tokenizer, device = load_tokenizer(checkpoint, MODEL), resolve_device(args.device)
 
     def encode(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
+    def windows_of(rows: Sequence[str], size: int) -> list[Window]:
+        prefix = tokenizer.bos_token_id
+        return [w for i, row in enumerate(rows) for w in rolling_windows(encode(row), prefix, size, i)]
+
     text = TextConfig(num_prompts=num_prompts, max_prompt_tokens=256)
-    dataset = load_dataset(text)
-    prompts = [list(prompt.token_ids) for prompt in select_prompts(dataset, text, encode)]
-    windows = [
-        window
-        for index, row in enumerate(dataset.rows)
-        for window in rolling_windows(encode(row), tokenizer.bos_token_id, 2048, index)
-    ][:num_windows]
-    model = load_model(checkpoint, "fp32", device, MODEL).model
-    with torch.inference_mode():
-        results = [
-            compare_decoding(model, prompts, DecodingConfig(max_new_tokens=100), rounds),
-            compare_scoring(model, tokenizer, windows, rounds),
-        ]
-    report = {
-        "environment": describe(device) | {"ceilings": measure_ceilings(device, ("fp32",))},
-        "results": results,
+    stdlib = load_dataset(text)
+    prompts = [list(prompt.token_ids) for prompt in select_prompts(stdlib, text, encode)]
+    scored = {
+        "stdlib in windows of 2048": grouped(windows_of(stdlib.rows[:4], 2048), 2, num_groups),
+        "stdlib in windows of 256": grouped(windows_of(stdlib.rows[:2], 256), 8, num_groups),
     }
+    if args.data_root:
+        rows = load_dataset(TextConfig(dataset="wikitext", data_root=args.data_root)).rows
+        windows = windows_of([row for row in rows[:1000] if row.strip()], 2048)
+        scored["WikiText-2 rows as documents"] = grouped(windows, 16, num_groups)
+
+    def load() -> Any:
+        return load_model(checkpoint, "fp32", device, MODEL).model
+
+    with torch.inference_mode():
+        results = [compare_decoding([load(), load()], prompts, rounds)]
+        model = load()
+        for name, groups in scored.items():
+            results.append(compare_scoring(name, model, tokenizer, groups, rounds))
+    environment = describe(device) | {"ceilings": measure_ceilings(device, ("fp32",))}
+    report = {"environment": environment, "results": results}
     line = json.dumps(report)
     if args.output:
         args.output.write_text(line + "\n")

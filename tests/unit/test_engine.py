@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.autoregressive import decode
+from bitdraft.engine.cpu_kernels import few_row_kernels, lay_input_major
 from bitdraft.engine.kv_cache import KVCache
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import (
@@ -17,6 +20,7 @@ from bitdraft.engine.scoring import (
     kl_of_window,
     locate_overflow,
     score_window,
+    score_windows,
 )
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
@@ -130,15 +134,86 @@ def test_models_without_a_key_value_cache_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("chunk", [1, 7, 64, 500])
-def test_chunked_scores_equal_one_forward(kind: str, chunk: int) -> None:
+@pytest.mark.parametrize("plain", [True, False])
+def test_chunked_scores_equal_one_forward(kind: str, chunk: int, plain: bool) -> None:
     model = tiny_model(kind)
+    runner = Runner(model)
     window = tokens(0, 90)
+    assert runner.head_is_plain(torch.tensor([window]))
+    runner._head_is_plain = plain
     for first in (1, 30, 89):
-        log_prob, top1 = score_window(Runner(model), window, first, chunk)
+        log_prob, top1 = score_window(runner, window, first, chunk)
         logits = model(torch.tensor([window])).logits[0, first - 1 : -1]
         expected = logits.log_softmax(-1).gather(1, torch.tensor(window[first:])[:, None])[:, 0]
         torch.testing.assert_close(log_prob, expected, atol=2e-4, rtol=1e-4)
         assert torch.equal(top1, logits.argmax(-1))
+
+
+def test_windows_scored_at_once_come_in_order() -> None:
+    runner = Runner(tiny_model())
+    windows = [(tokens(seed, 20 + 7 * seed), 1 + seed) for seed in range(9)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        for (log_prob, top1), window in zip(score_windows(runner, windows, 8), windows, strict=True):
+            alone = score_window(runner, *window, 8)
+            torch.testing.assert_close(log_prob, alone[0], atol=2e-5, rtol=1e-5)
+            assert torch.equal(top1, alone[1])
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_laying_weights_input_major_changes_no_value() -> None:
+    for kind in CONFIGS:
+        model, laid = tiny_model(kind), tiny_model(kind)
+        lay_input_major(laid)
+        for (name, old), (_, new) in zip(model.named_parameters(), laid.named_parameters(), strict=True):
+            assert torch.equal(old, new), name
+        strides = [m.weight.stride() for m in laid.modules() if isinstance(m, torch.nn.Linear)]
+        assert kind == "gpt2" or all(row == 1 for row, _ in strides[:-1])
+
+
+def test_few_row_kernels_restore_the_setting() -> None:
+    switch: Any = torch.backends.mkldnn
+    before = switch.enabled
+    try:
+        for enabled in (True, False):
+            switch.enabled = enabled
+            with few_row_kernels(1, torch.device("cpu")):
+                assert not switch.enabled
+            with few_row_kernels(5, torch.device("cpu")):
+                assert switch.enabled == enabled
+            with pytest.raises(KeyError), few_row_kernels(1, torch.device("cpu")):
+                raise KeyError
+            assert switch.enabled == enabled
+    finally:
+        switch.enabled = before
+
+
+def test_capped_logits_are_seen_and_kept() -> None:
+    """A model that caps its logits (as Gemma 2 does) is scored with the cap."""
+    from transformers import AutoModelForCausalLM, Gemma2Config
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    config = Gemma2Config(
+        vocab_size=VOCAB,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        initializer_range=1.0,
+        final_logit_softcapping=2.0,
+        **shape,
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    window = tokens(0, 40)
+    runner = Runner(model)
+    log_prob, _ = score_window(runner, window, 1, 16)
+    assert not runner.head_is_plain(torch.tensor([window]))
+    with torch.inference_mode():
+        logits = model(torch.tensor([window])).logits[0, :-1]
+    expected = logits.log_softmax(-1).gather(1, torch.tensor(window[1:])[:, None])[:, 0]
+    torch.testing.assert_close(log_prob, expected, atol=2e-4, rtol=1e-4)
 
 
 def test_kl_equals_its_definition_and_is_zero_to_itself() -> None:
@@ -157,7 +232,7 @@ def test_overflow_is_located_by_layer_and_position(chunk: int) -> None:
     layer = model.gpt_neox.layers[1].mlp.dense_4h_to_h
 
     def spike(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-        position = 10 - runner.cache.lengths[0]
+        position = 10
         if 0 <= position < output.shape[1]:
             output[0, position] = 6e4
             output[0, position] *= 2
@@ -168,7 +243,7 @@ def test_overflow_is_located_by_layer_and_position(chunk: int) -> None:
     window = tokens(0, 40)
     with pytest.raises(NonFiniteLogits) as caught:
         score_window(runner, window, 1, chunk)
-    # Attention spreads a NaN to earlier positions of its chunk (0 × NaN), so the logits alone can't tell.
-    assert 10 - chunk < caught.value.position <= 10
+    # Attention spreads a NaN to earlier positions of a forward (0 × NaN): the logits alone can't tell.
+    assert caught.value.position <= 10
     place = locate_overflow(runner, window, 1, chunk, window=3)
     assert (place.layer, place.window, place.position) == ("gpt_neox.layers.1.mlp.dense_4h_to_h", 3, 10)

@@ -7,6 +7,7 @@ from typing import Any
 
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.autoregressive import decode
+from bitdraft.engine.cpu_kernels import lay_input_major
 from bitdraft.engine.runner import Runner
 from bitdraft.results import Generation
 
@@ -18,6 +19,7 @@ def end_of_sequence_ids(model: Any) -> frozenset[int]:
 
 
 def native(model: Any) -> Callable[[Sequence[int], DecodingConfig], Generation]:
+    lay_input_major(model)
     runner, eos_ids = Runner(model), end_of_sequence_ids(model)
 
     def generate(prompt: Sequence[int], config: DecodingConfig) -> Generation:

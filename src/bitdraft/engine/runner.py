@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bitdraft.engine.cpu_kernels import few_row_kernels
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
 from bitdraft.errors import UserError
 
@@ -27,8 +28,8 @@ class Runner:
         self.device: torch.device = model.device
         self.num_layers: int = model.config.get_text_config().num_hidden_layers
         self.cache = KVCache(self.num_layers, capacity=0)
-        parameters = inspect.signature(model.forward).parameters
-        self._keeps_logits = "logits_to_keep" in parameters
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._head_is_plain: bool | None = None
 
     def start(self, capacity: int) -> None:
         """Begin a new sequence of at most `capacity` tokens."""
@@ -45,12 +46,36 @@ class Runner:
         start = self.cache.lengths[0]
         positions = torch.arange(start, start + num_tokens, device=self.device)[None]
         extra = {"logits_to_keep": num_logits} if self._keeps_logits else {}
-        logits_BTV: torch.Tensor = self.model(
-            input_ids=tokens_BT,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            **extra,
-        ).logits
+        with few_row_kernels(num_tokens, self.device):
+            logits_BTV: torch.Tensor = self.model(
+                input_ids=tokens_BT,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                **extra,
+            ).logits
         self.cache.advance(num_tokens)
         return logits_BTV[:, -num_logits:]
+
+    def hidden_states(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Final hidden states of a whole sequence, B × T × hidden size, without touching the cache."""
+        output = self.model.base_model(input_ids=tokens_BT, use_cache=False)
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits of hidden states (the output embedding alone)."""
+        logits: torch.Tensor = self.model.get_output_embeddings()(states)
+        return logits
+
+    def head_is_plain(self, tokens_BT: torch.Tensor) -> bool:
+        """Whether the model's logits are its output embedding of its hidden states and nothing more.
+
+        Some models scale or cap them. Found out once, on the first tokens that are scored.
+        """
+        if self._head_is_plain is None:
+            probe_BT = tokens_BT[:, :8]
+            expected = self.model(input_ids=probe_BT, use_cache=False).logits
+            found = self.head(self.hidden_states(probe_BT))
+            self._head_is_plain = torch.equal(found.nan_to_num(), expected.nan_to_num())
+        return self._head_is_plain

@@ -1,21 +1,26 @@
-"""Teacher-forced log-probabilities of given tokens, in chunks.
+"""Teacher-forced log-probabilities of given tokens, with logits a chunk at a time.
 
-Shapes: T tokens of a chunk, V vocabulary.
+Shapes: T tokens of a chunk, V vocabulary, N tokens of a window.
 
-A window goes through the cache `chunk_tokens` at a time, so that logits, activations and therefore
-peak memory grow with the chunk and not with window × vocabulary, and the activations of a chunk
-stay in the processor's cache. Positions that are only context get no logits.
+Where a model's logits are its output embedding of its hidden states, the window goes through the
+layers once, without a cache, and through the embedding in chunks; positions that are only context
+get no logits. Other models go through the cache chunk by chunk. Either way memory for logits grows
+with the chunk and not with window × vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from bitdraft.engine.runner import Runner
 from bitdraft.results import Overflow
+
+MOST_WINDOWS_AT_ONCE = 4
 
 
 class NonFiniteLogits(Exception):
@@ -34,25 +39,45 @@ def window_logits(
     Raises `NonFiniteLogits`.
     """
     assert 1 <= first_scored < len(token_ids)
-    fed = len(token_ids) - 1
-    runner.start(fed)
     tokens_BT = runner.to_device(token_ids)
-    for start in range(0, fed, chunk_tokens):
-        end = min(start + chunk_tokens, fed)
-        num_scored = min(end - start, end - (first_scored - 1))
-        logits_TV = runner.forward(tokens_BT[:, start:end], max(1, num_scored))[0]
-        if num_scored < 1:
-            continue
-        finite_T = logits_TV.isfinite().all(-1)
+    cut = _plain_chunks if runner.head_is_plain(tokens_BT) else _cached_chunks
+    for logits_TV, end in cut(runner, tokens_BT[:, :-1], first_scored - 1, chunk_tokens):
+        start = end - logits_TV.shape[0]
+        finite_T = (
+            logits_TV.amin(-1) - logits_TV.amax(-1)
+        ).isfinite()  # two passes cheaper than one isfinite
         if not finite_T.all():
-            raise NonFiniteLogits(end - num_scored + int((~finite_T).nonzero()[0]))
-        yield logits_TV.float(), tokens_BT[0, end - num_scored + 1 : end + 1]
+            raise NonFiniteLogits(start + int((~finite_T).nonzero()[0]))
+        yield logits_TV.float(), tokens_BT[0, start + 1 : end + 1]
+
+
+def _plain_chunks(
+    runner: Runner, tokens_BN: torch.Tensor, first: int, chunk_tokens: int
+) -> Iterator[tuple[torch.Tensor, int]]:
+    """(logits_TV, end of the chunk) for positions `first` to N, from one forward."""
+    states_ND = runner.hidden_states(tokens_BN)[0]
+    for start in range(first, len(states_ND), chunk_tokens):
+        states_TD = states_ND[start : start + chunk_tokens]
+        yield runner.head(states_TD), start + len(states_TD)
+
+
+def _cached_chunks(
+    runner: Runner, tokens_BN: torch.Tensor, first: int, chunk_tokens: int
+) -> Iterator[tuple[torch.Tensor, int]]:
+    """The same from a forward a chunk through the cache."""
+    num_tokens = tokens_BN.shape[1]
+    runner.start(num_tokens)
+    for start in range(0, num_tokens, chunk_tokens):
+        end = min(start + chunk_tokens, num_tokens)
+        num_scored = min(end - start, end - first)
+        logits_TV = runner.forward(tokens_BN[:, start:end], max(1, num_scored))[0]
+        if num_scored > 0:
+            yield logits_TV, end
 
 
 def log_prob_of(logits_TV: torch.Tensor, targets_T: torch.Tensor) -> torch.Tensor:
     """Natural-log probability of each target."""
-    chosen_T = logits_TV.gather(1, targets_T[:, None])[:, 0]
-    return chosen_T - logits_TV.logsumexp(-1)
+    return -F.cross_entropy(logits_TV, targets_T, reduction="none")
 
 
 @torch.inference_mode()
@@ -65,6 +90,32 @@ def score_window(
         log_probs.append(log_prob_of(logits_TV, targets_T))
         top1s.append(logits_TV.argmax(-1))
     return torch.cat(log_probs).cpu(), torch.cat(top1s).cpu()
+
+
+def score_windows(
+    runner: Runner, windows: Sequence[tuple[Sequence[int], int]], chunk_tokens: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """`score_window` of every (token_ids, first_scored), in order.
+
+    On a CPU several windows are under way at once, each on its share of the threads: a window's small
+    operations don't fill the cores. Models that need the cache, and other devices, take one at a time.
+    """
+    num_threads = torch.get_num_threads()
+    num_workers = min(num_threads, MOST_WINDOWS_AT_ONCE, len(windows))
+    with torch.inference_mode():
+        plain = runner.head_is_plain(runner.to_device(windows[0][0]))
+    if runner.device.type != "cpu" or not plain or num_workers < 2:
+        for token_ids, first_scored in windows:
+            yield score_window(runner, token_ids, first_scored, chunk_tokens)
+        return
+    share = num_threads // num_workers
+    torch.set_num_threads(share)
+    pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(share,))
+    try:
+        yield from pool.map(lambda window: score_window(runner, window[0], window[1], chunk_tokens), windows)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(num_threads)
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from bitdraft.backends import BACKENDS
 from bitdraft.checkpoints import find_checkpoint
 from bitdraft.config import Precision, PrecisionConfig
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_window
+from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
 from bitdraft.environment import calibration_s, describe, measure_ceilings
 from bitdraft.models import LoadedModel, load_model, resolve_device
 from bitdraft.precision.protocols import Window, truncate
@@ -77,16 +77,19 @@ def _score(
     log_probs: list[torch.Tensor] = []
     top1s: list[torch.Tensor] = []
     done = 0
-    for index, window in enumerate(windows):
-        arguments = (window.token_ids, window.first_scored, config.score_chunk_tokens)
-        try:
-            log_prob, top1 = score_window(runner, *arguments)
-        except NonFiniteLogits:
-            return locate_overflow(runner, *arguments, window=index)
-        log_probs.append(log_prob)
-        top1s.append(top1)
-        done += window.num_scored
-        emit("progress", stage="quality", done=done, total=total)
+    scored = score_windows(
+        runner, [(w.token_ids, w.first_scored) for w in windows], config.score_chunk_tokens
+    )
+    try:
+        for log_prob, top1 in scored:
+            log_probs.append(log_prob)
+            top1s.append(top1)
+            done += len(log_prob)
+            emit("progress", stage="quality", done=done, total=total)
+    except NonFiniteLogits:
+        bad = windows[len(log_probs)]
+        chunk = config.score_chunk_tokens
+        return locate_overflow(runner, bad.token_ids, bad.first_scored, chunk, window=len(log_probs))
     np.savez(path, log_prob=torch.cat(log_probs).numpy(), top1=torch.cat(top1s).numpy())
     return None
 
