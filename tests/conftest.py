@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+
+# Tiny models gain nothing from a second thread, and on a busy machine threads that wait for one
+# another cost milliseconds an operation. Set before torch is imported; children inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from tiny import save_checkpoint, tiny_model

@@ -55,6 +55,8 @@ def _errors_to_exit(debug: bool, output: Path | None = None) -> Iterator[None]:
     try:
         yield
     except UserError as error:
+        if error.result is not None:
+            _show(error.result)
         if debug:
             raise
         print(f"Error: {_line(error)}", file=sys.stderr)
@@ -63,6 +65,12 @@ def _errors_to_exit(debug: bool, output: Path | None = None) -> Iterator[None]:
         kept = f" Finished rows are in {output}." if output and (output / "precision.json").exists() else ""
         print(f"Interrupted.{kept}", file=sys.stderr)
         raise typer.Exit(130) from error
+
+
+def _show(result: Any) -> None:
+    from bitdraft.terminal import show_precision
+
+    show_precision(Console(), result)
 
 
 def _line(error: UserError) -> str:
@@ -127,7 +135,7 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     with _errors_to_exit(debug, output):
         from bitdraft.config import PrecisionConfig, make_config
         from bitdraft.precision.evaluate import evaluate_precision
-        from bitdraft.terminal import LiveProgress, show_precision
+        from bitdraft.terminal import LiveProgress
 
         settings["precisions"] = tuple(part.strip() for part in precisions.split(",") if part.strip())
         settings["max_ppl_increase"] = _share(max_ppl_increase)
@@ -136,7 +144,7 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
         console = Console()
         with LiveProgress(console, len(config.precisions)) as progress:
             result = evaluate_precision(config, on_progress=progress)
-        show_precision(console, result)
+        _show(result)
         console.print(f"\nWritten to {output}/: precision.json .csv .md, precision_benchmark_2rows.png")
         if all(row.status != "ok" for row in result.rows):
             raise typer.Exit(1)

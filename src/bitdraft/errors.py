@@ -7,11 +7,13 @@ class UserError(Exception):
     """A request that cannot be carried out as given.
 
     `field` names what the user set, `value` what it was set to, `problem` what is wrong with it and
-    `remedy` what to do instead. The command line prints one line and exits with 2.
+    `remedy` what to do instead. `result` is what was measured before the error, where something was.
+    The command line prints one line and exits with 2.
     """
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
         self.field, self.value, self.problem, self.remedy = field, value, problem, remedy
+        self.result: object = None
         super().__init__(f"{field}: {value!s}: {problem}. {remedy}.")
 
     def as_dict(self) -> dict[str, str]:

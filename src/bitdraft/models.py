@@ -61,7 +61,6 @@ def load_model(
         use_safetensors=None if config.allow_pickle else True,
         trust_remote_code=config.trust_remote_code,
         local_files_only=True,
-        weights_only=not config.allow_pickle,
     )
     model = model.to(device).eval().requires_grad_(False)
     parameters = list(model.parameters())

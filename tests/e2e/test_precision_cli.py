@@ -158,6 +158,22 @@ def test_an_interrupt_keeps_finished_rows(checkpoint: Path, text_file: Path, tmp
     assert {path.name for path in output.iterdir()} == FILES
 
 
+def test_a_disk_that_fills_up_loses_no_measurement(
+    checkpoint: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    output = tmp_path / "out"
+    flags = ["--dataset", f"file:{text_file}", "--precisions", "fp32,bf16", "--output", output]
+    result = invoke("precision", checkpoint, *SMALL, *flags)
+    assert result.exit_code == 2
+    assert "Throughput" in result.stdout
+    assert "cannot be written ([Errno 28] No space left on device)" in result.stderr
+    assert list(output.iterdir()) == []
+
+
 def test_module_defaults_are_pythia_on_wikitext(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import runpy
 

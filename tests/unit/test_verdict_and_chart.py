@@ -11,7 +11,7 @@ import pytest
 from bitdraft.metrics import speed_figures
 from bitdraft.precision.chart import render
 from bitdraft.precision.output import best_rows, columns, csv_text, markdown_text
-from bitdraft.precision.verdict import decide, machine_warnings
+from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.results import Figure, PrecisionResult, PrecisionRow
 from tiny import generation
 
@@ -78,7 +78,7 @@ def test_a_slow_half_precision_is_not_recommended() -> None:
 def test_a_difference_below_the_machines_drift_is_no_difference() -> None:
     rows = [ok_row("fp32", 0.0115), ok_row("bf16", 0.01, 1e-4, calibration_s=1.3e-3)]
     assert decide(rows, "fp32", LIMIT, "fp32")["indistinguishable"] == ["bf16", "fp32"]
-    assert any("changed by 30 %" in warning for warning in machine_warnings(rows))
+    assert any("changed by 30 %" in warning for warning in warnings_of(rows))
 
 
 def test_one_overflowing_precision_leaves_the_others() -> None:

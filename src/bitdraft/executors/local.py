@@ -65,6 +65,8 @@ def _converse(
         return None
     failure = None
     for line in process.stdout:
+        if not line.endswith("\n"):
+            break  # the job died while writing
         event = json.loads(line)
         if event["event"] == "user_error":
             raise UserError(event["field"], event["value"], event["problem"], event["remedy"])

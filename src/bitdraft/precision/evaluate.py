@@ -18,7 +18,7 @@ from bitdraft.executors.local import Event, Failure, run_job
 from bitdraft.precision.output import save
 from bitdraft.precision.protocols import ScoringPlan, plan_scoring
 from bitdraft.precision.rows import RowContext, Scores, build_row, failed_row
-from bitdraft.precision.verdict import decide, machine_warnings
+from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.results import PrecisionResult, PrecisionRow, prepare_output
 from bitdraft.texts import Dataset, Encode, Prompt, load_dataset, select_prompts
 
@@ -64,7 +64,7 @@ def evaluate_precision(
     report("", "environment", 0, 1)
     result = PrecisionResult(
         config=config.model_dump(mode="json", exclude={"output", "data_root"}),
-        environment=_probe(config),
+        environment=_probe(config, workload.checkpoint),
         model=_model_record(workload.checkpoint),
         text=_text_record(workload),
         rows=(),
@@ -115,21 +115,23 @@ def _encoder(tokenizer: Any) -> Encode:
     return encode
 
 
-def _probe(config: PrecisionConfig) -> dict[str, Any]:
+def _probe(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def keep(event: Event) -> None:
         found.update(event["environment"])
 
-    failure = run_job("bitdraft.precision.cell:probe_environment", {"config": _payload(config)}, keep)
+    payload = {"config": _payload(config, checkpoint)}
+    failure = run_job("bitdraft.precision.cell:probe_environment", payload, keep)
     if failure is not None:
         remedy = "Try --device cpu, or free memory on the device"
         raise UserError("device", config.device, f"cannot be measured ({failure.reason})", remedy)
     return found
 
 
-def _payload(config: PrecisionConfig) -> dict[str, Any]:
-    return config.model_dump(mode="json")
+def _payload(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The configuration for a child, which is given the folder so that it needs no hub."""
+    return config.model_dump(mode="json") | {"model": str(checkpoint.folder)}
 
 
 def _model_record(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -168,7 +170,8 @@ def _measure_all(
         workload_path.write_text(workload.as_json())
         for precision in _order(config):
             scores_path = Path(folder) / f"{precision}.npz"
-            cell = _Cell(config, precision, workload_path, scores_path, reference is not None)
+            paired = reference is not None
+            cell = _Cell(config, workload.checkpoint, precision, workload_path, scores_path, paired)
             row, scores = cell.run(workload.plan, result.environment, reference, report)
             if precision == config.reference_precision:
                 reference = scores
@@ -176,15 +179,26 @@ def _measure_all(
             done = [rows[name] for name in config.precisions if name in rows]
             result = _finish(result, done, config)
             if config.output is not None:
-                save(result, config.output)
+                _save(result, config.output, last=len(rows) == len(config.precisions))
     return result
+
+
+def _save(result: PrecisionResult, folder: Path, last: bool) -> None:
+    """Save what is finished. A disk that is full now may have room later: only the last failure counts,
+    and it carries the result, so that nothing that was measured is lost."""
+    try:
+        save(result, folder)
+    except UserError as error:
+        if last:
+            error.result = result
+            raise
 
 
 def _finish(
     result: PrecisionResult, rows: Sequence[PrecisionRow], config: PrecisionConfig
 ) -> PrecisionResult:
     verdict = decide(rows, config.reference_precision, config.max_ppl_increase, result.model["stored_dtype"])
-    warnings = machine_warnings(rows)
+    warnings = warnings_of(rows)
     return result.model_copy(update={"rows": tuple(rows), "verdict": verdict, "warnings": warnings})
 
 
@@ -193,6 +207,7 @@ class _Cell:
     """One precision's job and what becomes of its events."""
 
     config: PrecisionConfig
+    checkpoint: Checkpoint
     precision: Precision
     workload_path: Path
     scores_path: Path
@@ -214,7 +229,7 @@ class _Cell:
                 events[event["event"]] = event
 
         payload = {
-            "config": _payload(self.config),
+            "config": _payload(self.config, self.checkpoint),
             "precision": self.precision,
             "workload": str(self.workload_path),
             "scores": str(self.scores_path),

@@ -35,7 +35,7 @@ def machine_drift(rows: Sequence[PrecisionRow]) -> float:
     return max(times) / min(times) if times else 1.0
 
 
-def machine_warnings(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
+def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
     warnings = []
     drift = machine_drift(rows)
     if drift > DRIFT_WARNING:
@@ -51,6 +51,8 @@ def machine_warnings(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
             warnings.append(
                 f"{row.precision}: throughput varies widely between prompts (interval {width:.0f} %)."
             )
+        if "kl_missing" in row.quality:
+            warnings.append(f"{row.precision}: no KL divergence ({row.quality['kl_missing']}).")
     return tuple(warnings)
 
 
