@@ -13,13 +13,14 @@ from rich.table import Table
 from bitdraft.precision.output import best_rows, columns
 from bitdraft.results import PrecisionResult
 
+# What each stage is called, and the share of a precision's time it begins and ends at (a rough guess).
 _STAGES = {
-    "prepare": "preparing model and text",
-    "environment": "measuring this machine",
-    "load": "loading",
-    "quality": "perplexity",
-    "speed": "speed",
-    "divergence": "KL divergence",
+    "prepare": ("preparing model and text", 0.0, 0.0),
+    "environment": ("measuring this machine", 0.0, 0.0),
+    "load": ("loading", 0.0, 0.1),
+    "quality": ("perplexity", 0.1, 0.5),
+    "speed": ("speed", 0.5, 0.9),
+    "divergence": ("KL divergence", 0.9, 1.0),
 }
 
 
@@ -28,7 +29,6 @@ class LiveProgress:
 
     def __init__(self, console: Console, num_precisions: int) -> None:
         self.console = console
-        self.num_precisions = num_precisions
         self._seen: list[str] = []
         self._stage = ("", "")
         self._bar: TaskID | None = None
@@ -57,15 +57,17 @@ class LiveProgress:
     def __call__(self, precision: str, stage: str, done: int, total: int) -> None:
         if (precision, stage) != self._stage:
             self._begin(precision, stage)
+        _, start, end = _STAGES[stage]
+        finished = max(0, len(self._seen) - 1) + start + (end - start) * done / total
+        self._progress.update(self._all, completed=finished)
         if self._bar is not None:
             self._progress.update(self._bar, completed=done, total=total)
 
     def _begin(self, precision: str, stage: str) -> None:
         self._stage = (precision, stage)
-        name = f"{precision} {_STAGES.get(stage, stage)}".strip()
+        name = f"{precision} {_STAGES[stage][0]}".strip()
         if precision and precision not in self._seen:
             self._seen.append(precision)
-            self._progress.update(self._all, completed=len(self._seen) - 1)
         if not self.console.is_terminal:
             self.console.print(f"{name} …", style="dim", highlight=False)
             return
