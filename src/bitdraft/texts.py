@@ -110,9 +110,10 @@ def load_dataset(config: TextConfig) -> Dataset:
     return _from_hub(name)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, newline: str | None = None) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", newline=newline) as handle:
+            text = handle.read()
     except OSError as error:
         remedy = "Give a readable UTF-8 text file, or a --data-root laid out as the README shows"
         raise UserError("dataset", path, f"cannot be read ({one_line(error)})", remedy) from error
@@ -124,7 +125,8 @@ def _read(path: Path) -> str:
 
 
 def _one_file(path: Path) -> Dataset:
-    return Dataset("file", (_read(path),), (path.name,), source=str(path))
+    text = _read(path, newline="")  # as it stands: bits per byte count its own line ends
+    return Dataset("file", (text,), (path.name,), source=str(path))
 
 
 def wikitext_rows(text: str) -> tuple[str, ...]:

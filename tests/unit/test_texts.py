@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -82,6 +83,14 @@ def test_file_is_one_row(text_file: Path) -> None:
     dataset = load_dataset(TextConfig(dataset=f"file:{text_file}"))
     assert dataset.rows == (text_file.read_text(),)
     assert dataset.name == "file"
+
+
+def test_a_files_line_ends_and_digest_are_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "windows.txt"
+    path.write_bytes("first line\r\nnaïve second\r\n".encode())
+    dataset = load_dataset(TextConfig(dataset=f"file:{path}"))
+    assert dataset.rows == ("first line\r\nnaïve second\r\n",)
+    assert dataset.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(
