@@ -9,7 +9,7 @@ def main() -> bitdraft.PrecisionResult:
     result = bitdraft.evaluate_precision(
         model="demo/target",
         precisions=("fp32", "bf16"),
-        num_prompts=3,
+        num_prompts=5,
         max_prompt_tokens=128,
         max_new_tokens=32,
         ppl_max_tokens=2048,

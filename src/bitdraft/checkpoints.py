@@ -181,7 +181,8 @@ def _weight_files(folder: Path, config: ModelConfig, field: str) -> list[Path]:
     if (folder / "model.safetensors").exists():
         return [folder / "model.safetensors"]
     if files:
-        return files
+        problem = f"has {files[0].name} but neither model.safetensors nor its index"
+        raise UserError(field, config.model, problem, "Download the checkpoint again")
     has_pickle = any(path for pattern in _PICKLE_FILES for path in folder.glob(pattern))
     if has_pickle and config.allow_pickle:
         return []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +53,7 @@ def _errors_to_exit(debug: bool, output: Path | None = None) -> Iterator[None]:
     """A user's error is one line and exit code 2; an interrupt keeps what is finished, exit code 130."""
     from bitdraft.errors import UserError
 
+    start_s = time.time()
     try:
         yield
     except UserError as error:
@@ -62,9 +64,14 @@ def _errors_to_exit(debug: bool, output: Path | None = None) -> Iterator[None]:
         print(f"Error: {_line(error)}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        kept = f" Finished rows are in {output}." if output and (output / "precision.json").exists() else ""
+        saved = output is not None and _changed_since(output / "precision.json", start_s)
+        kept = f" Finished rows are in {output}." if saved else " No row was finished."
         print(f"Interrupted.{kept}", file=sys.stderr)
         raise typer.Exit(130) from error
+
+
+def _changed_since(path: Path, start_s: float) -> bool:
+    return path.exists() and path.stat().st_mtime >= start_s
 
 
 def _show(result: Any) -> None:
@@ -165,10 +172,16 @@ def plot(
 ) -> None:
     """Draw a result's chart again, from its JSON alone."""
     with _errors_to_exit(debug):
+        from bitdraft.errors import UserError
         from bitdraft.precision.output import draw
         from bitdraft.results import load_precision_result
 
-        print(draw(load_precision_result(folder / "precision.json"), folder))
+        result = load_precision_result(folder / "precision.json")
+        try:
+            print(draw(result, folder))
+        except (KeyError, TypeError) as error:
+            remedy = "Measure again or name another folder"
+            raise UserError("result", folder, f"precision.json lacks {error}", remedy) from error
 
 
 @app.command()

@@ -63,7 +63,7 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
     ppl_max_tokens: int | None = Field(None, ge=2)
     kl_max_tokens: int = Field(16_384, ge=0)
     score_chunk_tokens: int = Field(256, ge=1)
-    max_ppl_increase: float = Field(0.005, ge=0)
+    max_ppl_increase: float = Field(0.005, ge=0, allow_inf_nan=False)
     backend: BackendName = "native"
     num_warmup: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)

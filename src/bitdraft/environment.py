@@ -122,7 +122,15 @@ def _stream_seconds(num_floats: int, device: torch.device) -> tuple[float, float
 
 
 def calibration_s(device: torch.device) -> float:
-    """Seconds of a fixed small product: the same before and after a measurement unless the machine
-    was slowed down meanwhile. Small enough not to move peak memory."""
-    matrix = torch.ones(256, 256, device=device)
-    return median_seconds(lambda: matrix @ matrix, device)
+    """Seconds of fixed work, a few ms: thirty products that all threads share, one after another.
+
+    The same each time unless something else slows the machine down, threads that wait for one
+    another included. Small enough not to move peak memory.
+    """
+    matrix = torch.full((256, 256), 1 / 256, device=device)
+    synchronize(device)
+    start = now()
+    for _ in range(30):
+        matrix = matrix @ matrix
+    synchronize(device)
+    return now() - start

@@ -19,6 +19,7 @@ from bitdraft.stats import median_figure, ratio_of_rates, ratio_of_sums
 
 BLOCK_TOKENS = 256
 GIB = 2**30
+_LARGEST_LOG = 700.0  # e to this is still a finite float
 
 
 def request_seconds(generation: Generation) -> float:
@@ -139,20 +140,29 @@ def _per_weight(blocks: ScoreBlocks, column: Sequence[float], normaliser: str) -
     return values / np.asarray(blocks.num_tokens) if normaliser == "documents" else values
 
 
+def _exp_negative(mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.exp(np.minimum(-mean, _LARGEST_LOG)))
+
+
 def perplexity(blocks: ScoreBlocks, normaliser: str = "tokens", seed: int = 0) -> Figure:
     """exp(−mean log-probability), the mean taken by scored token or of the documents' means."""
     log_prob = _per_weight(blocks, blocks.log_prob, normaliser)
-    return ratio_of_sums(log_prob, _mean_weights(blocks, normaliser), seed, lambda mean: np.exp(-mean))
+    return ratio_of_sums(log_prob, _mean_weights(blocks, normaliser), seed, _exp_negative)
 
 
 def text_figures(blocks: ScoreBlocks, num_words: int, num_bytes: int) -> dict[str, Figure]:
-    """Perplexities over words and bytes of the original text, and bits per byte."""
+    """Perplexities over words and bytes of the original text, and bits per byte.
+
+    Text without spaces (Chinese, say) has no perplexity by word that a float can hold: it is left out.
+    """
     total, n = -sum(blocks.log_prob), len(blocks.num_tokens)
-    return {
-        "word_ppl": Figure(value=math.exp(total / num_words), n=n),
-        "byte_ppl": Figure(value=math.exp(total / num_bytes), n=n),
+    figures = {
+        "byte_ppl": Figure(value=math.exp(min(total / num_bytes, _LARGEST_LOG)), n=n),
         "bits_per_byte": Figure(value=total / num_bytes / math.log(2), n=n),
     }
+    if total / num_words < _LARGEST_LOG:
+        figures["word_ppl"] = Figure(value=math.exp(total / num_words), n=n)
+    return figures
 
 
 def paired_figures(blocks: ScoreBlocks, normaliser: str = "tokens", seed: int = 0) -> dict[str, Figure]:

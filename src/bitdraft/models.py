@@ -55,13 +55,16 @@ def load_model(
     """Load for inference. Every floating-point parameter is verified to have the asked dtype."""
     transformers_logging.disable_progress_bar()
     dtype = DTYPES[precision]
-    model = AutoModelForCausalLM.from_pretrained(
+    model, found = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
         dtype=dtype,
         use_safetensors=None if config.allow_pickle else True,
         trust_remote_code=config.trust_remote_code,
         local_files_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported, and refused just below
     )
+    _refuse_gaps(checkpoint, found)
     model = model.to(device).eval().requires_grad_(False)
     parameters = list(model.parameters())
     wrong = {p.dtype for p in parameters if p.is_floating_point() and p.dtype != dtype}
@@ -75,6 +78,17 @@ def load_model(
         weight_bytes=weight_bytes,
         streamed_bytes=weight_bytes - _unread_embedding_bytes(model),
     )
+
+
+def _refuse_gaps(checkpoint: Checkpoint, found: dict[str, Any]) -> None:
+    """transformers fills a weight that is missing or of another shape with random numbers."""
+    missing = sorted(found["missing_keys"])
+    misshapen = sorted(str(entry[0]) for entry in found["mismatched_keys"])
+    for names, what in ((missing, "is missing"), (misshapen, "has another shape than config.json says")):
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            remedy = "Download or save the checkpoint again"
+            raise UserError("model", checkpoint.name, f"weight {names[0]}{more} {what}", remedy)
 
 
 def _unread_embedding_bytes(model: Any) -> int:

@@ -26,7 +26,7 @@ class Record(BaseModel):
 
 
 class Figure(Record):
-    """A number with its 95 % interval (absent for a single item), item count and item median."""
+    """A number with its 95 % interval (absent below five items), item count and item median."""
 
     value: float
     low: float | None = None
@@ -103,8 +103,9 @@ def load_precision_result(path: Path) -> PrecisionResult:
     """Read a result file; a foreign, damaged or newer file is a `UserError`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(data, dict) and data.get("schema_version", 0) > SCHEMA_VERSION:
-            problem = f"schema version {data['schema_version']} is newer than {SCHEMA_VERSION}"
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            problem = f"schema version {version} is newer than {SCHEMA_VERSION}"
             raise UserError("result", path, problem, "Update bitdraft")
         return PrecisionResult.model_validate(data)
     except OSError as error:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from bitdraft.results import Figure
 
 NUM_RESAMPLES = 2000
+FEWEST_ITEMS = 5  # resampling fewer gives intervals that are far too narrow
 Floats = NDArray[np.float64]
 
 
@@ -34,7 +35,8 @@ def ratio_of_sums(
 ) -> Figure:
     """Σ numerators / Σ denominators, and its interval over the paired items, both transformed.
 
-    The figure's median is that of the items' own (transformed) ratios. One item has no interval.
+    The figure's median is that of the items' own (transformed) ratios. Fewer than five items have no
+    interval.
     """
     top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
     assert top.shape == bottom.shape
@@ -42,8 +44,8 @@ def ratio_of_sums(
     value = float(transform(np.asarray(top.sum() / bottom.sum())))
     used = bottom > 0
     median = float(np.median(transform(top[used] / bottom[used])))
-    if top.size == 1:
-        return Figure(value=value, n=1, median=median)
+    if top.size < FEWEST_ITEMS:
+        return Figure(value=value, n=top.size, median=median)
     counts = resample_counts(top.size, seed)
     low, high = interval(transform((counts @ top) / (counts @ bottom)))
     return Figure(value=value, low=low, high=high, n=top.size, median=median)
@@ -54,8 +56,8 @@ def median_figure(values: ArrayLike, seed: int = 0) -> Figure:
     items = np.asarray(values, float)
     assert items.size > 0
     value = float(np.median(items))
-    if items.size == 1:
-        return Figure(value=value, n=1, median=value)
+    if items.size < FEWEST_ITEMS:
+        return Figure(value=value, n=items.size, median=value)
     draws = np.random.default_rng(seed).integers(items.size, size=(NUM_RESAMPLES, items.size))
     low, high = interval(np.median(items[draws], axis=1))
     return Figure(value=value, low=low, high=high, n=items.size, median=value)
@@ -75,7 +77,7 @@ def ratio_of_rates(
         return np.asarray((sums[0] / sums[1]) / (sums[2] / sums[3]))
 
     value = float(speedup(np.ones(num_items)))
-    if num_items == 1:
-        return Figure(value=value, n=1)
+    if num_items < FEWEST_ITEMS:
+        return Figure(value=value, n=num_items)
     low, high = interval(speedup(resample_counts(num_items, seed)))
     return Figure(value=value, low=low, high=high, n=num_items)

@@ -221,7 +221,7 @@ def _too_few(dataset: Dataset, config: TextConfig, num_found: int) -> UserError:
 
 def _windows(dataset: Dataset, config: TextConfig, encode: Encode) -> list[Prompt]:
     """Prompt i comes from row i mod rows; a row's prompts start at equal distances inside its body,
-    at the beginning of a line, and never overlap."""
+    at the beginning of a line where one is near, and never overlap."""
     num_rows = min(len(dataset.rows), config.num_prompts)
     prompts: list[Prompt] = []
     for index in range(config.num_prompts):
@@ -230,7 +230,7 @@ def _windows(dataset: Dataset, config: TextConfig, encode: Encode) -> list[Promp
         text = dataset.rows[row]
         start = len(text) * (place + 1) // (num_places + 1)
         limit = len(text) * (place + 2) // (num_places + 1)
-        line_end = text.find("\n", start, limit)
+        line_end = text.find("\n", start, start + min(1000, (limit - start) // 4))
         start = start if line_end < 0 else line_end + 1
         window = text[start : min(limit, start + config.max_prompt_tokens * CHARS_PER_TOKEN)]
         token_ids = tuple(encode(window)[: config.max_prompt_tokens])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bitdraft.checkpoints import DEMO_MODELS, find_checkpoint, load_tokenizer
 from bitdraft.config import ModelConfig
@@ -93,6 +94,7 @@ def missing_shard(folder: Path) -> None:
         (truncate_weights, "model.safetensors is truncated or corrupt"),
         (garble_weights, "model.safetensors is truncated or corrupt"),
         (pickle_only, "pickle only.*--allow-pickle"),
+        (lambda f: (f / "model.safetensors").rename(f / "part.safetensors"), "neither model.safetensors nor"),
         (missing_shard, "weight file model-1.safetensors is missing"),
         (lambda f: (f / "model.safetensors").unlink(), "has no safetensors weights"),
     ],
@@ -106,6 +108,33 @@ def test_bad_checkpoints_are_named(
     with pytest.raises(UserError, match=message) as caught:
         find(folder)
     assert caught.value.field == "model"
+
+
+def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+NAME = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.pop(NAME), f"weight {NAME} is missing"),
+        (lambda weights: weights.update({NAME: torch.zeros(3, 3)}), f"weight {NAME} has another shape"),
+    ],
+)
+def test_weights_are_never_filled_with_random_numbers(
+    checkpoint: Path, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    change_weights(folder, change)
+    config = ModelConfig(model=str(folder))
+    with pytest.raises(UserError, match=message):
+        load_model(find_checkpoint(config), "fp32", CPU, config)
 
 
 def test_pickle_is_loaded_only_when_allowed(checkpoint: Path, tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def test_text_figures_by_hand() -> None:
     assert figures["bits_per_byte"].value == pytest.approx(0.5 / math.log(2))
 
 
+def test_text_without_spaces_has_no_word_perplexity() -> None:
+    blocks = ScoreBlocks(num_tokens=(400,), log_prob=(-3000.0,))
+    assert set(text_figures(blocks, num_words=1, num_bytes=1200)) == {"byte_ppl", "bits_per_byte"}
+    assert math.isfinite(perplexity(ScoreBlocks(num_tokens=(1,), log_prob=(-9000.0,))).value)
+
+
 def test_paired_figures_by_hand() -> None:
     own, reference = np.log([0.5, 0.25]), np.log([0.4, 0.3])
     blocks = score_blocks(own, np.array([1, 2]), [1, 1], (reference, np.array([1, 3])))

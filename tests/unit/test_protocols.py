@@ -40,11 +40,20 @@ def test_sliding_windows_by_hand() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=200), st.integers(1, 40))
-def test_rolling_scores_every_token_once_behind_one_context_token(ids: list[int], size: int) -> None:
+def test_rolling_scores_every_token_once_with_the_context_before_it(ids: list[int], size: int) -> None:
     windows = list(rolling_windows(ids, 99, size, document=0))
     assert scored(windows) == ids
-    before = [99, *ids]
-    assert [w.token_ids[0] for w in windows] == [before[i] for i in range(0, len(ids), size)]
+    text, end = [99, *ids], 1
+    for window in windows:
+        end += window.num_scored
+        assert list(window.token_ids) == text[end - len(window.token_ids) : end]
+    assert all(len(window.token_ids) == size + 1 for window in windows[1:])
+    assert all(window.first_scored == 1 for window in windows[:-1])
+
+
+def test_rolling_windows_by_hand() -> None:
+    windows = list(rolling_windows([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 0, 4, document=0))
+    assert windows == [Window((0, 1, 2, 3, 4), 1), Window((4, 5, 6, 7, 8), 1), Window((6, 7, 8, 9, 10), 3)]
 
 
 def test_disjoint_windows_drop_the_rest() -> None:
@@ -82,7 +91,7 @@ def test_every_protocol_carries_its_card(protocol: PplProtocol) -> None:
 def test_lm_eval_counts_words_and_bytes_of_the_original_text() -> None:
     plan = plan_scoring(DATASET, encode, "lm-eval", context=64, prefix=0)
     assert plan.num_bytes == 360 + 320 + 360
-    assert plan.num_words == (180 + 1) + (160 + 1) + (180 + 1)
+    assert plan.num_words == 180 + 160 + 180
     assert plan.card["num_documents"] == 3
     assert plan.card["prefix_token"] == 0
 

@@ -48,6 +48,8 @@ def test_speed_and_memory(result: dict[str, Any]) -> None:
         assert value(row, "metrics", "ttft_ms") == pytest.approx(1000 * firsts[1])
         assert value(row, "metrics", "tpot_ms") == pytest.approx(1000 * decode_s / (tokens - 3))
         assert value(row, "metrics", "decode_tok_s") == pytest.approx((tokens - 3) / decode_s)
+        # keys and values of 3 layers and 32 channels
+        assert raw["kv_bytes_per_token"] == 2 * 3 * 32 * (4 if row["precision"] == "fp32" else 2)
         # Step i of 11 reads the weights once and 20 + i cached tokens.
         step_bytes = [raw["streamed_bytes"] + raw["kv_bytes_per_token"] * (20 + i) for i in range(1, 12)]
         bandwidth = result["environment"]["ceilings"]["copy_gb_s"] * 1e9

@@ -74,6 +74,12 @@ def test_windows_are_spread_over_books_and_never_overlap(num_prompts: int, num_b
         assert all(after - before >= 210 for before, after in pairwise(starts))
 
 
+def test_long_lines_do_not_eat_the_windows() -> None:
+    text = "word " * 10_000 + "\n" + "word " * 10_000
+    config = TextConfig(dataset="file:x", num_prompts=8, max_prompt_tokens=2000)
+    assert len(select_prompts(Dataset("file", (text,), ("x",), "test"), config, encode)) == 8
+
+
 def test_too_short_books_are_refused() -> None:
     with pytest.raises(UserError, match=r"windows of 1024 tokens"):
         select_prompts(books(20), TextConfig(dataset="pg19"), encode)

@@ -19,10 +19,19 @@ LIMIT = 0.005
 
 
 def ok_row(
-    precision: str, token_s: float, delta: float | None = None, gib: float = 1.0, calibration_s: float = 1e-3
+    precision: str,
+    token_s: float,
+    delta: float | None = None,
+    *,
+    gib: float = 1.0,
+    calibration_s: float = 1e-3,
+    num_prompts: int = 10,
 ) -> PrecisionRow:
-    """A row of ten prompts at `token_s` a token; prompts differ alike in every row."""
-    runs = [generation(0, [token_s * (1 + 0.1 * prompt) * (i + 1) for i in range(8)]) for prompt in range(10)]
+    """A row of prompts at `token_s` a token; prompts differ alike in every row."""
+    runs = [
+        generation(0, [token_s * (1 + 0.1 * prompt) * (i + 1) for i in range(8)])
+        for prompt in range(num_prompts)
+    ]
     quality: dict[str, Any] = {"protocol": {"protocol": "sliding", "window": 64, "stride": 32}}
     quality["protocol"] |= {"num_scored_tokens": 1000, "normaliser": "tokens"}
     if delta is not None:
@@ -40,9 +49,9 @@ def test_a_clear_winner_is_named_with_its_numbers() -> None:
     rows = [ok_row("fp32", 0.02), ok_row("fp16", 0.02, 1e-4), ok_row("bf16", 0.01, 5e-4, gib=0.6)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
     assert verdict["precision"] == "bf16"
-    assert verdict["summary"].startswith("Use bf16. It runs at 2.00×")
-    assert "+0.05" in verdict["summary"]
-    assert "0.60 instead of 1.00 GiB" in verdict["summary"]
+    assert verdict["summary"].startswith("Use bf16. Against fp32: 2.00×")
+    assert "perplexity +0.050 %" in verdict["summary"]
+    assert "peak RAM 0.60 against 1.00 GiB" in verdict["summary"]
     assert verdict["indistinguishable"] == []
 
 
@@ -51,14 +60,14 @@ def test_a_tie_in_speed_is_called_one_and_memory_decides() -> None:
     verdict = decide(rows, "fp32", LIMIT, "fp32")
     assert verdict["precision"] == "bf16"
     assert verdict["indistinguishable"] == ["bf16", "fp32"]
-    assert "takes the least memory" in verdict["summary"]
+    assert "cannot be told from that of fp32; it takes less memory" in verdict["summary"]
 
 
 def test_a_full_tie_stays_at_the_reference() -> None:
     rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.01, 1e-4)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
     assert verdict["precision"] == "fp32"
-    assert "indistinguishable from bf16; it is the reference" in verdict["summary"]
+    assert "cannot be told from that of bf16; it is the reference" in verdict["summary"]
 
 
 def test_the_quality_limit_binds_by_the_intervals_upper_end() -> None:
@@ -79,6 +88,35 @@ def test_a_difference_below_the_machines_drift_is_no_difference() -> None:
     rows = [ok_row("fp32", 0.0115), ok_row("bf16", 0.01, 1e-4, calibration_s=1.3e-3)]
     assert decide(rows, "fp32", LIMIT, "fp32")["indistinguishable"] == ["bf16", "fp32"]
     assert any("changed by 30 %" in warning for warning in warnings_of(rows))
+
+
+def test_too_few_prompts_or_blocks_decide_nothing() -> None:
+    rows = [ok_row("fp32", 0.02, num_prompts=4), ok_row("bf16", 0.01, 1e-4, num_prompts=4)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert (verdict["precision"], verdict["indistinguishable"]) == ("fp32", ["bf16", "fp32"])
+    row = ok_row("bf16", 0.01)
+    quality = row.quality | {"delta_ln_ppl": Figure(value=0.0, n=3).model_dump()}
+    verdict = decide(
+        [ok_row("fp32", 0.02), row.model_copy(update={"quality": quality})], "fp32", LIMIT, "fp32"
+    )
+    assert verdict["precision"] == "fp32"
+    assert "3 blocks of scored text are too few" in verdict["reasons"][0]
+
+
+def test_among_tied_the_reason_given_is_true() -> None:
+    """fp32 is the fastest by value but heavier; the light ones are chosen for their memory."""
+    rows = [
+        ok_row("fp32", 0.0099, gib=2.0, calibration_s=1.3e-3),
+        ok_row("fp16", 0.0101, 0.0),
+        ok_row("bf16", 0.01, 0.0),
+    ]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict["precision"] == "fp16"
+    assert "from that of fp32 and bf16; it takes less memory" in verdict["summary"]
+
+
+def test_a_single_precision_is_not_compared() -> None:
+    assert "only precision" in decide([ok_row("bf16", 0.01)], "bf16", LIMIT, "fp32")["summary"]
 
 
 def test_one_overflowing_precision_leaves_the_others() -> None:

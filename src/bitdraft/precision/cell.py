@@ -57,7 +57,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         num_parameters=loaded.num_parameters,
         weight_bytes=loaded.weight_bytes,
         streamed_bytes=loaded.streamed_bytes,
-        kv_bytes_per_token=runner.cache.bytes_per_token(),
+        kv_bytes_per_token=_kv_bytes_per_token(runner),
         overflow=overflow.model_dump() if overflow else None,
         **speed,
     )
@@ -66,6 +66,14 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         reference = load_model(checkpoint, config.reference_precision, loaded.device, config)
         compared = truncate(windows, config.kl_max_tokens)
         _compare(Runner(reference.model), runner, compared, config.score_chunk_tokens, emit)
+
+
+@torch.inference_mode()
+def _kv_bytes_per_token(runner: Runner) -> int:
+    """Known once a token has gone through the cache."""
+    runner.start(capacity=1)
+    runner.forward(runner.to_device([0]))
+    return runner.cache.bytes_per_token()
 
 
 def _score(
@@ -103,14 +111,15 @@ def _time(
     warm_up = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
     for index in range(config.num_warmup):
         backend(prompts[index % len(prompts)], warm_up)
+    calibration_s(loaded.device)
     calibration = [calibration_s(loaded.device)]
     energy_start = energy_joules(loaded.device)
     generations: list[Generation] = []
     for prompt in prompts:
         generations.append(backend(prompt, config))
+        calibration.append(calibration_s(loaded.device))
         emit("progress", stage="speed", done=len(generations), total=len(prompts))
     energy_end = energy_joules(loaded.device)
-    calibration.append(calibration_s(loaded.device))
     joules = None if energy_start is None or energy_end is None else energy_end - energy_start
     return {
         "generations": [generation.model_dump(mode="json") for generation in generations],

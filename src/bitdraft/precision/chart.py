@@ -77,9 +77,8 @@ def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> No
     for place, row in enumerate(rows):
         figure = row.metrics.get(key)
         if figure is None:
-            axis.text(
-                place, ceiling * 0.04, row.status, ha="center", rotation=90, color="#B00020", fontsize=11
-            )
+            why, ink = ("not measured", _INK) if row.status == "ok" else (row.status, "#B00020")
+            axis.text(place, ceiling * 0.04, why, ha="center", rotation=90, color=ink, fontsize=11)
             continue
         colour, hatch, _ = _STYLES.get(row.precision, _OTHER_STYLE)
         below, above = _errors(figure)
@@ -136,6 +135,7 @@ def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
     axis.axhline(1, color=_INK, lw=0.7, ls=":")
     axis.axvline(0, color=_INK, lw=0.7, ls=":")
     axis.margins(0.25, 0.35)
+    axis.set_ylim(bottom=max(0.0, axis.get_ylim()[0]))
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.legend(loc="best", fontsize=9.5, markerscale=0.45, framealpha=0.85)
     axis.grid(alpha=0.25)

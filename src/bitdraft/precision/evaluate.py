@@ -82,11 +82,13 @@ def prepare(config: PrecisionConfig) -> Workload:
     context = checkpoint.context_tokens or DEFAULT_CONTEXT
     longest = max(len(prompt.token_ids) for prompt in prompts)
     if longest + config.max_new_tokens > context:
-        problem = f"with {config.max_new_tokens} new tokens exceeds the model's context of {context} tokens"
+        problem = (
+            f"the longest prompt's {longest} tokens and {config.max_new_tokens} new ones exceed "
+            f"the model's context of {context} tokens"
+        )
         room = context - config.max_new_tokens
         remedy = f"Use --max-prompt-tokens {room} or less" if room > 0 else "Use a smaller --max-new-tokens"
-        raise UserError("max_prompt_tokens", longest, problem, remedy)
-    _check_token_ids(prompts, checkpoint)
+        raise UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
     prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     plan = plan_scoring(
         dataset,
@@ -96,11 +98,13 @@ def prepare(config: PrecisionConfig) -> Workload:
         prefix=prefix,
         max_scored=config.ppl_max_tokens,
     )
+    _check_token_ids(prompts, plan, checkpoint)
     return Workload(checkpoint, dataset, prompts, plan)
 
 
-def _check_token_ids(prompts: Sequence[Prompt], checkpoint: Checkpoint) -> None:
-    largest = max(max(prompt.token_ids) for prompt in prompts)
+def _check_token_ids(prompts: Sequence[Prompt], plan: ScoringPlan, checkpoint: Checkpoint) -> None:
+    rows = [prompt.token_ids for prompt in prompts] + [window.token_ids for window in plan.windows]
+    largest = max(map(max, rows))
     if checkpoint.vocab_size and largest >= checkpoint.vocab_size:
         problem = f"its tokenizer gives id {largest}, its embedding has {checkpoint.vocab_size} rows"
         raise UserError(

@@ -6,7 +6,6 @@ tokens before it in the window. Which protocol is whose, and what each is for: d
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,11 +71,13 @@ def disjoint_windows(token_ids: Sequence[int], size: int, first_scored: int) -> 
 
 
 def rolling_windows(token_ids: Sequence[int], prefix: int, size: int, document: int) -> Iterator[Window]:
-    """Every token of a document scored once, `size` a window, behind one token of context: `prefix`
-    at the document's start, else the token before."""
+    """Every token of a document scored once, `size` a window: the first behind `prefix`, full ones
+    behind the token before, a shorter last one behind as many as fill the window. A window feeds
+    `size` tokens."""
     for start in range(0, len(token_ids), size):
-        before = prefix if start == 0 else token_ids[start - 1]
-        yield Window((before, *token_ids[start : start + size]), 1, document)
+        scored = token_ids[start : start + size]
+        before = token_ids[start + len(scored) - size - 1 : start] if start else [prefix]
+        yield Window((*before, *scored), len(before), document)
 
 
 def truncate(windows: Sequence[Window], max_scored: int | None) -> tuple[Window, ...]:
@@ -177,7 +178,8 @@ def plan_scoring(
     num_scored = sum(window.num_scored for window in windows)
     if num_scored < 2:
         problem = f"too short for the {protocol} protocol (no whole window to score)"
-        raise UserError("dataset", dataset.name, problem, "Choose a longer text or --ppl-protocol sliding")
+        other = "" if protocol == "sliding" else " or --ppl-protocol sliding"
+        raise UserError("dataset", dataset.name, problem, f"Choose a longer text{other}")
     truncated = num_scored < sum(window.num_scored for window in cut.windows)
     card = {
         "protocol": protocol,
@@ -196,6 +198,6 @@ def plan_scoring(
     }
     if truncated or not cut.documents:
         return ScoringPlan(windows, card)
-    num_words = sum(len(re.split(r"\s+", text)) for text in cut.documents)
+    num_words = sum(len(text.split()) for text in cut.documents)
     num_bytes = sum(len(text.encode()) for text in cut.documents)
     return ScoringPlan(windows, card, num_words, num_bytes)

@@ -1,9 +1,9 @@
 """Which precision to use, in words that the intervals support. Pure functions over rows.
 
 Quality comes first: a precision qualifies when the upper end of its paired Δ ln PPL interval stays
-inside the limit. Among those the fastest wins; precisions whose speed ratio's interval holds 1, or
-whose distance is smaller than the machine's own drift during the run, are indistinguishable from
-it, and then memory decides, and then the reference.
+inside the limit. Among those the fastest wins. Two speeds can't be told apart when the interval of
+their ratio holds 1, when there are too few prompts for an interval, or when the ratio is smaller
+than the machine's own drift during the run; then memory decides, and then the reference.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ def memory_name(rows: Sequence[PrecisionRow]) -> str:
 
 
 def machine_drift(rows: Sequence[PrecisionRow]) -> float:
-    """Slowest over fastest run of the fixed calibration product (1 without calibrations)."""
-    times = [seconds for row in rows for seconds in row.raw.get("calibration_s", [])]
-    return max(times) / min(times) if times else 1.0
+    """Slowest over fastest row in the fixed work that is timed between its prompts (1 without any)."""
+    times = [row.raw["calibration_s"] for row in rows if row.raw.get("calibration_s")]
+    means = [sum(samples) / len(samples) for samples in times]
+    return max(means) / min(means) if means else 1.0
 
 
 def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
@@ -40,8 +41,8 @@ def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
     drift = machine_drift(rows)
     if drift > DRIFT_WARNING:
         warnings.append(
-            f"The machine's speed changed by {100 * (drift - 1):.0f} % during the run (a fixed product, "
-            "timed around each speed measurement). Speed differences below that say nothing: "
+            f"The machine's speed changed by {100 * (drift - 1):.0f} % between precisions (fixed work, timed "
+            "between the prompts). Speed differences below that say nothing: "
             "measure again on a quiet machine."
         )
     for row in rows:
@@ -82,7 +83,7 @@ def decide(
         reasons.append(_stored_note(stored_dtype))
     return {
         "precision": chosen.precision,
-        "summary": _summary(chosen, tied, base),
+        "summary": _summary(chosen, tied, base, len(finished)),
         "reasons": reasons,
         "comparisons": comparisons,
         "indistinguishable": sorted(row.precision for row in tied) if len(tied) > 1 else [],
@@ -94,11 +95,12 @@ def _quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float)
     if base is None or row is base:
         return None
     delta = Figure(**row.quality["delta_ln_ppl"])
-    worst = delta.high if delta.high is not None else delta.value
-    if worst <= math.log1p(limit):
+    if delta.high is None:
+        return f"{delta.n} blocks of scored text are too few to judge its quality; score more tokens"
+    if delta.high <= math.log1p(limit):
         return None
     return (
-        f"its perplexity may be {_percent(math.expm1(worst))} higher than {base.precision}'s, "
+        f"its perplexity may be {_percent(math.expm1(delta.high))} higher than {base.precision}'s, "
         f"more than the limit of {_percent(limit)}"
     )
 
@@ -106,21 +108,21 @@ def _quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float)
 def _fastest(
     rows: Sequence[PrecisionRow], reference: str, drift: float
 ) -> tuple[PrecisionRow, list[PrecisionRow]]:
+    """The choice, and every row whose speed can't be told from it (itself included)."""
     best = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-    tied = [row for row in rows if row is best or _indistinguishable(best, row, drift)]
+    tied = [row for row in rows if row is best or _same_speed(best, row, drift)]
     name = memory_name(tied)
     least = min(row.metrics[name].value for row in tied)
     light = [row for row in tied if row.metrics[name].value * MEMORY_MARGIN <= least]
-    by_choice = (
-        [row for row in light if row.precision == reference] or [row for row in light if row is best] or light
-    )
-    return by_choice[0], tied
+    chosen = next((row for row in light if row.precision == reference), best if best in light else light[0])
+    return chosen, [row for row in tied if row is chosen or _same_speed(row, chosen, drift)]
 
 
-def _indistinguishable(best: PrecisionRow, other: PrecisionRow, drift: float) -> bool:
-    ratio = speed_ratio(generations_of(best), generations_of(other))
-    low = ratio.low if ratio.low is not None else ratio.value
-    return low <= 1 or ratio.value <= (drift if drift > DRIFT_WARNING else 1)
+def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float) -> bool:
+    ratio = speed_ratio(generations_of(one), generations_of(other))
+    if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
+        return True
+    return max(ratio.value, 1 / ratio.value) <= (drift if drift > DRIFT_WARNING else 1)
 
 
 def _comparison(row: PrecisionRow, base: PrecisionRow) -> dict[str, Any]:
@@ -136,36 +138,40 @@ def _comparison(row: PrecisionRow, base: PrecisionRow) -> dict[str, Any]:
     }
 
 
-def _summary(chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None) -> str:
+def _summary(
+    chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None, num_measured: int
+) -> str:
     others = [row.precision for row in tied if row is not chosen]
     parts = [f"Use {chosen.precision}."]
-    if base is not None and chosen is not base:
-        ratio = speed_ratio(generations_of(chosen), generations_of(base))
-        parts.append(f"It runs at {_times(ratio)} the tokens/s of {base.precision};")
-        parts.append(f"perplexity changes by {_ppl_change(chosen)}; {_memory(chosen, base)}.")
-    elif base is not None and not others:
-        parts.append("No other measured precision is faster within the quality limit.")
     if others:
         reason = _tie_reason(chosen, tied, base)
-        parts.append(f"In speed it is indistinguishable from {' and '.join(others)}; {reason}.")
+        parts.append(f"Its speed cannot be told from that of {' and '.join(others)}; {reason}.")
+    elif num_measured == 1:
+        parts.append("It is the only precision that was measured.")
+    elif chosen is base:
+        parts.append("No other measured precision is faster within the quality limit.")
+    if base is not None and chosen is not base:
+        ratio = speed_ratio(generations_of(chosen), generations_of(base))
+        parts.append(
+            f"Against {base.precision}: {_times(ratio)} the tokens/s, perplexity {_ppl_change(chosen)}, "
+            f"{_memory(chosen, base)}."
+        )
     return " ".join(parts)
 
 
 def _tie_reason(chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None) -> str:
     name = memory_name(tied)
-    if all(
-        chosen.metrics[name].value < MEMORY_MARGIN * row.metrics[name].value
-        for row in tied
-        if row is not chosen
-    ):
-        return "it takes the least memory of these"
-    return "it is the reference" if chosen is base else "it is the fastest by value"
+    if any(row.metrics[name].value * MEMORY_MARGIN > chosen.metrics[name].value for row in tied):
+        return "it takes less memory"
+    if chosen is base:
+        return "it is the reference"
+    return "it is the fastest of them by value"
 
 
 def _memory(chosen: PrecisionRow, base: PrecisionRow) -> str:
     name = memory_name([chosen, base])
     what = "peak VRAM" if name == "peak_vram_gb" else "peak RAM"
-    return f"{what} is {chosen.metrics[name].value:.2f} instead of {base.metrics[name].value:.2f} GiB"
+    return f"{what} {chosen.metrics[name].value:.2f} against {base.metrics[name].value:.2f} GiB"
 
 
 def _ppl_change(row: PrecisionRow) -> str:
