@@ -11,7 +11,7 @@ import hashlib
 import json
 import sysconfig
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,6 @@ class Dataset:
     row_ids: tuple[str, ...]
     source: str
     revision: str | None = None
-    joiner: str = field(default="\n\n", repr=False)
 
     @property
     def sha256(self) -> str:
@@ -73,7 +72,7 @@ class Dataset:
 
     def joined(self) -> str:
         """The whole text for the concatenating perplexity protocols: rows joined by blank lines."""
-        return self.joiner.join(self.rows)
+        return "\n\n".join(self.rows)
 
 
 @dataclass(frozen=True)

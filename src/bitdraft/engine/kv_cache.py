@@ -57,7 +57,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
     def get_max_length(self) -> int:
         return self.capacity
 
-    get_max_cache_shape = get_max_length
+    get_max_cache_shape = get_max_length  # its name in earlier 5.x releases
 
 
 class KVCache(Cache):  # type: ignore[misc]
