@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 if TYPE_CHECKING:
     from bitdraft.errors import UserError
@@ -210,6 +211,13 @@ def models(debug: Debug = False) -> None:
         Console().print(table)
 
 
-def main() -> None:
-    """Entry point of the `bitdraft` command."""
-    app()
+def main(arguments: list[str] | None = None, **settings: Any) -> None:
+    """Entry point of the `bitdraft` command: run, and exit. A flag that cannot be read is one line, too."""
+    try:
+        code = app(arguments, standalone_mode=False, **settings)
+    except TyperException as error:
+        message = error.format_message().rstrip(".")
+        if message:  # none where the help was shown instead
+            print(f"Error: {message}. See: bitdraft --help", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)

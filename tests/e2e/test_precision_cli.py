@@ -128,6 +128,22 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not output.exists() or list(output.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["precision", "--num-prompts", "many"], "Invalid value for '--num-prompts'"),
+        (["precision", "--number"], "No such option: --number"),
+        (["measure"], "No such command 'measure'"),
+    ],
+)
+def test_unreadable_flags_are_one_line_too(arguments: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "bitdraft", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert message in done.stderr
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     result = invoke("precision", "demo/none", "--debug", "--output", tmp_path)
     assert isinstance(result.exception, bitdraft.UserError)

@@ -5,8 +5,8 @@ Every flag of `bitdraft precision` overrides them.
 
 import sys
 
-from bitdraft.cli import app
+from bitdraft.cli import main
 
 DEFAULTS = {"precision": {"model": "EleutherAI/pythia-2.8b", "dataset": "wikitext"}}
 
-app(["precision", *sys.argv[1:]], default_map=DEFAULTS, prog_name="python -m bitdraft")
+main(["precision", *sys.argv[1:]], default_map=DEFAULTS, prog_name="python -m bitdraft")
