@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bitdraft.backends import BACKENDS
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer
+from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import DecodingConfig, ModelConfig, TextConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import score_windows
@@ -132,8 +132,7 @@ def main() -> None:
     checkpoint = find_checkpoint(MODEL)
     tokenizer, device = load_tokenizer(checkpoint, MODEL), resolve_device(args.device)
 
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+    encode = text_encoder(tokenizer)
 
     def windows_of(rows: Sequence[str], size: int) -> list[Window]:
         prefix = tokenizer.bos_token_id

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,12 @@ def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         problem = f"its tokenizer cannot be loaded ({one_line(error)})"
         raise UserError("model", checkpoint.name, problem, remedy) from error
+
+
+def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """Text → token ids as the protocols count them: without special tokens, of any length."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    return encode

@@ -96,9 +96,8 @@ def measure_ceilings(device: torch.device, precisions: tuple[Precision, ...]) ->
     the rate of a square matrix product (the second transposed, as a linear layer's weight) in TFLOP/s."""
     num_floats = 2**26
     if device.type == "cuda":
-        num_floats = min(
-            2**30, torch.cuda.mem_get_info(device)[0] // 32
-        )  # both buffers: a quarter of free memory
+        # both buffers together take a quarter of the free memory at most
+        num_floats = min(2**30, torch.cuda.mem_get_info(device)[0] // 32)
     copy_s, read_s = _stream_seconds(num_floats, device)
     num_bytes = 4 * num_floats
     size = 8192 if device.type == "cuda" else 1024

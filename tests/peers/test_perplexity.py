@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer
+from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import ModelConfig, PplProtocol
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import score_window
@@ -41,9 +41,7 @@ def stdlib_dataset() -> Dataset:
 def score(
     model: Any, tokenizer: Any, dataset: Dataset, protocol: PplProtocol
 ) -> tuple[ScoringPlan, ScoreBlocks]:
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-
+    encode = text_encoder(tokenizer)
     plan = plan_scoring(dataset, encode, protocol, context=2048, prefix=tokenizer.bos_token_id)
     runner = Runner(model)
     parts = [score_window(runner, w.token_ids, w.first_scored, 256) for w in plan.windows]

@@ -43,9 +43,8 @@ def window_logits(
     cut = _plain_chunks if runner.head_is_plain(tokens_BT) else _cached_chunks
     for logits_TV, end in cut(runner, tokens_BT[:, :-1], first_scored - 1, chunk_tokens):
         start = end - logits_TV.shape[0]
-        finite_T = (
-            logits_TV.amin(-1) - logits_TV.amax(-1)
-        ).isfinite()  # two passes cheaper than one isfinite
+        # two passes over the logits are cheaper than one isfinite
+        finite_T = (logits_TV.amin(-1) - logits_TV.amax(-1)).isfinite()
         if not finite_T.all():
             raise NonFiniteLogits(start + int((~finite_T).nonzero()[0]))
         yield logits_TV.float(), tokens_BT[0, start + 1 : end + 1]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bitdraft.checkpoints import Checkpoint, find_checkpoint, load_tokenizer
+from bitdraft.checkpoints import Checkpoint, find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import Precision, PrecisionConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.executors.local import Event, Failure, run_job
@@ -20,7 +20,7 @@ from bitdraft.precision.protocols import ScoringPlan, plan_scoring
 from bitdraft.precision.rows import RowContext, Scores, build_row, failed_row
 from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.results import PrecisionResult, PrecisionRow, prepare_output
-from bitdraft.texts import Dataset, Encode, Prompt, load_dataset, select_prompts
+from bitdraft.texts import Dataset, Prompt, load_dataset, select_prompts
 
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""
@@ -77,7 +77,7 @@ def prepare(config: PrecisionConfig) -> Workload:
     checkpoint = find_checkpoint(config)
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(checkpoint, config)
-    encode = _encoder(tokenizer)
+    encode = text_encoder(tokenizer)
     prompts = select_prompts(dataset, config, encode)
     context = checkpoint.context_tokens or DEFAULT_CONTEXT
     longest = max(len(prompt.token_ids) for prompt in prompts)
@@ -110,13 +110,6 @@ def _check_token_ids(prompts: Sequence[Prompt], plan: ScoringPlan, checkpoint: C
         raise UserError(
             "model", checkpoint.name, problem, "Use the tokenizer that the model was trained with"
         )
-
-
-def _encoder(tokenizer: Any) -> Encode:
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-
-    return encode
 
 
 def _probe(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -174,8 +167,7 @@ def _measure_all(
         workload_path.write_text(workload.as_json())
         for precision in _order(config):
             scores_path = Path(folder) / f"{precision}.npz"
-            paired = reference is not None
-            cell = _Cell(config, workload.checkpoint, precision, workload_path, scores_path, paired)
+            cell = _Cell(config, workload.checkpoint, precision, workload_path, scores_path)
             row, scores = cell.run(workload.plan, result.environment, reference, report)
             if precision == config.reference_precision:
                 reference = scores
@@ -215,7 +207,6 @@ class _Cell:
     precision: Precision
     workload_path: Path
     scores_path: Path
-    paired: bool
 
     def run(
         self,
@@ -237,7 +228,7 @@ class _Cell:
             "precision": self.precision,
             "workload": str(self.workload_path),
             "scores": str(self.scores_path),
-            "paired": self.paired,
+            "paired": reference is not None,
         }
         failure = run_job("bitdraft.precision.cell:measure", payload, on_event)
         if "row" not in events:
@@ -249,7 +240,7 @@ class _Cell:
         copy_bytes_s = environment["ceilings"]["copy_gb_s"] * 1e9
         context = RowContext(plan, copy_bytes_s, self.config.seed, reference)
         row = build_row(self.precision, events["row"], context, scores, kl)
-        if failure is not None and self.paired:
+        if failure is not None and reference is not None:
             quality = row.quality | {"kl_missing": failure.reason}
             row = row.model_copy(update={"quality": quality})
         return row, scores
