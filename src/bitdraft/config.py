@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -16,6 +17,7 @@ BackendName = Literal["native", "transformers"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+MOST_K = 32
 
 
 class Config(BaseModel):
@@ -27,6 +29,15 @@ class DecodingConfig(Config):
 
     max_new_tokens: int = Field(200, ge=1)
     ignore_eos: bool = True
+
+
+class SamplingConfig(Config):
+    """How a token is drawn: greedy at temperature 0, else from the tempered distribution cut to its
+    `top_k` most probable tokens and to the smallest set that holds `top_p` of what is left."""
+
+    temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
+    top_k: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
 
 
 class ModelConfig(Config):
@@ -91,10 +102,79 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
         return "fp32" if "fp32" in self.precisions else self.precisions[0]
 
 
+class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
+    """One run of the spec_decode module.
+
+    `drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, the embedded ones, for an
+    embedded target. `k` are the numbers of speculative tokens. `draft_precision` is `precision`
+    unless it is set. With `plan` nothing is swept: the best K follows from replay and cost curves.
+    """
+
+    drafts: tuple[str, ...] | None = None
+    k: tuple[int, ...] = tuple(range(3, 11))
+    precision: Precision = "fp32"
+    draft_precision: Precision | None = None
+    backend: BackendName = "native"
+    plan: bool = False
+    seed: int = Field(0, ge=0)
+    output: Path | None = None
+
+    @field_validator("drafts", mode="before")
+    @classmethod
+    def _several_drafts(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("drafts")
+    @classmethod
+    def _some_draft(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("no draft is named")
+        return value
+
+    @field_validator("k", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return parse_k(value)
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("k")
+    @classmethod
+    def _possible_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value:
+            raise ValueError("no K is named")
+        for k in value:
+            if not 1 <= k <= MOST_K:
+                raise ValueError(f"K = {k} is outside 1 to {MOST_K}")
+        return tuple(sorted(set(value)))
+
+
+def parse_k(text: str) -> tuple[int, ...]:
+    """`3-10`, `1,2,4` or a mixture, as the numbers that are meant."""
+    found: list[int] = []
+    for part in text.split(","):
+        ends = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if ends is None:
+            raise ValueError(f"{part.strip()!r} is neither a number nor a range")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last < first:
+            raise ValueError(f"the range {first}-{last} is reversed")
+        if last > MOST_K:
+            raise ValueError(f"K = {last} is outside 1 to {MOST_K}")
+        found.extend(range(first, last + 1))
+    return tuple(found)
+
+
 _REMEDIES = {
     "precisions": f"Choose from {', '.join(PRECISIONS)}, separated by commas, each once",
     "reference": f"Choose one of the measured precisions ({', '.join(PRECISIONS)})",
     "ppl_protocol": f"Choose from {', '.join(PPL_PROTOCOLS)}",
+    "precision": f"Choose one of {', '.join(PRECISIONS)}",
+    "draft_precision": f"Choose one of {', '.join(PRECISIONS)}",
+    "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
+    "k": f"Give numbers from 1 to {MOST_K}, as 3-10 or 1,2,4",
+    "temperature": "Give 0 for greedy decoding or a positive number",
+    "top_p": "Give a number above 0 and up to 1",
     "backend": f"Choose from {', '.join(BACKENDS)}",
     "device": "Choose auto, cpu, cuda, cuda:N or mps",
 }

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,8 +35,8 @@ class Figure(Record):
     median: float | None = None
 
 
-class Step(Record):
-    """One target verification of a speculative run."""
+class Step(NamedTuple):
+    """One target verification of a speculative run. `truncated`: the request's end cut it short."""
 
     num_drafted: int
     num_accepted: int
@@ -45,12 +45,14 @@ class Step(Record):
 
 class Generation(Record):
     """One request. Times are seconds of one monotonic clock; `emissions` are (time_s, num_tokens),
-    one entry each time token ids reach the host."""
+    one entry each time token ids reach the host. `phase_s` divides the time after the prefill of a
+    speculative run into draft, verify and host."""
 
     prompt_tokens: int
     submit_s: float
     emissions: tuple[tuple[float, int], ...]
     steps: tuple[Step, ...] = ()
+    phase_s: dict[str, float] = {}
     token_ids: tuple[int, ...]
     finish_reason: Literal["length", "eos"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bitdraft.config import DecodingConfig
-from bitdraft.engine.autoregressive import decode
+import torch
+
+from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.cpu_kernels import lay_input_major
+from bitdraft.engine.drafters import Drafter, ModelDrafter, NgramDrafter
 from bitdraft.engine.runner import Runner
+from bitdraft.engine.speculative import PrefilledPrompt
+from bitdraft.engine.verify import Sampler
 from bitdraft.results import Generation
 
 
@@ -23,6 +27,48 @@ def native(model: Any) -> Callable[[Sequence[int], DecodingConfig], Generation]:
     runner, eos_ids = Runner(model), end_of_sequence_ids(model)
 
     def generate(prompt: Sequence[int], config: DecodingConfig) -> Generation:
-        return decode(runner, prompt, config, eos_ids)
+        return PrefilledPrompt(runner, prompt, config.max_new_tokens).decode(config, eos_ids=eos_ids)
 
     return generate
+
+
+class NativeSpeculation:
+    """Decode one prompt after another with any draft and K. A draft that is None is prompt lookup.
+
+    `runners` holds the target under None and the draft models under their labels.
+    """
+
+    emits_first_token_alone = True
+
+    def __init__(
+        self, target: Any, drafts: Mapping[str, Any | None], vocab_size: int, sampling: SamplingConfig
+    ) -> None:
+        models = {label: model for label, model in drafts.items() if model is not None}
+        for model in (target, *models.values()):
+            lay_input_major(model)
+        self.target = Runner(target, vocab_size)
+        self.runners = {label: Runner(model, vocab_size) for label, model in models.items()}
+        device = self.target.device
+        self.drafters: dict[str, Drafter] = {
+            label: NgramDrafter(device, vocab_size)
+            if model is None
+            else ModelDrafter(self.runners[label], device)
+            for label, model in drafts.items()
+        }
+        self._sampling = sampling
+        self._eos_ids = end_of_sequence_ids(target)
+        self._prefilled: PrefilledPrompt | None = None
+
+    def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
+        """Prefill a prompt once for all the runs that follow."""
+        self._prefilled = PrefilledPrompt(self.target, prompt, config.max_new_tokens)
+
+    def decode(self, config: DecodingConfig, draft: str | None, k: int, seed: int) -> Generation:
+        """One run of the prepared prompt; K = 0 where no draft is named."""
+        assert self._prefilled is not None
+        drafter = None if draft is None else self.drafters[draft]
+        sampler = None
+        if self._sampling.temperature > 0:
+            generator = torch.Generator(self.target.device).manual_seed(seed)
+            sampler = Sampler(self._sampling, generator)
+        return self._prefilled.decode(config, drafter, k, sampler, self._eos_ids)

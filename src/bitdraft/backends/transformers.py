@@ -1,12 +1,18 @@
-"""The `transformers` backend: its own `generate`, timed on token ids.
+"""The `transformers` backend: its own `generate`, timed on token ids, with a K that is K.
 
 Times come from a streamer that receives ids, not text: a text streamer holds words back.
+
+`generate` reads the number of assistant tokens from the assistant's own generation config, lets it
+grow and shrink, and stops a draft early where the assistant is unsure or, even where the target ignores
+it, at the assistant's EOS. All four are fixed in a config that stands in for the assistant's own
+meanwhile, and the draft's forwards are counted, so that a K that isn't K is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,25 +20,38 @@ from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from bitdraft.backends.native import end_of_sequence_ids
-from bitdraft.config import DecodingConfig
-from bitdraft.results import Generation
+from bitdraft.config import DecodingConfig, SamplingConfig
+from bitdraft.errors import UserError
+from bitdraft.results import Generation, Step
 from bitdraft.timing import now
+
+GREEDY = SamplingConfig()
+
+
+class UnexpectedK(Exception):
+    """The realised number of drafted tokens isn't the one that was asked for."""
 
 
 class _IdClock(BaseStreamer):  # type: ignore[misc]
-    """Notes the time of every hand-over of ids; the first is the prompt and is dropped."""
+    """Notes the time of every hand-over of ids, the prompt's excepted, and the draft forwards before it."""
 
     def __init__(self) -> None:
         self.emissions: list[tuple[float, int]] = []
+        self.drafted: list[int] = []
+        self.num_draft_calls = 0
         self._prompt_seen = False
 
     def put(self, value: torch.Tensor) -> None:
         if self._prompt_seen:
             self.emissions.append((now(), value.numel()))
+            self.drafted.append(self.num_draft_calls - sum(self.drafted))
         self._prompt_seen = True
 
     def end(self) -> None:
         pass
+
+    def count_draft_call(self, *_: Any) -> None:
+        self.num_draft_calls += 1
 
 
 @contextlib.contextmanager
@@ -46,31 +65,118 @@ def _generation_defaults(model: Any, config: GenerationConfig) -> Iterator[None]
         model.generation_config = saved
 
 
-def transformers(model: Any) -> Callable[[Sequence[int], DecodingConfig], Generation]:
+@contextlib.contextmanager
+def _true_k(
+    assistant: Any, k: int, settings: GenerationConfig, clock: _IdClock
+) -> Iterator[dict[str, Any]]:
+    """Within, the assistant drafts exactly K tokens and its forwards are counted."""
+    fixed = copy.deepcopy(settings)
+    fixed.num_assistant_tokens = k
+    fixed.num_assistant_tokens_schedule = "constant"
+    fixed.assistant_confidence_threshold = 0.0
+    hook = assistant.register_forward_pre_hook(clock.count_draft_call)
+    try:
+        with _generation_defaults(assistant, fixed):
+            yield {"assistant_model": assistant}
+    finally:
+        hook.remove()
+
+
+def _steps(clock: _IdClock, k: int, config: DecodingConfig, ended: bool) -> tuple[Step, ...]:
+    """Each hand-over of ids is a verification. Raises `UnexpectedK`.
+
+    A draft ends at EOS where EOS ends a text, because `generate` looks for it only in last place.
+    """
+    steps: list[Step] = []
+    done = 0
+    for place, ((_, count), drafted) in enumerate(zip(clock.emissions, clock.drafted, strict=True)):
+        expected = min(k, config.max_new_tokens - done - 1)
+        if drafted > expected or (drafted < expected and config.ignore_eos):
+            raise UnexpectedK(f"step {place} drafted {drafted} tokens where K = {k} makes {expected}")
+        cut = drafted < k or (ended and place == len(clock.emissions) - 1)
+        steps.append(Step(drafted, min(count - 1, drafted), cut))
+        done += count
+    return tuple(steps)
+
+
+def _settings(
+    sampling: SamplingConfig, config: DecodingConfig, eos_ids: frozenset[int]
+) -> GenerationConfig:
+    cut: dict[str, Any] = {"do_sample": False}
+    if sampling.temperature > 0:
+        # top_k is 50 where it is left out
+        top_k, top_p = sampling.top_k or 0, sampling.top_p or 1.0
+        cut = {"do_sample": True, "temperature": sampling.temperature, "top_k": top_k, "top_p": top_p}
+    return GenerationConfig(
+        **cut,
+        max_new_tokens=config.max_new_tokens,
+        eos_token_id=None if config.ignore_eos else sorted(eos_ids) or None,
+        pad_token_id=min(eos_ids, default=0),
+    )
+
+
+def transformers(
+    model: Any, sampling: SamplingConfig = GREEDY, assistant: Any = None, k: int = 0
+) -> Callable[[Sequence[int], DecodingConfig], Generation]:
+    """`generate`, with an assistant where one is given. Its first verification includes the prefill,
+    so a run has as many steps as emissions."""
     eos_ids = end_of_sequence_ids(model)
 
     def generate(prompt: Sequence[int], config: DecodingConfig) -> Generation:
-        stops = None if config.ignore_eos else sorted(eos_ids) or None
-        settings = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=config.max_new_tokens,
-            eos_token_id=stops,
-            pad_token_id=min(eos_ids, default=0),
-        )
         clock = _IdClock()
-        with torch.inference_mode(), _generation_defaults(model, settings):
+        settings = _settings(sampling, config, eos_ids)
+        speculation: Any = contextlib.nullcontext({})
+        if assistant is not None:
+            speculation = _true_k(assistant, k, settings, clock)
+        with (
+            torch.inference_mode(),
+            _generation_defaults(model, settings),
+            speculation as extra,
+        ):
             submit_s = now()
             tokens = torch.tensor([prompt], dtype=torch.long, device=model.device)
-            output = model.generate(tokens, attention_mask=torch.ones_like(tokens), streamer=clock)
+            mask = torch.ones_like(tokens)
+            output = model.generate(tokens, attention_mask=mask, streamer=clock, **extra)
         token_ids = tuple(output[0, len(prompt) :].tolist())
         assert sum(count for _, count in clock.emissions) == len(token_ids)
-        reason: Literal["length", "eos"] = "eos" if stops and token_ids[-1] in stops else "length"
+        ended = not config.ignore_eos and token_ids[-1] in eos_ids
+        reason: Literal["length", "eos"] = "eos" if ended else "length"
         return Generation(
             prompt_tokens=len(prompt),
             submit_s=submit_s,
             emissions=tuple(clock.emissions),
+            steps=_steps(clock, k, config, ended) if assistant is not None else (),
             token_ids=token_ids,
             finish_reason=reason,
         )
 
     return generate
+
+
+class TransformersSpeculation:
+    """Decode one prompt after another with any draft and K, each run with a prefill of its own."""
+
+    emits_first_token_alone = False
+
+    def __init__(
+        self, target: Any, drafts: Mapping[str, Any | None], vocab_size: int, sampling: SamplingConfig
+    ) -> None:
+        self._target, self._drafts, self._sampling = target, drafts, sampling
+        self._prompt: Sequence[int] = ()
+
+    def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
+        self._prompt = prompt
+
+    def decode(self, config: DecodingConfig, draft: str | None, k: int, seed: int) -> Generation:
+        assistant = None if draft is None else self._drafts[draft]
+        if assistant is not None:
+            _refuse_other_padding(self._target, assistant)
+        torch.manual_seed(seed)
+        return transformers(self._target, self._sampling, assistant, k)(self._prompt, config)
+
+
+def _refuse_other_padding(target: Any, assistant: Any) -> None:
+    sizes = [model.config.get_text_config().vocab_size for model in (target, assistant)]
+    if sizes[0] != sizes[1]:
+        problem = f"embeddings of {sizes[1]} and {sizes[0]} rows are two vocabularies to transformers"
+        raise UserError("backend", "transformers", problem, "Use --backend native")

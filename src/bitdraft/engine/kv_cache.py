@@ -77,8 +77,13 @@ class KVCache(Cache):  # type: ignore[misc]
         assert 0 <= num_tokens <= min(self.lengths)
         self.advance(-num_tokens)
 
+    def keep(self, num_tokens: int) -> None:
+        """Forget what lies behind the first `num_tokens` of every row; shorter rows stay as they are."""
+        for row, length in enumerate(self.lengths):
+            self.lengths[row] = min(length, num_tokens)
+
     def clear(self) -> None:
-        self.rollback(min(self.lengths))
+        self.keep(0)
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes over all layers; known after the first forward."""

@@ -17,14 +17,18 @@ from bitdraft.errors import UserError
 
 
 class Runner:
-    """Eager forwards of one row. The cache grows to the largest capacity asked for and is reused."""
+    """Eager forwards of one row. The cache grows to the largest capacity asked for and is reused.
 
-    def __init__(self, model: Any) -> None:
+    With `vocab_size` logits end there: models of one tokenizer may pad their embeddings differently.
+    """
+
+    def __init__(self, model: Any, vocab_size: int | None = None) -> None:
         reason = unsupported_reason(model)
         if reason is not None:
             remedy = "Choose a model all of whose layers keep a key-value cache"
             raise UserError("model", type(model).__name__, reason, remedy)
         self.model = model
+        self.vocab_size = vocab_size
         self.device: torch.device = model.device
         self.num_layers: int = model.config.get_text_config().num_hidden_layers
         self.cache = KVCache(self.num_layers, capacity=0)
@@ -55,7 +59,7 @@ class Runner:
                 **extra,
             ).logits
         self.cache.advance(num_tokens)
-        return logits_BTV[:, -num_logits:]
+        return logits_BTV[:, -num_logits:, : self.vocab_size]
 
     def hidden_states(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Final hidden states of a whole sequence, B × T × hidden size, without touching the cache."""
@@ -66,7 +70,7 @@ class Runner:
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states (the output embedding alone)."""
         logits: torch.Tensor = self.model.get_output_embeddings()(states)
-        return logits
+        return logits[..., : self.vocab_size]
 
     def head_is_plain(self, tokens_BT: torch.Tensor) -> bool:
         """Whether the model's logits are its output embedding of its hidden states and nothing more.
@@ -75,7 +79,7 @@ class Runner:
         """
         if self._head_is_plain is None:
             probe_BT = tokens_BT[:, :8]
-            expected = self.model(input_ids=probe_BT, use_cache=False).logits
+            expected = self.model(input_ids=probe_BT, use_cache=False).logits[..., : self.vocab_size]
             found = self.head(self.hidden_states(probe_BT))
             self._head_is_plain = torch.equal(found.nan_to_num(), expected.nan_to_num())
         return self._head_is_plain
