@@ -7,18 +7,30 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bitdraft.config import PrecisionConfig
+    from bitdraft.config import PrecisionConfig, SpecDecodeConfig
     from bitdraft.errors import UserError
     from bitdraft.precision.evaluate import evaluate_precision
-    from bitdraft.results import PrecisionResult
+    from bitdraft.results import PrecisionResult, SpecDecodeResult
+    from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
-__all__ = ["PrecisionConfig", "PrecisionResult", "UserError", "evaluate_precision"]
+__all__ = [
+    "PrecisionConfig",
+    "PrecisionResult",
+    "SpecDecodeConfig",
+    "SpecDecodeResult",
+    "UserError",
+    "evaluate_precision",
+    "evaluate_spec_decode",
+]
 
 _HOMES = {
     "PrecisionConfig": "bitdraft.config",
     "PrecisionResult": "bitdraft.results",
+    "SpecDecodeConfig": "bitdraft.config",
+    "SpecDecodeResult": "bitdraft.results",
     "UserError": "bitdraft.errors",
     "evaluate_precision": "bitdraft.precision.evaluate",
+    "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
 }
 
 

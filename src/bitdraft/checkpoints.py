@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Checkpoint:
         if not self.stored_dtypes:
             return "unknown"
         return max(self.stored_dtypes, key=lambda name: self.stored_dtypes[name])
+
+    def record(self) -> dict[str, Any]:
+        """What a result says of it, without the folder's place on this machine."""
+        kept = {key: value for key, value in asdict(self).items() if key != "folder"}
+        return kept | {"stored_dtype": self.stored_dtype}
 
 
 def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
@@ -199,21 +204,21 @@ def _context_tokens(settings: dict[str, Any]) -> int | None:
     return None
 
 
-def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig) -> Any:
+def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "model") -> Any:
     """The checkpoint's tokenizer (transformers), or a `UserError`."""
     from transformers import AutoTokenizer
 
     remedy = "Save the tokenizer beside the weights (tokenizer.json)"
     if not any(path for pattern in _TOKENIZER_FILES for path in checkpoint.folder.glob(pattern)):
         # transformers would build an empty one and encode every text to nothing
-        raise UserError("model", checkpoint.name, "has no tokenizer", remedy)
+        raise UserError(field, checkpoint.name, "has no tokenizer", remedy)
     try:
         return AutoTokenizer.from_pretrained(
             checkpoint.folder, trust_remote_code=config.trust_remote_code, local_files_only=True
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         problem = f"its tokenizer cannot be loaded ({one_line(error)})"
-        raise UserError("model", checkpoint.name, problem, remedy) from error
+        raise UserError(field, checkpoint.name, problem, remedy) from error
 
 
 def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:

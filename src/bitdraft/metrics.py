@@ -7,6 +7,7 @@ Speed comes from `Generation` records, quality from per-token log-probabilities 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -65,26 +66,35 @@ def speed_figures(generations: Sequence[Generation], seed: int = 0) -> dict[str,
     return figures
 
 
-def model_bandwidth_utilisation(
-    generations: Sequence[Generation],
-    weight_bytes: int,
-    kv_bytes_per_token: int,
-    copy_bytes_s: float,
-    seed: int = 0,
-) -> Figure | None:
-    """Bytes that the decode steps must stream / time they took / measured copy bandwidth.
+def decode_bytes(generation: Generation, weight_bytes: int, kv_bytes_per_token: int) -> float:
+    """Bytes that plain decode steps stream: weights once a step, and keys and values of a cache that
+    grows by a token a step."""
+    _, num_steps = decode_span(generation)
+    mean_context = generation.prompt_tokens + (num_steps + 1) / 2
+    return num_steps * (weight_bytes + kv_bytes_per_token * mean_context)
 
-    `weight_bytes` are read once a step; the key-value cache grows by a token a step.
-    """
-    streamed, seconds = [], []
-    for generation in generations:
-        span_s, num_steps = decode_span(generation)
-        if num_steps < 1:
-            continue
-        mean_context = generation.prompt_tokens + (num_steps + 1) / 2
-        streamed.append(num_steps * (weight_bytes + kv_bytes_per_token * mean_context) / copy_bytes_s)
-        seconds.append(span_s)
-    return ratio_of_sums(streamed, seconds, seed) if seconds else None
+
+def speculation_bytes(
+    generation: Generation, target: tuple[int, int], draft: tuple[int, int] | None
+) -> float:
+    """Bytes that speculative steps stream: the target's weights and cache once a verification, the
+    draft's once a drafted token. Each pair is (weight bytes, key-value bytes per token); prompt lookup
+    streams nothing of its own."""
+    _, num_tokens = decode_span(generation)
+    context = generation.prompt_tokens + (num_tokens + 1) / 2
+    total = len(generation.steps) * (target[0] + target[1] * context)
+    if draft is not None:
+        total += sum(step.num_drafted for step in generation.steps) * (draft[0] + draft[1] * context)
+    return total
+
+
+def bandwidth_utilisation(
+    generations: Sequence[Generation], streamed_bytes: Sequence[float], copy_bytes_s: float, seed: int = 0
+) -> Figure | None:
+    """Bytes that the steps must stream / time they took / measured copy bandwidth."""
+    seconds = [decode_span(generation)[0] for generation in generations]
+    ideal_s = [num_bytes / copy_bytes_s for num_bytes in streamed_bytes]
+    return ratio_of_sums(ideal_s, seconds, seed) if sum(seconds) > 0 else None
 
 
 def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation], seed: int = 0) -> Figure:
@@ -96,6 +106,72 @@ def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation], s
         [request_seconds(g) for g in base],
         seed,
     )
+
+
+def decode_speed_ratio(
+    generations: Sequence[Generation], base: Sequence[Generation], seed: int = 0
+) -> Figure | None:
+    """The same for the time after the first emission alone; None where nothing came after it."""
+    spans, base_spans = ([decode_span(g) for g in side] for side in (generations, base))
+    if not all(seconds > 0 for seconds, _ in [*spans, *base_spans]):
+        return None
+    return ratio_of_rates(
+        [tokens for _, tokens in spans],
+        [seconds for seconds, _ in spans],
+        [tokens for _, tokens in base_spans],
+        [seconds for seconds, _ in base_spans],
+        seed,
+    )
+
+
+def step_tokens(generation: Generation) -> int:
+    """Output tokens that came from verifications: all but the prefill's, where that is no verification."""
+    emissions = generation.emissions[len(generation.emissions) - len(generation.steps) :]
+    return sum(num_tokens for _, num_tokens in emissions)
+
+
+def speculation_figures(generations: Sequence[Generation], k: int, seed: int = 0) -> dict[str, Figure]:
+    """Tokens per step, acceptance rate (τ − 1)/K, and the share of drafted tokens that were kept."""
+    used = [g for g in generations if g.steps]
+    if not used:
+        return {}
+    tokens, steps = [step_tokens(g) for g in used], [len(g.steps) for g in used]
+    figures = {
+        "tokens_per_step": ratio_of_sums(tokens, steps, seed),
+        "acceptance_rate": ratio_of_sums(tokens, steps, seed, lambda tau: (tau - 1) / k),
+    }
+    drafted = [sum(step.num_drafted for step in g.steps) for g in used]
+    if sum(drafted):
+        kept = [sum(step.num_accepted for step in g.steps) for g in used]
+        figures["draft_acceptance"] = ratio_of_sums(kept, drafted, seed)
+    return figures
+
+
+def acceptance_by_position(generations: Sequence[Generation], k: int) -> list[dict[str, Any]]:
+    """For i = 1 … K, among the steps that drafted at least i tokens: the share that kept the i-th, and
+    the share of those that had kept the one before (None where there were none)."""
+    steps = [step for generation in generations for step in generation.steps]
+    table = []
+    for place in range(1, k + 1):
+        there = [step for step in steps if step.num_drafted >= place]
+        before = sum(step.num_accepted >= place - 1 for step in there)
+        kept = sum(step.num_accepted >= place for step in there)
+        table.append(
+            {
+                "position": place,
+                "n": len(there),
+                "share": kept / len(there) if there else None,
+                "conditional": kept / before if before else None,
+            }
+        )
+    return table
+
+
+def realised_k(generations: Sequence[Generation]) -> tuple[dict[str, int], int]:
+    """How many steps drafted how many tokens, truncated steps apart; and the number of those."""
+    steps = [step for generation in generations for step in generation.steps]
+    counts = Counter(step.num_drafted for step in steps if not step.truncated)
+    return {str(k): counts[k] for k in sorted(counts)}, sum(step.truncated for step in steps)
 
 
 def block_lengths(num_tokens: int, document_lengths: Sequence[int] | None) -> tuple[int, ...]:

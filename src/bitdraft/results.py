@@ -1,16 +1,17 @@
 """Records and results, and their JSON: the border between measuring and showing.
 
 Schema history:
-  1  first version (kind "precision")
+  1  first version (kinds "precision" and "spec_decode")
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -97,11 +98,76 @@ class PrecisionResult(Record):
     warnings: tuple[str, ...] = ()
 
 
+class Divergence(Record):
+    """Where a greedy run left the text of K = 0. `logit_gap` is the target's between its two most
+    probable tokens there. `control`: does the same pair of runs agree at `control_precision`? If so
+    the difference is a `rounding tie`, else a `bug`; without a control it is `unchecked`."""
+
+    prompt: int
+    position: int
+    expected: int
+    found: int
+    logit_gap: float | None = None
+    control_precision: str | None = None
+    control_agrees: bool | None = None
+
+    @property
+    def kind(self) -> str:
+        if self.control_agrees is None:
+            return "unchecked"
+        return "rounding tie" if self.control_agrees else "bug"
+
+
+class SpecDecodeRow(Record):
+    """One draft at one K. `lossless` is None for sampling, `predicted` where nothing was predicted."""
+
+    draft: str
+    k: int
+    backend: str
+    status: Status
+    reason: str | None = None
+    metrics: dict[str, Figure] = {}
+    acceptance_by_position: list[dict[str, Any]] = []
+    realised_k: dict[str, int] = {}
+    num_truncated_steps: int = 0
+    lossless: dict[str, Any] | None = None
+    replay_check: dict[str, Any] | None = None
+    predicted: dict[str, Any] = {}
+    raw: dict[str, Any] = {}
+
+
+class SpecDecodeResult(Record):
+    """`replay` and `costs` are by draft; `plan` results have no rows and a best K for each draft."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["spec_decode"] = "spec_decode"
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    model: dict[str, Any]
+    drafts: dict[str, Any]
+    text: dict[str, Any]
+    baseline: dict[str, Any] = {}
+    rows: tuple[SpecDecodeRow, ...] = ()
+    replay: dict[str, dict[str, Any]] = {}
+    costs: dict[str, Any] = {}
+    plan: dict[str, Any] = {}
+    verdict: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+
+
 def to_json(record: BaseModel) -> str:
-    return json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    """Indented JSON; a list of plain numbers takes one line."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
+    # a line break cannot stand inside a JSON string, so only the layout is touched
+    return (
+        re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text) + "\n"
+    )
 
 
-def load_precision_result(path: Path) -> PrecisionResult:
+_AnyResult = TypeVar("_AnyResult", PrecisionResult, SpecDecodeResult)
+
+
+def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
     """Read a result file; a foreign, damaged or newer file is a `UserError`."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -109,11 +175,12 @@ def load_precision_result(path: Path) -> PrecisionResult:
         if isinstance(version, int) and version > SCHEMA_VERSION:
             problem = f"schema version {version} is newer than {SCHEMA_VERSION}"
             raise UserError("result", path, problem, "Update bitdraft")
-        return PrecisionResult.model_validate(data)
+        return kind.model_validate(data)
     except OSError as error:
-        raise UserError("result", path, one_line(error), "Name a folder that holds precision.json") from error
+        raise UserError("result", path, one_line(error), f"Name a folder that holds {path.name}") from error
     except (ValueError, ValidationError) as error:
-        problem = f"not a precision result ({one_line(error)})"
+        what = kind.model_fields["kind"].default.replace("_", "-")
+        problem = f"not a {what} result ({one_line(error)})"
         raise UserError("result", path, problem, "Measure again or name another folder") from error
 
 

@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bitdraft.precision.output import best_rows, columns
-from bitdraft.results import PrecisionResult
+from bitdraft.precision.output import columns
+from bitdraft.results import PrecisionResult, SpecDecodeResult
+from bitdraft.spec_decode import output as spec_decode_output
+from bitdraft.tables import best_rows
 
 # What each stage is called, and the share of a precision's time it begins and ends at (a rough guess).
 _STAGES = {
@@ -22,6 +24,65 @@ _STAGES = {
     "speed": ("speed", 0.5, 0.9),
     "divergence": ("KL divergence", 0.9, 1.0),
 }
+SWEEP_STAGES = {
+    "prepare": "preparing models and text",
+    "environment": "measuring this machine",
+    "load": "loading",
+    "warm-up": "warming up",
+    "sweep": "sweep: prompts done by all rows",
+    "plan": "plan: prompts done",
+    "lossless": "explaining differences to K = 0",
+    "memory": "peak memory",
+}
+_NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step")
+
+
+def _bars(console: Console) -> Progress:
+    """Drawn four times a second: more would take time from what is measured."""
+    return Progress(
+        TextColumn("{task.description:<32}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=4,
+    )
+
+
+class StageProgress:
+    """A bar for the stage that runs now; plain lines where there is no terminal."""
+
+    def __init__(self, console: Console, stages: dict[str, str]) -> None:
+        self.console = console
+        self._stages = stages
+        self._stage = ""
+        self._bar: TaskID | None = None
+        self._progress = _bars(console)
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            if self._bar is not None:
+                self._progress.remove_task(self._bar)
+            if self.console.is_terminal:
+                self._bar = self._progress.add_task(self._stages[stage], total=total)
+            else:
+                self.console.print(f"{self._stages[stage]} …", style="dim", highlight=False)
+        if self._bar is not None:
+            self._progress.update(self._bar, completed=done, total=total)
 
 
 class LiveProgress:
@@ -32,16 +93,7 @@ class LiveProgress:
         self._seen: list[str] = []
         self._stage = ("", "")
         self._bar: TaskID | None = None
-        self._progress = Progress(
-            TextColumn("{task.description:<32}"),
-            BarColumn(bar_width=32),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._progress = _bars(console)
         self._all = self._progress.add_task("all precisions", total=num_precisions)
 
     def __enter__(self) -> Self:
@@ -91,14 +143,84 @@ def show_precision(console: Console, result: PrecisionResult) -> None:
     for column in columns(rows):
         best = best_rows(column, rows)
         cells = []
-        for row in rows:
+        for place, row in enumerate(rows):
             value = escape(column.value_text(row))
-            shown = f"[bold green]★ {value}[/]" if row.precision in best else value
+            shown = f"[bold green]★ {value}[/]" if place in best else value
             spread = escape(column.interval_text(row))
             cells.append(f"{shown}\n[dim]{spread}[/]" if spread else shown)
         table.add_row(column.title, *cells)
     console.print(table)
     console.print("★ best value; in brackets the 95 % bootstrap interval", style="dim", highlight=False)
+    _show_verdict(console, result)
+
+
+def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
+    """A row for K = 0 and one for every (draft, K), or the plan; then verdict, reasons and warnings."""
+    title = escape(f"{result.model['name']} · {result.text['dataset']} · {result.config['precision']}")
+    table = Table(title=title, title_justify="left")
+    if spec_decode_output.is_plan(result):
+        _plan_table(table, result)
+    else:
+        _sweep_table(table, result, all_columns=console.width >= 100)
+    console.print(table)
+    if result.rows:
+        hint = "★ best value; in brackets the 95 % bootstrap interval; Same: runs with the token ids of K = 0"
+        console.print(hint, style="dim", highlight=False)
+    _show_verdict(console, result)
+
+
+def _sweep_table(table: Table, result: SpecDecodeResult, all_columns: bool) -> None:
+    rows = [spec_decode_output.baseline_row(result), *result.rows]
+    shown = spec_decode_output.columns(rows)
+    if not all_columns:
+        shown = [column for column in shown if column.key in _NARROW]
+    table.add_column("Draft", no_wrap=True)
+    table.add_column("K", justify="right")
+    for column in shown:
+        table.add_column(column.title, justify="right", no_wrap=True)
+        if column.key == "speedup":
+            table.add_column("95 %", justify="right", no_wrap=True)
+    table.add_column("Same", justify="right")
+    best = [best_rows(column, rows) for column in shown]
+    draft = ""
+    for place, row in enumerate(rows):
+        if row.draft != draft and draft:
+            table.add_section()
+        name = escape(row.draft) if row.draft != draft else ""
+        draft = row.draft
+        if row.status != "ok":
+            table.add_row(name, str(row.k), f"[red]{row.status}[/]")
+            continue
+        cells = []
+        for column, places in zip(shown, best, strict=True):
+            value = escape(column.value_text(row))
+            cells.append(f"[bold green]★ {value}[/]" if place in places else value)
+            if column.key == "speedup":
+                cells.append(f"[dim]{escape(column.interval_text(row))}[/]")
+        cells.append(spec_decode_output.lossless_text(row) if row.k else "")
+        table.add_row(name, str(row.k), *cells)
+
+
+def _plan_table(table: Table, result: SpecDecodeResult) -> None:
+    table.add_column("Draft")
+    for title in ("K", "Predicted speedup (×)", "Leviathan, without prefills", "Tokens/step"):
+        table.add_column(title, justify="right")
+    for draft, entry in result.plan.items():
+        for k, point in entry["by_k"].items():
+            value = f"{point['replay_end_to_end']:.2f}"
+            best = int(k) == entry["best_k"]["replay"]
+            shown = f"[bold green]★ {value}[/]" if best else value
+            table.add_row(
+                escape(draft),
+                k,
+                shown,
+                spec_decode_output.leviathan_text(point),
+                f"{point['tokens_per_step']:.2f}",
+            )
+        table.add_section()
+
+
+def _show_verdict(console: Console, result: PrecisionResult | SpecDecodeResult) -> None:
     console.print()
     console.print(result.verdict.get("summary", ""), style="bold", highlight=False, markup=False)
     for reason in result.verdict.get("reasons", []):

@@ -81,6 +81,35 @@ class Prompt:
     token_ids: tuple[int, ...]
 
 
+def text_record(dataset: Dataset, prompts: list[Prompt]) -> dict[str, Any]:
+    """What a result says of its text."""
+    return {
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "revision": dataset.revision,
+        "sha256": dataset.sha256,
+        "num_rows": len(dataset.rows),
+        "prompt_ids": [prompt.prompt_id for prompt in prompts],
+        "prompt_tokens": [len(prompt.token_ids) for prompt in prompts],
+    }
+
+
+def check_context(
+    prompts: list[Prompt], config: TextConfig, max_new_tokens: int, context: int, whose: str
+) -> None:
+    """Refuse prompts that, with what is to be generated, exceed a model's context."""
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    if longest + max_new_tokens <= context:
+        return
+    problem = (
+        f"the longest prompt's {longest} tokens and {max_new_tokens} new ones exceed "
+        f"{whose} context of {context} tokens"
+    )
+    room = context - max_new_tokens
+    remedy = f"Use --max-prompt-tokens {room} or less" if room > 0 else "Use a smaller --max-new-tokens"
+    raise UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
+
+
 def read_stdlib_module(name: str) -> str:
     path = Path(sysconfig.get_paths()["stdlib"]) / name
     try:

@@ -36,7 +36,7 @@ class PhaseClock:
     def mark(self, phase: str) -> None:
         """The time since the last mark belongs to `phase`; the first mark starts the clock."""
         if self._on_cuda:
-            event = torch.cuda.Event(enable_timing=True)
+            event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             self._marks.append((phase, event))
         else:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app
-from bitdraft.results import load_precision_result
+from bitdraft.results import PrecisionResult, load_result
 from tiny import save_checkpoint, tiny_model
 
 FILES = {"precision.json", "precision.csv", "precision.md", "precision_benchmark_2rows.png"}
@@ -36,7 +36,7 @@ def test_a_run_leaves_table_verdict_and_files(checkpoint: Path, text_file: Path,
     for expected in ("FP32", "FP16", "BF16", "Throughput", "Peak RAM", "★", "Use "):
         assert expected in result.output
     assert "VRAM" not in result.output
-    loaded = load_precision_result(output / "precision.json")
+    loaded = load_result(output / "precision.json", PrecisionResult)
     assert [row.status for row in loaded.rows] == ["ok"] * 3
     assert str(tmp_path) not in json.dumps(loaded.environment)
 
@@ -68,7 +68,7 @@ def test_the_transformers_backend_generates_the_same_tokens(
         flags = ["--precisions", "fp32", "--backend", backend, "--output", output]
         result = invoke("precision", checkpoint, "--dataset", f"file:{text_file}", *SMALL, *flags)
         assert result.exit_code == 0, result.output
-        raw = load_precision_result(output / "precision.json").rows[0].raw
+        raw = load_result(output / "precision.json", PrecisionResult).rows[0].raw
         tokens.append([run["token_ids"] for run in raw["generations"]])
     assert tokens[0] == tokens[1]
 
@@ -83,7 +83,7 @@ def test_an_overflowing_precision_is_a_finding_and_the_others_go_on(text_file: P
     output = tmp_path / "out"
     result = invoke("precision", folder, "--dataset", f"file:{text_file}", *SMALL, "--output", output)
     assert result.exit_code == 0, result.output
-    rows = {row.precision: row for row in load_precision_result(output / "precision.json").rows}
+    rows = {row.precision: row for row in load_result(output / "precision.json", PrecisionResult).rows}
     assert {name: row.status for name, row in rows.items()} == {
         "fp32": "ok",
         "fp16": "overflow",
@@ -168,7 +168,7 @@ def test_an_interrupt_keeps_finished_rows(checkpoint: Path, text_file: Path, tmp
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted. Finished rows are in" in errors
-    rows = load_precision_result(output / "precision.json").rows
+    rows = load_result(output / "precision.json", PrecisionResult).rows
     assert [row.precision for row in rows][:1] == ["fp32"]
     assert len(rows) < 3
     assert {path.name for path in output.iterdir()} == FILES

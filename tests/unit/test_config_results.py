@@ -11,7 +11,7 @@ from bitdraft.precisions import DTYPES
 from bitdraft.results import (
     Figure,
     PrecisionResult,
-    load_precision_result,
+    load_result,
     prepare_output,
     to_json,
     write_atomically,
@@ -55,7 +55,7 @@ def result() -> PrecisionResult:
 def test_results_survive_json(tmp_path: Path) -> None:
     path = tmp_path / "precision.json"
     write_atomically(path, to_json(result()))
-    assert load_precision_result(path) == result()
+    assert load_result(path, PrecisionResult) == result()
     assert [p.name for p in tmp_path.iterdir()] == ["precision.json"]
 
 
@@ -67,12 +67,12 @@ def test_damaged_results_are_refused(tmp_path: Path, content: str, message: str)
     path = tmp_path / "precision.json"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        load_precision_result(path)
+        load_result(path, PrecisionResult)
 
 
 def test_missing_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"precision\.json"):
-        load_precision_result(tmp_path / "precision.json")
+        load_result(tmp_path / "precision.json", PrecisionResult)
 
 
 def test_not_a_number_never_reaches_json() -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.autoregressive import decode
 from bitdraft.engine.cpu_kernels import few_row_kernels, lay_input_major
 from bitdraft.engine.kv_cache import KVCache
 from bitdraft.engine.runner import Runner
@@ -22,6 +21,7 @@ from bitdraft.engine.scoring import (
     score_window,
     score_windows,
 )
+from bitdraft.engine.speculative import PrefilledPrompt
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
 from tiny import CONFIGS, VOCAB, tiny_model
@@ -72,8 +72,10 @@ def test_one_runner_serves_prompts_of_all_lengths() -> None:
     model = tiny_model()
     runner = Runner(model)
     for length in (30, 5, 60, 1, 30):
-        fresh = decode(Runner(model), PROMPT[:length], TWENTY)
-        assert decode(runner, PROMPT[:length], TWENTY).token_ids == fresh.token_ids
+        fresh, used = (
+            PrefilledPrompt(r, PROMPT[:length], 20).decode(TWENTY) for r in (Runner(model), runner)
+        )
+        assert used.token_ids == fresh.token_ids
 
 
 @settings(max_examples=25, deadline=None)

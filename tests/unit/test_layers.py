@@ -13,7 +13,7 @@ SOURCE = Path(bitdraft.__file__).parent
 # One row a layer, lowest first; names are modules or packages under bitdraft.
 LAYERS = [
     ["errors", "config", "results", "stats", "metrics"],
-    ["checkpoints", "precisions", "texts", "timing", "models", "environment"],
+    ["drawing", "tables", "checkpoints", "precisions", "texts", "timing", "models", "environment"],
     ["engine"],
     ["backends", "executors"],
     ["precision", "spec_decode"],
@@ -26,6 +26,8 @@ NO_TORCH = {
     "results",
     "stats",
     "metrics",
+    "drawing",
+    "tables",
     "checkpoints",
     "texts",
     "executors",
@@ -89,6 +91,7 @@ def test_help_and_package_import_no_torch() -> None:
 
 def test_showing_a_result_imports_no_torch() -> None:
     modules = [*sorted(NO_TORCH - {"executors"}), "executors.local", "precision.output", "precision.evaluate"]
+    modules += ["spec_decode.output", "spec_decode.evaluate"]
     program = "import sys\n" + "".join(f"import bitdraft.{name}\n" for name in modules)
     done = subprocess.run(
         [sys.executable, "-c", program + "print('torch' in sys.modules)"],

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitdraft.metrics import (
+    bandwidth_utilisation,
     block_lengths,
     block_sums,
+    decode_bytes,
     inter_token_ms,
     kl_figures,
-    model_bandwidth_utilisation,
     paired_figures,
     perplexity,
     score_blocks,
@@ -56,7 +57,8 @@ def test_one_token_requests_have_no_tpot() -> None:
 def test_bandwidth_utilisation_by_hand() -> None:
     run = generation(0.0, [1.0, 2.0, 3.0], prompt_tokens=10)
     # Two steps of 1 s; they read 11 and 12 cached tokens (their own included).
-    figure = model_bandwidth_utilisation([run], weight_bytes=1000, kv_bytes_per_token=10, copy_bytes_s=5000)
+    streamed = decode_bytes(run, weight_bytes=1000, kv_bytes_per_token=10)
+    figure = bandwidth_utilisation([run], [streamed], copy_bytes_s=5000)
     assert figure is not None
     assert figure.value == pytest.approx((2 * 1000 + 10 * (11 + 12)) / 2 / 5000)
 

@@ -47,12 +47,12 @@ class NativeSpeculation:
         for model in (target, *models.values()):
             lay_input_major(model)
         self.target = Runner(target, vocab_size)
-        self.runners = {label: Runner(model, vocab_size) for label, model in models.items()}
+        self._runners = {label: Runner(model, vocab_size) for label, model in models.items()}
         device = self.target.device
         self.drafters: dict[str, Drafter] = {
             label: NgramDrafter(device, vocab_size)
             if model is None
-            else ModelDrafter(self.runners[label], device)
+            else ModelDrafter(self._runners[label], device)
             for label, model in drafts.items()
         }
         self._sampling = sampling
@@ -62,6 +62,17 @@ class NativeSpeculation:
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
         """Prefill a prompt once for all the runs that follow."""
         self._prefilled = PrefilledPrompt(self.target, prompt, config.max_new_tokens)
+
+    def runner(self, draft: str | None) -> Runner:
+        """The target's, or that of a draft that is a model."""
+        return self.target if draft is None else self._runners[draft]
+
+    def prefill_seconds(self, draft: str | None) -> float:
+        """What the prepared prompt's prefill takes, in the target or in a draft."""
+        assert self._prefilled is not None
+        if draft is None:
+            return self._prefilled.prefill_s
+        return self._prefilled.ready(self.drafters[draft])
 
     def decode(self, config: DecodingConfig, draft: str | None, k: int, seed: int) -> Generation:
         """One run of the prepared prompt; K = 0 where no draft is named."""

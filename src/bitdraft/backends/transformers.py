@@ -21,6 +21,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from bitdraft.backends.native import end_of_sequence_ids
 from bitdraft.config import DecodingConfig, SamplingConfig
+from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.results import Generation, Step
 from bitdraft.timing import now
@@ -66,9 +67,7 @@ def _generation_defaults(model: Any, config: GenerationConfig) -> Iterator[None]
 
 
 @contextlib.contextmanager
-def _true_k(
-    assistant: Any, k: int, settings: GenerationConfig, clock: _IdClock
-) -> Iterator[dict[str, Any]]:
+def _true_k(assistant: Any, k: int, settings: GenerationConfig, clock: _IdClock) -> Iterator[dict[str, Any]]:
     """Within, the assistant drafts exactly K tokens and its forwards are counted."""
     fixed = copy.deepcopy(settings)
     fixed.num_assistant_tokens = k
@@ -99,9 +98,7 @@ def _steps(clock: _IdClock, k: int, config: DecodingConfig, ended: bool) -> tupl
     return tuple(steps)
 
 
-def _settings(
-    sampling: SamplingConfig, config: DecodingConfig, eos_ids: frozenset[int]
-) -> GenerationConfig:
+def _settings(sampling: SamplingConfig, config: DecodingConfig, eos_ids: frozenset[int]) -> GenerationConfig:
     cut: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:
         # top_k is 50 where it is left out
@@ -162,7 +159,12 @@ class TransformersSpeculation:
         self, target: Any, drafts: Mapping[str, Any | None], vocab_size: int, sampling: SamplingConfig
     ) -> None:
         self._target, self._drafts, self._sampling = target, drafts, sampling
+        self._vocab_size = vocab_size
         self._prompt: Sequence[int] = ()
+
+    def runner(self, draft: str | None) -> Runner:
+        """For scoring: the target's, or a draft's."""
+        return Runner(self._target if draft is None else self._drafts[draft], self._vocab_size)
 
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
         self._prompt = prompt

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-MOST_FEW_ROWS = 4
+MOST_FEW_ROWS = 8
 
 
 @contextlib.contextmanager

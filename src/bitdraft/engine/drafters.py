@@ -116,15 +116,17 @@ class NgramDrafter:
                 return [context[start + offset % period] for offset in range(num_tokens)]
         return []
 
+    def proposals(self, text: Sequence[int], first: int, num_tokens: int) -> list[list[int]]:
+        """What it would draft before each token of a text from index `first` on."""
+        return [self.propose(text[:end], num_tokens) for end in range(first, len(text))]
+
     def draft(self, context: Sequence[int], num_tokens: int, sampler: Sampler | None) -> Draft:
-        token_ids_K = torch.tensor(
-            self.propose(context, num_tokens), dtype=torch.long, device=self.device
-        )
+        token_ids_K = torch.tensor(self.propose(context, num_tokens), dtype=torch.long, device=self.device)
         if sampler is None:
             return Draft(token_ids_K)
         return Draft(token_ids_K, torch.nn.functional.one_hot(token_ids_K, self.vocab_size).float())
 
     def rewind(self, num_tokens: int) -> None:
-        """Only certain tokens are ever indexed, so there is something to forget only at the prompt's end."""
-        if num_tokens <= self._prompt_tokens:
+        """Only certain tokens are indexed. Going back behind them keeps the prompt's alone."""
+        if num_tokens < self._num_indexed:
             self._after, self._num_indexed = {}, self._prompt_tokens

@@ -15,6 +15,21 @@ from bitdraft.engine.cpu_kernels import few_row_kernels
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
 from bitdraft.errors import UserError
 
+MOST_MASKED_TOKENS = 64
+
+
+def has_plain_attention(model: Any) -> bool:
+    """Whether every layer sees the whole past and takes one additive mask: no sliding windows, no chunks."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
+    return (
+        kinds == {"full_attention"}
+        and getattr(config, "sliding_window", None) is None
+        and getattr(config, "attention_chunk_size", None) is None
+        and bool(getattr(model, "_supports_attention_backend", False))
+        and config._attn_implementation in ("sdpa", "eager")
+    )
+
 
 class Runner:
     """Eager forwards of one row. The cache grows to the largest capacity asked for and is reused.
@@ -34,6 +49,8 @@ class Runner:
         self.cache = KVCache(self.num_layers, capacity=0)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._head_is_plain: bool | None = None
+        self._plain_attention = has_plain_attention(model)
+        self._masks: dict[int, torch.Tensor] = {}
 
     def start(self, capacity: int) -> None:
         """Begin a new sequence of at most `capacity` tokens."""
@@ -49,7 +66,9 @@ class Runner:
         num_tokens = tokens_BT.shape[1]
         start = self.cache.lengths[0]
         positions = torch.arange(start, start + num_tokens, device=self.device)[None]
-        extra = {"logits_to_keep": num_logits} if self._keeps_logits else {}
+        extra: dict[str, Any] = {"logits_to_keep": num_logits} if self._keeps_logits else {}
+        if self._plain_attention and 1 < num_tokens <= MOST_MASKED_TOKENS and start > 0:
+            extra["attention_mask"] = self._mask(start, num_tokens)
         with few_row_kernels(num_tokens, self.device):
             logits_BTV: torch.Tensor = self.model(
                 input_ids=tokens_BT,
@@ -60,6 +79,20 @@ class Runner:
             ).logits
         self.cache.advance(num_tokens)
         return logits_BTV[:, -num_logits:, : self.vocab_size]
+
+    def _mask(self, start: int, num_tokens: int) -> torch.Tensor:
+        """Additive mask, 1 × 1 × T × (start + T), in the model's dtype: all of the past, nothing ahead.
+
+        transformers would build a Boolean one each time, which attention turns into numbers anew in
+        every layer. Here it is a view of a larger one that is made once for each T.
+        """
+        if num_tokens not in self._masks or self._masks[num_tokens].shape[1] < self.cache.capacity:
+            mask_TC = torch.zeros(num_tokens, self.cache.capacity + num_tokens, device=self.device)
+            ahead_TT = torch.ones(num_tokens, num_tokens, device=self.device).triu(1).bool()
+            mask_TC[:, self.cache.capacity :].masked_fill_(ahead_TT, -torch.inf)
+            self._masks[num_tokens] = mask_TC.to(self.model.dtype)
+        view_TC = self._masks[num_tokens][None, None, :, -(start + num_tokens) :]
+        return view_TC if self.device.type == "cpu" else view_TC.contiguous()
 
     def hidden_states(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Final hidden states of a whole sequence, B × T × hidden size, without touching the cache."""

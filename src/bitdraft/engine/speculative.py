@@ -43,7 +43,8 @@ class PrefilledPrompt:
         synchronize(target.device)
         self.prefill_s = now() - start_s
 
-    def _ready(self, drafter: Drafter) -> float:
+    @torch.inference_mode()
+    def ready(self, drafter: Drafter) -> float:
         """Bring a drafter to the prompt's end; the seconds that its prefill took when it was made."""
         if id(drafter) not in self._draft_prefill_s:
             start_s = now()
@@ -68,7 +69,7 @@ class PrefilledPrompt:
         """
         assert (drafter is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
-        draft_prefill_s = 0.0 if drafter is None else self._ready(drafter)
+        draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
         self.target.cache.keep(len(self.prompt))
         run = _Run(self, drafter, sampler)
         start_s = now()

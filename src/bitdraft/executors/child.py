@@ -17,7 +17,7 @@ from bitdraft.errors import UserError, one_line
 
 
 def classify(error: BaseException) -> str:
-    """`oom`, `unsupported` or `failed`, from what torch raises."""
+    """`oom`, `unsupported`, `overflow` or `failed`, from what torch and the engine raise."""
     text = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "oom"
@@ -25,7 +25,7 @@ def classify(error: BaseException) -> str:
         return "oom"
     if isinstance(error, NotImplementedError) or "not implemented for" in text:
         return "unsupported"
-    return "failed"
+    return "overflow" if type(error).__name__.startswith("NonFinite") else "failed"
 
 
 def main() -> int:

@@ -1,30 +1,27 @@
 """The 2×3 chart: throughput, TPOT, TTFT / PPL, peak memory, and the trade-off between them.
 
-Drawn from a result alone. Colours are Okabe and Ito's (2008), which colour-blind readers tell
-apart; hatches and labels carry the same meaning in grey.
+Drawn from a result alone.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from bitdraft.drawing import BLUE, GREEN, GREY, INK, ORANGE, hardware, margins, new_canvas, plain, png, tidy
 from bitdraft.precision.verdict import memory_name
 from bitdraft.results import Figure, PrecisionResult, PrecisionRow
 
 # colour, hatch of a bar, marker of a point
-_STYLES = {"fp32": ("#0072B2", "", "o"), "fp16": ("#E69F00", "//", "s"), "bf16": ("#009E73", "..", "^")}
-_OTHER_STYLE = ("#999999", "xx", "D")
-_INK = "#333333"
+_STYLES = {"fp32": (BLUE, "", "o"), "fp16": (ORANGE, "//", "s"), "bf16": (GREEN, "..", "^")}
+_OTHER_STYLE = (GREY, "xx", "D")
 
 
 def render(result: PrecisionResult) -> bytes:
     """The chart as PNG bytes."""
-    canvas = Canvas(figsize=(14, 8.4), dpi=120, layout="constrained")
+    canvas = new_canvas(14, 8.4)
     axes = canvas.subplots(2, 3)
     rows = list(result.rows)
     memory = memory_name(rows)
@@ -40,35 +37,22 @@ def render(result: PrecisionResult) -> bytes:
         axis.set_title(f"{title}{f' ({unit})' if unit else ''}\n{better}", fontsize=11)
     _trade_off(axes[1, 2], result, memory)
     canvas.suptitle(_title(result), fontsize=13)
-    canvas.supxlabel(_footnote(result), fontsize=8.5, color=_INK)
-    buffer = io.BytesIO()
-    canvas.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _plain(text: object) -> str:
-    """Text that matplotlib shows as it is: no mathematics between dollar signs."""
-    return str(text).replace("$", r"\$")
+    canvas.supxlabel(_footnote(result), fontsize=8.5, color=INK)
+    return png(canvas)
 
 
 def _title(result: PrecisionResult) -> str:
-    hardware = result.environment.get("gpu") or result.environment["cpu"]
-    return _plain(f"{result.model['name']} on {hardware}, text: {result.text['dataset']}")
+    where = hardware(result.environment)
+    return plain(f"{result.model['name']} on {where}, text: {result.text['dataset']}")
 
 
 def _footnote(result: PrecisionResult) -> str:
     config = result.config
-    return _plain(
+    return plain(
         f"{len(result.text['prompt_ids'])} prompts × {config['max_new_tokens']} new tokens, batch 1, greedy, "
         f"backend {config['backend']}; PPL protocol {config['ppl_protocol']}; "
         "bars: 95 % bootstrap interval over prompts (PPL: over blocks of text)"
     )
-
-
-def _errors(figure: Figure) -> tuple[float, float]:
-    if figure.low is None or figure.high is None:
-        return 0.0, 0.0
-    return max(0.0, figure.value - figure.low), max(0.0, figure.high - figure.value)
 
 
 def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> None:
@@ -77,22 +61,20 @@ def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> No
     for place, row in enumerate(rows):
         figure = row.metrics.get(key)
         if figure is None:
-            why, ink = ("not measured", _INK) if row.status == "ok" else (row.status, "#B00020")
+            why, ink = ("not measured", INK) if row.status == "ok" else (row.status, "#B00020")
             axis.text(place, ceiling * 0.04, why, ha="center", rotation=90, color=ink, fontsize=11)
             continue
         colour, hatch, _ = _STYLES.get(row.precision, _OTHER_STYLE)
-        below, above = _errors(figure)
+        below, above = margins(figure)
         axis.bar(place, figure.value, color=colour, hatch=hatch, edgecolor="white", width=0.62)
         if below or above:
-            axis.errorbar(place, figure.value, yerr=[[below], [above]], color=_INK, capsize=5, lw=1.3)
+            axis.errorbar(place, figure.value, yerr=[[below], [above]], color=INK, capsize=5, lw=1.3)
         label = f"{figure.value:.{digits}f}"
         axis.text(place, figure.value + above + ceiling * 0.02, label, ha="center", va="bottom", fontsize=11)
     axis.set_xticks(range(len(rows)), [row.precision.upper() for row in rows])
     axis.set_xlim(-0.6, len(rows) - 0.4)
     axis.set_ylim(0, ceiling * 1.14)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="y", alpha=0.25)
-    axis.set_axisbelow(True)
+    tidy(axis)
 
 
 def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
@@ -118,8 +100,8 @@ def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
         across = Figure.model_validate(percent)
         colour, _, marker = _STYLES.get(row.precision, _OTHER_STYLE)
         area = 500 * row.metrics[memory].value / largest
-        sides = [[side] for side in _errors(across)], [[side] for side in _errors(speed)]
-        axis.errorbar(across.value, speed.value, xerr=sides[0], yerr=sides[1], color=_INK, lw=1, capsize=3)
+        sides = [[side] for side in margins(across)], [[side] for side in margins(speed)]
+        axis.errorbar(across.value, speed.value, xerr=sides[0], yerr=sides[1], color=INK, lw=1, capsize=3)
         label = f"{row.precision.upper()}, {row.metrics[memory].value:.2f} GiB"
         axis.scatter(
             across.value,
@@ -128,12 +110,12 @@ def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
             color=colour,
             marker=marker,
             alpha=0.75,
-            edgecolor=_INK,
+            edgecolor=INK,
             zorder=3,
             label=label,
         )
-    axis.axhline(1, color=_INK, lw=0.7, ls=":")
-    axis.axvline(0, color=_INK, lw=0.7, ls=":")
+    axis.axhline(1, color=INK, lw=0.7, ls=":")
+    axis.axvline(0, color=INK, lw=0.7, ls=":")
     axis.margins(0.25, 0.35)
     axis.set_ylim(bottom=max(0.0, axis.get_ylim()[0]))
     axis.xaxis.set_major_locator(MaxNLocator(5))

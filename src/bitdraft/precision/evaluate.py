@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from bitdraft.precision.protocols import ScoringPlan, plan_scoring
 from bitdraft.precision.rows import RowContext, Scores, build_row, failed_row
 from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.results import PrecisionResult, PrecisionRow, prepare_output
-from bitdraft.texts import Dataset, Prompt, load_dataset, select_prompts
+from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts, text_record
 
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""
@@ -65,8 +65,8 @@ def evaluate_precision(
     result = PrecisionResult(
         config=config.model_dump(mode="json", exclude={"output", "data_root"}),
         environment=_probe(config, workload.checkpoint),
-        model=_model_record(workload.checkpoint),
-        text=_text_record(workload),
+        model=workload.checkpoint.record(),
+        text=text_record(workload.dataset, workload.prompts),
         rows=(),
     )
     return _measure_all(config, workload, result, report)
@@ -80,15 +80,7 @@ def prepare(config: PrecisionConfig) -> Workload:
     encode = text_encoder(tokenizer)
     prompts = select_prompts(dataset, config, encode)
     context = checkpoint.context_tokens or DEFAULT_CONTEXT
-    longest = max(len(prompt.token_ids) for prompt in prompts)
-    if longest + config.max_new_tokens > context:
-        problem = (
-            f"the longest prompt's {longest} tokens and {config.max_new_tokens} new ones exceed "
-            f"the model's context of {context} tokens"
-        )
-        room = context - config.max_new_tokens
-        remedy = f"Use --max-prompt-tokens {room} or less" if room > 0 else "Use a smaller --max-new-tokens"
-        raise UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
+    check_context(prompts, config, config.max_new_tokens, context, "the model's")
     prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     plan = plan_scoring(
         dataset,
@@ -129,26 +121,6 @@ def _probe(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
 def _payload(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
     """The configuration for a child, which is given the folder so that it needs no hub."""
     return config.model_dump(mode="json") | {"model": str(checkpoint.folder)}
-
-
-def _model_record(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What a result says of the checkpoint, without the folder's place on this machine."""
-    record = asdict(checkpoint)
-    del record["folder"]
-    return record | {"stored_dtype": checkpoint.stored_dtype}
-
-
-def _text_record(workload: Workload) -> dict[str, Any]:
-    dataset = workload.dataset
-    return {
-        "dataset": dataset.name,
-        "source": dataset.source,
-        "revision": dataset.revision,
-        "sha256": dataset.sha256,
-        "num_rows": len(dataset.rows),
-        "prompt_ids": [prompt.prompt_id for prompt in workload.prompts],
-        "prompt_tokens": [len(prompt.token_ids) for prompt in workload.prompts],
-    }
 
 
 def _order(config: PrecisionConfig) -> list[Precision]:

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bitdraft.precision.chart import render
 from bitdraft.precision.verdict import memory_name
-from bitdraft.results import Figure, PrecisionResult, PrecisionRow, to_json, write_atomically
+from bitdraft.results import PrecisionResult, PrecisionRow, to_json, write_atomically
+from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
 CHART_NAME = "precision_benchmark_2rows.png"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A table column: where its figure is, how it is shown, and whether more or less is better."""
-
-    key: str
-    title: str
-    digits: int
-    higher_is_better: bool | None
-    in_quality: bool = False
-    transform: Callable[[float], float] = float
-
-    def figure(self, row: PrecisionRow) -> Figure | None:
-        found = row.quality.get(self.key) if self.in_quality else row.metrics.get(self.key)
-        return Figure.model_validate(found) if found is not None else None
-
-    def value_text(self, row: PrecisionRow) -> str:
-        figure = self.figure(row)
-        return "–" if figure is None else f"{self.transform(figure.value):.{self.digits}f}"
-
-    def interval_text(self, row: PrecisionRow) -> str:
-        """`[low, high]`, or nothing where a figure has no interval."""
-        figure = self.figure(row)
-        if figure is None or figure.low is None or figure.high is None:
-            return ""
-        low, high = self.transform(figure.low), self.transform(figure.high)
-        return f"[{low:.{self.digits}f}, {high:.{self.digits}f}]"
-
-    def text(self, row: PrecisionRow) -> str:
-        return f"{self.value_text(row)} {self.interval_text(row)}".rstrip()
 
 
 def _change_percent(delta: float) -> float:
@@ -68,36 +35,18 @@ def columns(rows: Sequence[PrecisionRow]) -> list[Column]:
     ]
 
 
-def best_rows(column: Column, rows: Sequence[PrecisionRow]) -> set[str]:
-    """The precisions that hold a column's best value; none where there is nothing to compare."""
-    values = {row.precision: f.value for row in rows if (f := column.figure(row)) and row.status == "ok"}
-    if column.higher_is_better is None or len(values) < 2:
-        return set()
-    best = max(values.values()) if column.higher_is_better else min(values.values())
-    return {name for name, value in values.items() if value == best}
-
-
 def csv_text(rows: Sequence[PrecisionRow]) -> str:
     """A line a precision: every metric and quality figure with its interval and n."""
-    records = [_flat(row) for row in rows]
-    names = list(dict.fromkeys(name for record in records for name in record))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return buffer.getvalue()
+    return csv_of([_flat(row) for row in rows])
 
 
 def _flat(row: PrecisionRow) -> dict[str, Any]:
-    record: dict[str, Any] = {"precision": row.precision, "status": row.status, "reason": row.reason}
     figures: dict[str, Any] = {name: figure.model_dump() for name, figure in row.metrics.items()}
     figures |= {
         name: value for name, value in row.quality.items() if isinstance(value, dict) and "value" in value
     }
-    for name, figure in figures.items():
-        record[name] = figure["value"]
-        record |= {f"{name}_{end}": figure[end] for end in ("low", "high", "n")}
-    return record
+    names = {"precision": row.precision, "status": row.status, "reason": row.reason}
+    return names | flat_figures(figures)
 
 
 def markdown_text(result: PrecisionResult) -> str:
@@ -115,10 +64,10 @@ def markdown_text(result: PrecisionResult) -> str:
         "| --- | --- |" + " ---: |" * len(shown),
     ]
     best = [best_rows(column, rows) for column in shown]
-    for row in rows:
+    for place, row in enumerate(rows):
         cells = [
-            f"**{column.text(row)}**" if row.precision in names else column.text(row)
-            for column, names in zip(shown, best, strict=True)
+            f"**{column.text(row)}**" if place in places else column.text(row)
+            for column, places in zip(shown, best, strict=True)
         ]
         lines.append(f"| {row.precision} | {row.status} | " + " | ".join(cells) + " |")
     lines += [

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from bitdraft.executors.local import Failure
 from bitdraft.metrics import (
     GIB,
+    bandwidth_utilisation,
     block_lengths,
+    decode_bytes,
     kl_figures,
-    model_bandwidth_utilisation,
     paired_figures,
     perplexity,
     score_blocks,
@@ -92,13 +93,9 @@ def _dumped(figures: dict[str, Figure]) -> dict[str, Any]:
 def _speed_and_memory(cell: dict[str, Any], context: RowContext) -> dict[str, Figure]:
     generations = [Generation.model_validate(record) for record in cell["generations"]]
     metrics = speed_figures(generations, context.seed)
-    utilisation = model_bandwidth_utilisation(
-        generations,
-        cell["streamed_bytes"],
-        cell["kv_bytes_per_token"],
-        context.copy_bytes_s,
-        context.seed,
-    )
+    weights, kv = cell["streamed_bytes"], cell["kv_bytes_per_token"]
+    streamed = [decode_bytes(generation, weights, kv) for generation in generations]
+    utilisation = bandwidth_utilisation(generations, streamed, context.copy_bytes_s, context.seed)
     if utilisation is not None:
         metrics["mbu"] = utilisation
     for name, num_bytes in cell["peak_bytes"].items():

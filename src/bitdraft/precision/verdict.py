@@ -14,6 +14,7 @@ from typing import Any
 
 from bitdraft.metrics import speed_ratio
 from bitdraft.results import Figure, Generation, PrecisionRow
+from bitdraft.tables import times_text
 
 DRIFT_WARNING = 1.10
 WIDE_INTERVAL = 0.20
@@ -153,7 +154,7 @@ def _summary(
     if base is not None and chosen is not base:
         ratio = speed_ratio(generations_of(chosen), generations_of(base))
         parts.append(
-            f"Against {base.precision}: {_times(ratio)} the tokens/s, perplexity {_ppl_change(chosen)}, "
+            f"Against {base.precision}: {times_text(ratio)} the tokens/s, perplexity {_ppl_change(chosen)}, "
             f"{_memory(chosen, base)}."
         )
     return " ".join(parts)
@@ -180,12 +181,6 @@ def _ppl_change(row: PrecisionRow) -> str:
     if delta.low is None or delta.high is None:
         return text
     return f"{text} [{_percent(math.expm1(delta.low), True)}, {_percent(math.expm1(delta.high), True)}]"
-
-
-def _times(ratio: Figure) -> str:
-    if ratio.low is None or ratio.high is None:
-        return f"{ratio.value:.2f}×"
-    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
 def _percent(share: float, signed: bool = False) -> str:

@@ -1,0 +1,112 @@
+"""The command line: flags → config → call → print and save. The only place that exits.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.exceptions import TyperException
+
+from bitdraft.cli.common import Debug, errors_to_exit
+from bitdraft.cli.precision import precision
+from bitdraft.cli.spec_decode import spec_decode
+
+app = typer.Typer(
+    name="bitdraft",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="What numeric precision and speculative decoding buy your language model, on your own hardware.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from bitdraft import __version__
+
+        print(f"bitdraft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(precision)
+app.command(name="spec-decode")(spec_decode)
+
+
+@app.command()
+def plot(
+    folder: Annotated[Path, typer.Argument(help="A folder that holds result files.")],
+    debug: Debug = False,
+) -> None:
+    """Draw the charts of all results in a folder again, from their JSON alone."""
+    with errors_to_exit(debug):
+        from bitdraft.errors import UserError
+        from bitdraft.precision import output as precision_output
+        from bitdraft.results import PrecisionResult, SpecDecodeResult, load_result
+        from bitdraft.spec_decode import output as spec_decode_output
+
+        sweeps = sorted(folder.glob("spec_decode_*.json"))
+        try:
+            if not sweeps or (folder / "precision.json").exists():
+                result = load_result(folder / "precision.json", PrecisionResult)
+                print(precision_output.draw(result, folder))
+            for path in sweeps:
+                for picture in spec_decode_output.draw(load_result(path, SpecDecodeResult), folder):
+                    print(picture)
+        except (KeyError, TypeError) as error:
+            remedy = "Measure again or name another folder"
+            raise UserError("result", folder, f"a result file lacks {error}", remedy) from error
+
+
+@app.command()
+def models(debug: Debug = False) -> None:
+    """List the embedded models."""
+    with errors_to_exit(debug):
+        from rich.table import Table
+
+        from bitdraft.checkpoints import DEMO_MODELS, find_checkpoint
+        from bitdraft.config import ModelConfig
+
+        table = Table(title="GPT-NeoX models with one tokenizer, trained by scripts/train_demo_models.py")
+        table.add_column("Name", no_wrap=True)
+        for title in ("Parameters", "Bytes", "Stored as", "Context"):
+            table.add_column(title, justify="right")
+        for name in DEMO_MODELS:
+            found = find_checkpoint(ModelConfig(model=f"demo/{name}"))
+            num_parameters = sum(found.stored_dtypes.values())
+            cells = (
+                f"{num_parameters:,}",
+                f"{found.stored_bytes:,}",
+                found.stored_dtype,
+                str(found.context_tokens),
+            )
+            table.add_row(found.name, *cells)
+        Console().print(table)
+
+
+def main(arguments: list[str] | None = None, **settings: Any) -> None:
+    """Entry point of the `bitdraft` command: run, and exit. A flag that cannot be read is one line, too."""
+    try:
+        code = app(arguments, standalone_mode=False, **settings)
+    except TyperException as error:
+        message = error.format_message().rstrip(".")
+        if message:  # none where the help was shown instead
+            print(f"Error: {message}. See: bitdraft --help", file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)

@@ -1,0 +1,96 @@
+"""`bitdraft precision`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bitdraft.cli.common import (
+    MODEL_HELP,
+    AllowPickle,
+    BackendFlag,
+    DataRoot,
+    DatasetFlag,
+    Debug,
+    DeviceFlag,
+    MaxNewTokens,
+    MaxPromptTokens,
+    MinTextChars,
+    NumPrompts,
+    Output,
+    Revision,
+    StopAtEos,
+    TrustRemoteCode,
+    errors_to_exit,
+)
+
+
+def precision(  # noqa: PLR0917 - typer reads one parameter a flag
+    model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "demo/target",
+    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")] = "fp32,fp16,bf16",
+    reference: Annotated[
+        str | None, typer.Option(help="Precision that quality is compared with. [default: fp32 if measured]")
+    ] = None,
+    dataset: DatasetFlag = "stdlib",
+    data_root: DataRoot = None,
+    num_prompts: NumPrompts = 15,
+    min_text_chars: MinTextChars = 200,
+    max_prompt_tokens: MaxPromptTokens = 1024,
+    max_new_tokens: MaxNewTokens = 200,
+    stop_at_eos: StopAtEos = False,
+    num_warmup: Annotated[int, typer.Option(help="Unmeasured generations before the measured ones.")] = 1,
+    ppl_protocol: Annotated[
+        str, typer.Option(help="sliding, documents, lm-eval, gptq or llama.cpp.")
+    ] = "sliding",
+    ppl_max_tokens: Annotated[int | None, typer.Option(help="Score only the first N tokens.")] = None,
+    kl_max_tokens: Annotated[
+        int, typer.Option(help="Tokens to compare full distributions on; 0: none.")
+    ] = 16384,
+    score_chunk_tokens: Annotated[int, typer.Option(help="Tokens scored in one forward.")] = 256,
+    max_ppl_increase: Annotated[
+        str, typer.Option(help="Perplexity increase that the verdict tolerates, e.g. 0.5%.")
+    ] = "0.5%",
+    backend: BackendFlag = "native",
+    device: DeviceFlag = "auto",
+    revision: Revision = None,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    output: Output = Path("results"),
+    debug: Debug = False,
+) -> None:
+    """Measure a causal language model at several precisions and say which to use."""
+    settings = {k: v for k, v in locals().items() if k not in ("debug", "stop_at_eos")}
+    with errors_to_exit(debug, output, "precision.json", _show):
+        from bitdraft.config import PrecisionConfig, make_config
+        from bitdraft.precision.evaluate import evaluate_precision
+        from bitdraft.terminal import LiveProgress
+
+        settings["precisions"] = tuple(part.strip() for part in precisions.split(",") if part.strip())
+        settings["max_ppl_increase"] = _share(max_ppl_increase)
+        settings["ignore_eos"] = not stop_at_eos
+        config = make_config(PrecisionConfig, settings)
+        console = Console()
+        with LiveProgress(console, len(config.precisions)) as progress:
+            result = evaluate_precision(config, on_progress=progress)
+        _show(result)
+        console.print(f"\nWritten to {output}/: precision.json .csv .md, precision_benchmark_2rows.png")
+        if all(row.status != "ok" for row in result.rows):
+            raise typer.Exit(1)
+
+
+def _show(result: Any) -> None:
+    from bitdraft.terminal import show_precision
+
+    show_precision(Console(), result)
+
+
+def _share(text: str) -> Any:
+    """`0.5%` or `0.005` as a number; anything else is left for the configuration to refuse."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return text

@@ -1,0 +1,91 @@
+"""`bitdraft spec-decode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bitdraft.cli.common import (
+    MODEL_HELP,
+    AllowPickle,
+    BackendFlag,
+    DataRoot,
+    DatasetFlag,
+    Debug,
+    DeviceFlag,
+    MaxNewTokens,
+    MaxPromptTokens,
+    MinTextChars,
+    NumPrompts,
+    Output,
+    Revision,
+    StopAtEos,
+    TrustRemoteCode,
+    errors_to_exit,
+)
+
+
+def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
+    model: Annotated[str, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = "demo/target",
+    draft: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A draft: demo/NAME, a folder, a hub id or ngram (prompt lookup), or LABEL=NAME. "
+            "Repeatable. [default for an embedded target: the embedded drafts]",
+        ),
+    ] = None,
+    k: Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")] = "3-10",
+    dataset: DatasetFlag = "stdlib",
+    data_root: DataRoot = None,
+    num_prompts: NumPrompts = 15,
+    min_text_chars: MinTextChars = 200,
+    max_prompt_tokens: MaxPromptTokens = 1024,
+    max_new_tokens: MaxNewTokens = 200,
+    stop_at_eos: StopAtEos = False,
+    precision: Annotated[str, typer.Option(help="Of the target: fp32, fp16 or bf16.")] = "fp32",
+    draft_precision: Annotated[
+        str | None, typer.Option(help="Of the drafts. [default: the target's]")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0: greedy; above: sampling.")] = 0.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")] = None,
+    backend: BackendFlag = "native",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="No sweep: predict the best K from replay and cost curves.")
+    ] = False,
+    device: DeviceFlag = "auto",
+    revision: Revision = None,
+    allow_pickle: AllowPickle = False,
+    trust_remote_code: TrustRemoteCode = False,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of the bootstrap.")] = 0,
+    output: Output = Path("results"),
+    debug: Debug = False,
+) -> None:
+    """Measure speculative decoding over drafts and K, and say whether it pays."""
+    settings = {name: v for name, v in locals().items() if name not in ("debug", "stop_at_eos", "draft")}
+    with errors_to_exit(debug, output, "spec_decode_*.json", _show):
+        from bitdraft.config import SpecDecodeConfig, make_config
+        from bitdraft.spec_decode.evaluate import evaluate_spec_decode
+        from bitdraft.spec_decode.output import file_stem
+        from bitdraft.terminal import SWEEP_STAGES, StageProgress
+
+        settings["drafts"] = tuple(draft) if draft else None
+        settings["ignore_eos"] = not stop_at_eos
+        config = make_config(SpecDecodeConfig, settings)
+        console = Console()
+        with StageProgress(console, SWEEP_STAGES) as progress:
+            result = evaluate_spec_decode(config, on_progress=progress)
+        _show(result)
+        console.print(f"\nWritten to {output}/: {file_stem(result)}.json .csv .md and charts (speculat*.png)")
+        if (not plan and all(row.status != "ok" for row in result.rows)) or (plan and not result.plan):
+            raise typer.Exit(1)
+
+
+def _show(result: Any) -> None:
+    from bitdraft.terminal import show_spec_decode
+
+    show_spec_decode(Console(), result)

@@ -1,0 +1,48 @@
+"""What all charts share. Colours are Okabe and Ito's (2008), which colour-blind readers tell apart;
+markers, hatches and labels carry the same meaning in grey."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from bitdraft.results import Figure
+
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+GREY, INK = "#999999", "#333333"
+
+
+def new_canvas(width: float, height: float) -> Canvas:
+    return Canvas(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def png(canvas: Canvas) -> bytes:
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def plain(text: object) -> str:
+    """Text that matplotlib shows as it is: no mathematics between dollar signs."""
+    return str(text).replace("$", r"\$")
+
+
+def margins(figure: Figure) -> tuple[float, float]:
+    """How far the interval reaches below and above the value."""
+    if figure.low is None or figure.high is None:
+        return 0.0, 0.0
+    return max(0.0, figure.value - figure.low), max(0.0, figure.high - figure.value)
+
+
+def tidy(axis: Axes, grid: str = "y") -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    grid_axis: Any = grid
+    axis.grid(axis=grid_axis, alpha=0.25)
+    axis.set_axisbelow(True)
+
+
+def hardware(environment: dict[str, Any]) -> str:
+    return str(environment.get("gpu") or environment["cpu"])

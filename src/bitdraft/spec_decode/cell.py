@@ -1,0 +1,298 @@
+"""The sweep in one process: load all models, then baseline and every (draft, K) in turn on each
+prompt, so that a drift of the machine hits all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from bitdraft.backends import SPECULATION, Speculation
+from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.transformers import UnexpectedK
+from bitdraft.checkpoints import find_checkpoint
+from bitdraft.config import MOST_K, ModelConfig, Precision, SpecDecodeConfig
+from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
+from bitdraft.engine.drafters import NgramDrafter
+from bitdraft.engine.scoring import NonFiniteLogits
+from bitdraft.engine.speculative import NonFiniteDecoding
+from bitdraft.environment import describe, measure_ceilings
+from bitdraft.errors import UserError
+from bitdraft.executors.child import classify
+from bitdraft.models import LoadedModel, load_model, resolve_device
+from bitdraft.results import Generation
+from bitdraft.spec_decode.control import explain
+from bitdraft.spec_decode.costs import measure_costs
+from bitdraft.timing import peak_memory_bytes
+
+Emit = Callable[..., None]
+WARM_UP_TOKENS = 16
+COST_ROUNDS = 4
+PLAN_COST_ROUNDS = 2
+PLAN_K = 4
+_PRIME = 1_000_003
+
+
+@dataclass
+class Cell:
+    """What all stages share. `arms` are the (draft, K) still running; a failure takes one out."""
+
+    config: SpecDecodeConfig
+    prompts: list[list[int]]
+    folders: dict[str, str | None]
+    vocab_size: int
+    emit: Emit
+    models: dict[str, LoadedModel | None] = field(default_factory=dict)
+    arms: list[tuple[str, int]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, payload: dict[str, Any], emit: Emit) -> Cell:
+        transformers_logging.set_verbosity_error()
+        config = SpecDecodeConfig(**payload["config"])
+        return cls(config, payload["prompts"], payload["drafts"], payload["vocab_size"], emit)
+
+    @property
+    def labels(self) -> list[str]:
+        return list(dict.fromkeys(label for label, _ in self.arms))
+
+    def load(self, name: str, precision: Precision, device: torch.device) -> LoadedModel:
+        own = ModelConfig(
+            model=name,
+            allow_pickle=self.config.allow_pickle,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+        return load_model(find_checkpoint(own), precision, device, own)
+
+    def load_draft(self, label: str, device: torch.device) -> LoadedModel | None:
+        folder = self.folders[label]
+        precision = self.config.draft_precision or self.config.precision
+        return None if folder is None else self.load(folder, precision, device)
+
+    def speculation(self, target: Any) -> Speculation:
+        drafts = {label: loaded.model if loaded else None for label, loaded in self.models.items()}
+        return SPECULATION[self.config.backend](target, drafts, self.vocab_size, self.config)
+
+    def drop(self, draft: str, k: int | None, error: Exception) -> None:
+        """Take a draft (or its one K) out of the run and say why."""
+        status, reason = _failure(error)
+        for arm in [arm for arm in self.arms if arm[0] == draft and k in (None, arm[1])]:
+            self.arms.remove(arm)
+            self.emit("failed", draft=draft, k=arm[1], status=status, reason=reason)
+
+
+def _failure(error: Exception) -> tuple[str, str]:
+    if isinstance(error, NonFiniteDecoding):
+        return classify(error), str(error)
+    if isinstance(error, NonFiniteLogits):
+        return classify(error), f"the draft model's logits are not finite at position {error.position}"
+    if isinstance(error, UserError):
+        return "unsupported", error.problem
+    return classify(error), f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def measure(payload: dict[str, Any], emit: Emit) -> None:
+    """The sweep, or with `plan` only what the prediction needs. Emits `progress`, `environment`,
+    `models`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s."""
+    cell = Cell.of(payload, emit)
+    config = cell.config
+    device = resolve_device(config.device)
+    emit("progress", stage="environment", done=0, total=1)
+    environment = describe(device)
+    if not config.plan:
+        environment["ceilings"] = measure_ceilings(device, (config.precision,))
+    emit("environment", environment=environment)
+    target = _load_all(cell, device)
+    speculation = cell.speculation(target.model)
+    _warm_up(cell, speculation)
+    found: list[tuple[int, str, int, Generation, Generation]] = []
+    for index, prompt in enumerate(cell.prompts):
+        emit("progress", stage="plan" if config.plan else "sweep", done=index, total=len(cell.prompts))
+        if config.plan:
+            assert isinstance(speculation, NativeSpeculation)
+            _plan_prompt(cell, speculation, index, prompt)
+        else:
+            found += _sweep_prompt(cell, speculation, index, prompt)
+    if found:
+        try:
+            explain(cell, speculation, found)
+        except (RuntimeError, MemoryError) as error:
+            emit("unexplained", reason=_failure(error)[1])
+
+
+def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
+    """Peak memory of the target alone (no `draft`) or with one draft at the largest K, on the longest
+    prompt, in a process that loads nothing else."""
+    cell = Cell.of(payload, emit)
+    draft: str | None = payload["draft"]
+    device = resolve_device(cell.config.device)
+    target = cell.load(cell.config.model, cell.config.precision, device)
+    if draft is not None:
+        cell.models[draft] = cell.load_draft(draft, device)
+    speculation = cell.speculation(target.model)
+    index = max(range(len(cell.prompts)), key=lambda place: len(cell.prompts[place]))
+    speculation.prepare(cell.prompts[index], cell.config)
+    _decode(cell, speculation, draft, cell.config.k[-1] if draft else 0, index)
+    emit("memory", peak_bytes=peak_memory_bytes(device))
+
+
+def _load_all(cell: Cell, device: torch.device) -> LoadedModel:
+    cell.emit("progress", stage="load", done=0, total=1 + len(cell.folders))
+    target = cell.load(cell.config.model, cell.config.precision, device)
+    for place, label in enumerate(cell.folders):
+        cell.emit("progress", stage="load", done=1 + place, total=1 + len(cell.folders))
+        cell.arms += [(label, k) for k in cell.config.k]
+        try:
+            cell.models[label] = cell.load_draft(label, device)
+        except (RuntimeError, MemoryError) as error:
+            cell.drop(label, None, error)
+    drafts = {label: _sizes(model) for label, model in cell.models.items() if model}
+    cell.emit("models", target=_sizes(target), drafts=drafts)
+    return target
+
+
+def _sizes(loaded: LoadedModel) -> dict[str, Any]:
+    sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
+    return sizes | {"precision": loaded.precision}
+
+
+def _decode(cell: Cell, speculation: Speculation, draft: str | None, k: int, index: int) -> Generation:
+    arm = 0 if draft is None else 1 + 64 * list(cell.folders).index(draft) + k
+    return speculation.decode(cell.config, draft, k, cell.config.seed * _PRIME + 4099 * index + arm)
+
+
+def _try(cell: Cell, speculation: Speculation, draft: str, k: int, index: int) -> Generation | None:
+    """One run of an arm; what goes wrong with it takes the arm out, and a draft that isn't finite all
+    of its arms."""
+    try:
+        return _decode(cell, speculation, draft, k, index)
+    except NonFiniteDecoding as error:
+        if error.who == "target":
+            raise
+        cell.drop(draft, None, error)
+    except (UserError, UnexpectedK, RuntimeError, MemoryError) as error:
+        cell.drop(draft, k, error)
+    return None
+
+
+def _warm_up(cell: Cell, speculation: Speculation) -> None:
+    """Every arm once, briefly: the first forward of each shape is slow."""
+    full = cell.config
+    room = max(WARM_UP_TOKENS, 2 * full.k[-1] + 2)
+    cell.config = full.model_copy(update={"max_new_tokens": min(room, full.max_new_tokens)})
+    speculation.prepare(cell.prompts[0], cell.config)
+    _decode(cell, speculation, None, 0, 0)
+    arms = [(label, full.k[-1]) for label in cell.labels] if full.plan else list(cell.arms)
+    for place, (draft, k) in enumerate(arms):
+        cell.emit("progress", stage="warm-up", done=place, total=len(arms))
+        if (draft, k) in cell.arms:
+            _try(cell, speculation, draft, k, 0)
+    cell.config = full
+
+
+def _sweep_prompt(
+    cell: Cell, speculation: Speculation, index: int, prompt: list[int]
+) -> list[tuple[int, str, int, Generation, Generation]]:
+    """Baseline and every arm on one prompt, the order reversed on every other one; what diverged."""
+    speculation.prepare(prompt, cell.config)
+    arms: list[tuple[str | None, int]] = [(None, 0), *cell.arms]
+    runs: dict[tuple[str | None, int], Generation] = {}
+    for draft, k in arms if index % 2 == 0 else reversed(arms):
+        if draft is None:
+            runs[None, 0] = _decode(cell, speculation, None, 0, index)
+        elif (draft, k) in cell.arms:
+            run = _try(cell, speculation, draft, k, index)
+            if run is not None:
+                runs[draft, k] = run
+    baseline = runs.pop((None, 0))
+    record: dict[str, Any] = {"index": index, "baseline": baseline.model_dump(mode="json")}
+    record["runs"] = [
+        {"draft": draft, "k": k, "generation": run.model_dump(mode="json")}
+        for (draft, k), run in runs.items()
+    ]
+    if isinstance(speculation, NativeSpeculation):
+        record["costs"] = measure_costs(
+            speculation,
+            prompt,
+            baseline.token_ids,
+            ks=cell.config.k,
+            drafts=cell.labels,
+            num_rounds=COST_ROUNDS,
+        )
+    record["agreement"] = _agreements(cell, speculation, prompt, baseline.token_ids)
+    record["kv_bytes"] = {
+        label or "": speculation.runner(label).cache.bytes_per_token()
+        for label in (None, *cell.labels)
+        if isinstance(speculation, NativeSpeculation) and (label is None or cell.models[label])
+    }
+    cell.emit("prompt", **record)
+    if cell.config.temperature > 0:
+        return []
+    return [
+        (index, str(draft), k, baseline, run)
+        for (draft, k), run in runs.items()
+        if run.token_ids != baseline.token_ids
+    ]
+
+
+def _plan_prompt(cell: Cell, speculation: NativeSpeculation, index: int, prompt: list[int]) -> None:
+    """The target's text, written with the first draft's help (it is the target's text all the same),
+    then costs and agreement."""
+    speculation.prepare(prompt, cell.config)
+    run = None
+    if cell.labels:
+        k = min(PLAN_K, cell.config.max_new_tokens - 2)
+        run = _try(cell, speculation, cell.labels[0], k, index)
+    if run is None:
+        run = _decode(cell, speculation, None, 0, index)
+    draft_prefill_s = {label: speculation.prefill_seconds(label) for label in cell.labels}
+    costs = measure_costs(
+        speculation,
+        prompt,
+        run.token_ids,
+        ks=cell.config.k,
+        drafts=cell.labels,
+        num_rounds=PLAN_COST_ROUNDS,
+    )
+    cell.emit(
+        "prompt",
+        index=index,
+        token_ids=run.token_ids,
+        prefill_s=speculation.prefill_seconds(None),
+        draft_prefill_s=draft_prefill_s,
+        costs=costs,
+        agreement=_agreements(cell, speculation, prompt, run.token_ids),
+    )
+
+
+def _agreements(
+    cell: Cell, speculation: Speculation, prompt: list[int], output: tuple[int, ...]
+) -> dict[str, Any]:
+    """For the replay, by draft: `keeps`, and what explains them."""
+    found: dict[str, Any] = {}
+    for label in cell.labels:
+        try:
+            found[label] = _agreement(cell, speculation, label, prompt, output)
+        except NonFiniteLogits as error:
+            cell.drop(label, None, error)
+    return found
+
+
+def _agreement(
+    cell: Cell, speculation: Speculation, label: str, prompt: list[int], output: tuple[int, ...]
+) -> dict[str, Any]:
+    text = [*prompt, *output]
+    if cell.models[label] is None:
+        lookup = NgramDrafter(torch.device("cpu"), cell.vocab_size)
+        lookup.start(prompt, len(text))
+        # proposals before the first token are needed by no backend that has prompt lookup
+        return {"proposals": [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]}
+    drafter = speculation.runner(label)
+    if cell.config.temperature > 0:
+        target = speculation.runner(None)
+        keeps, overlaps = sampled_agreement(target, drafter, prompt, output, cell.config)
+        return {"keeps": keeps, "overlaps": overlaps}
+    agrees, leads = greedy_agreement(drafter, prompt, output)
+    return {"keeps": [int(agree) for agree in agrees], "leads": leads}

@@ -1,0 +1,323 @@
+"""From a sweep's raw events to a result. Pure: the same raw records give the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bitdraft.config import SpecDecodeConfig
+from bitdraft.metrics import (
+    GIB,
+    acceptance_by_position,
+    bandwidth_utilisation,
+    decode_bytes,
+    decode_speed_ratio,
+    realised_k,
+    speculation_bytes,
+    speculation_figures,
+    speed_figures,
+    speed_ratio,
+    step_tokens,
+)
+from bitdraft.results import Divergence, Figure, Generation, SpecDecodeRow, Status
+from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain, replay_all, steps_of
+from bitdraft.spec_decode.theory import (
+    Costs,
+    attribute_gap,
+    cost_record,
+    gather_costs,
+    leviathan_speedup,
+    plan_draft,
+    replay_speedup,
+)
+from bitdraft.stats import ratio_of_rates
+
+Event = Mapping[str, Any]
+# A lead of the draft's argmax, in logits, that two shapes of a forward can round away
+LEAD_OF_A_TIE = {"fp32": 1e-3, "fp16": 0.1, "bf16": 0.5}
+
+
+@dataclass
+class Records:
+    """What the child has sent so far."""
+
+    config: SpecDecodeConfig
+    labels: Sequence[str]
+    environment: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
+    prompts: list[Event] = field(default_factory=list)
+    failures: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
+    divergences: dict[tuple[str, int], list[Divergence]] = field(default_factory=dict)
+    memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    traceback: str = ""
+
+    def take(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "environment":
+            self.environment = event["environment"]
+        elif kind == "models":
+            self.models = {"target": event["target"], "drafts": event["drafts"]}
+        elif kind == "prompt":
+            self.prompts.append(event)
+        elif kind == "failed":
+            self.failures[event["draft"], event["k"]] = (event["status"], event["reason"])
+        elif kind == "divergence":
+            found = Divergence.model_validate(event["divergence"])
+            self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
+        elif kind == "unexplained":
+            self.notes.append(f"Differences to K = 0 have no control: {event['reason']}.")
+
+    @property
+    def first(self) -> int:
+        """Index of the first output token that a verification produces: transformers' first one
+        includes the prefill."""
+        return 1 if self.config.backend == "native" else 0
+
+    def baselines(self) -> list[Generation]:
+        return [Generation.model_validate(event["baseline"]) for event in self.prompts]
+
+    def generations(self, draft: str, k: int) -> list[Generation]:
+        return [
+            Generation.model_validate(run["generation"])
+            for event in self.prompts
+            for run in event["runs"]
+            if (run["draft"], run["k"]) == (draft, k)
+        ]
+
+    def costs(self) -> Costs | None:
+        samples = [event["costs"] for event in self.prompts if event.get("costs")]
+        return gather_costs(samples) if samples else None
+
+    def outputs(self) -> list[Sequence[int]]:
+        """The target's own text for each prompt."""
+        return [e["token_ids"] if self.config.plan else e["baseline"]["token_ids"] for e in self.prompts]
+
+    def chains(self, draft: str) -> list[Chain]:
+        """One for each prompt; none where a prompt's agreement is missing."""
+        chains = []
+        for event, output in zip(self.prompts, self.outputs(), strict=True):
+            found = event["agreement"].get(draft)
+            if found is None:
+                return []
+            limit = self.config.max_new_tokens
+            if "proposals" in found:
+                chains.append(lookup_chain(found["proposals"], output, self.first, limit))
+            else:
+                chains.append(model_chain(found["keeps"], self.first, limit))
+        return chains
+
+    def alpha(self, draft: str) -> float | None:
+        """The chance that a drafted token is kept: agreement with greedy text, or the overlap Σ min(p, q)
+        when sampling. None for prompt lookup, which drafts only at some places."""
+        found = [event["agreement"][draft] for event in self.prompts]
+        if "proposals" in found[0]:
+            return None
+        key = "overlaps" if "overlaps" in found[0] else "keeps"
+        return float(np.mean(np.concatenate([entry[key][self.first :] for entry in found])))
+
+
+def baseline_record(records: Records) -> dict[str, Any]:
+    generations = records.baselines()
+    metrics = speed_figures(generations, records.config.seed)
+    if records.models and all(event.get("kv_bytes") for event in records.prompts):
+        weights = records.models["target"]["streamed_bytes"]
+        kv = records.prompts[0]["kv_bytes"][""]
+        streamed = [decode_bytes(g, weights, kv) for g in generations]
+        _add_mbu(metrics, generations, streamed, records)
+    metrics |= _memory(records.memory.get(None))
+    return {
+        "metrics": {name: figure.model_dump() for name, figure in metrics.items()},
+        "raw": {"generations": [generation.model_dump(mode="json") for generation in generations]},
+    }
+
+
+def _memory(peaks: Mapping[str, int] | None) -> dict[str, Figure]:
+    return {f"{name}_gb": Figure(value=num_bytes / GIB) for name, num_bytes in (peaks or {}).items()}
+
+
+def _add_mbu(
+    metrics: dict[str, Figure], generations: list[Generation], streamed: list[float], records: Records
+) -> None:
+    copy_bytes_s = records.environment["ceilings"]["copy_gb_s"] * 1e9
+    figure = bandwidth_utilisation(generations, streamed, copy_bytes_s, records.config.seed)
+    if figure is not None:
+        metrics["mbu"] = figure
+
+
+def build_rows(records: Records) -> tuple[SpecDecodeRow, ...]:
+    """A row for every (draft, K); one that did not finish says why."""
+    return tuple(_row(records, label, k) for label in records.labels for k in records.config.k)
+
+
+def _row(records: Records, draft: str, k: int) -> SpecDecodeRow:
+    backend = records.config.backend
+    generations = records.generations(draft, k)
+    failure = records.failures.get((draft, k))
+    if failure is None and not (generations and len(generations) == len(records.prompts)):
+        failure = ("failed", "did not run to its end")
+    if failure is not None:
+        raw = {"detail": records.traceback} if records.traceback else {}
+        return SpecDecodeRow(draft=draft, k=k, backend=backend, status=failure[0], reason=failure[1], raw=raw)
+    by_k, truncated = realised_k(generations)
+    row = SpecDecodeRow(
+        draft=draft,
+        k=k,
+        backend=backend,
+        status="ok",
+        metrics=_metrics(records, draft, k, generations),
+        acceptance_by_position=acceptance_by_position(generations, k),
+        realised_k=by_k,
+        num_truncated_steps=truncated,
+        lossless=_lossless(records, draft, k, generations),
+        raw={"generations": _without_known_text(generations, records.baselines())},
+    )
+    chains = records.chains(draft)
+    if not chains:
+        return row
+    return row.model_copy(
+        update={
+            "replay_check": check_replay(records, row, generations, chains),
+            "predicted": _predicted(records, row, generations, chains),
+        }
+    )
+
+
+def _without_known_text(
+    generations: Sequence[Generation], baselines: Sequence[Generation]
+) -> list[dict[str, Any]]:
+    """Token ids are kept where they differ from the baseline's, which has them already."""
+    records = [generation.model_dump(mode="json") for generation in generations]
+    for record, generation, baseline in zip(records, generations, baselines, strict=True):
+        if generation.token_ids == baseline.token_ids:
+            del record["token_ids"]
+    return records
+
+
+def _metrics(records: Records, draft: str, k: int, generations: list[Generation]) -> dict[str, Figure]:
+    seed, baselines = records.config.seed, records.baselines()
+    metrics = speed_figures(generations, seed) | speculation_figures(generations, k, seed)
+    metrics["speedup"] = speed_ratio(generations, baselines, seed)
+    decode_speedup = decode_speed_ratio(generations, baselines, seed)
+    if decode_speedup is not None:
+        metrics["decode_speedup"] = decode_speedup
+    kv = records.prompts[0].get("kv_bytes")
+    if kv and records.models:
+        target = (records.models["target"]["streamed_bytes"], kv[""])
+        sizes = records.models["drafts"].get(draft)
+        own = None if sizes is None else (sizes["streamed_bytes"], kv[draft])
+        _add_mbu(metrics, generations, [speculation_bytes(g, target, own) for g in generations], records)
+    return metrics | _memory(records.memory.get(draft))
+
+
+def _lossless(
+    records: Records, draft: str, k: int, generations: Sequence[Generation]
+) -> dict[str, Any] | None:
+    """Greedy runs only: whether the token ids are those of K = 0, and where not."""
+    if records.config.temperature > 0:
+        return None
+    pairs = zip(generations, records.baselines(), strict=True)
+    identical = sum(run.token_ids == baseline.token_ids for run, baseline in pairs)
+    found = records.divergences.get((draft, k), [])
+    return {
+        "identical": identical,
+        "num_prompts": len(generations),
+        "divergences": [entry.model_dump() | {"kind": entry.kind} for entry in found],
+    }
+
+
+def check_replay(
+    records: Records, row: SpecDecodeRow, generations: Sequence[Generation], chains: Sequence[Chain]
+) -> dict[str, Any]:
+    """Greedy: are the measured steps those of the replay, wherever the text is K = 0's? Sampling: are
+    tokens per step those expected, by the interval of their ratio over prompts?"""
+    if records.config.temperature > 0:
+        tokens = [step_tokens(g) for g in generations]
+        steps = [len(g.steps) for g in generations]
+        predicted = [expected([chain], row.k) for chain in chains]
+        ratio = ratio_of_rates(
+            tokens,
+            steps,
+            [e.num_tokens for e in predicted],
+            [e.num_steps for e in predicted],
+            records.config.seed,
+        )
+        agrees = None if ratio.low is None or ratio.high is None else ratio.low <= 1 <= ratio.high
+        return {"measured_over_expected": ratio.model_dump(), "agrees": agrees}
+    mismatches, num_compared = [], 0
+    for place, (run, chain, output) in enumerate(zip(generations, chains, records.outputs(), strict=True)):
+        if list(run.token_ids) != list(output):
+            continue
+        num_compared += 1
+        replayed = steps_of(chain, row.k)
+        if list(run.steps) != replayed:
+            mismatches.append(_mismatch(records, row.draft, place, run, replayed))
+    return {
+        "num_compared": num_compared,
+        "num_identical": num_compared - len(mismatches),
+        "mismatches": mismatches,
+        "agrees": not mismatches,
+    }
+
+
+def _mismatch(
+    records: Records, draft: str, place: int, run: Generation, replayed: Sequence[Any]
+) -> dict[str, Any]:
+    """The first step that differs, the draft's lead there, and whether that is small enough for a tie."""
+    pairs = list(zip(run.steps, replayed, strict=False))
+    step = next((i for i, (one, other) in enumerate(pairs) if one != other), len(pairs))
+    start = records.first + sum(kept.num_accepted + 1 for kept in run.steps[:step])
+    measured, replay = (list(side[step]) if step < len(side) else None for side in (run.steps, replayed))
+    record = {"prompt": place, "step": step, "measured": measured, "replayed": replay}
+    leads = records.prompts[place]["agreement"][draft].get("leads")
+    if leads and measured and replay:
+        lead = leads[start + min(measured[1], replay[1])]
+        precision = records.config.draft_precision or records.config.precision
+        record |= {"draft_lead": lead, "rounding_tie": lead < LEAD_OF_A_TIE[precision]}
+    return record
+
+
+def _predicted(
+    records: Records, row: SpecDecodeRow, generations: list[Generation], chains: list[Chain]
+) -> dict[str, Any]:
+    """Speedups after the prefill by formula and by replay, and where a step's time goes."""
+    costs = records.costs()
+    if costs is None or row.draft not in costs.draft_s:
+        return {}
+    draft_cost, verify_cost = costs.draft_cost(row.draft), costs.verify_cost(row.k)
+    expectation = expected(chains, row.k)
+    return {
+        "leviathan": leviathan_speedup(records.alpha(row.draft), row.k, draft_cost, verify_cost),
+        "replay": replay_speedup(expectation, row.draft, costs),
+        "step": attribute_gap(generations, expectation, row.draft, costs),
+    }
+
+
+def replay_record(records: Records) -> dict[str, dict[str, Any]]:
+    """By draft, the figures of every K from 1 to 32."""
+    found = {label: records.chains(label) for label in records.labels}
+    return {label: replay_all(chains) for label, chains in found.items() if chains}
+
+
+def costs_record(records: Records) -> dict[str, Any]:
+    samples = [event["costs"] for event in records.prompts if event.get("costs")]
+    return cost_record(samples, records.labels, records.config.seed) if samples else {}
+
+
+def plan_record(records: Records) -> dict[str, Any]:
+    """The predictions of every draft over the K that were asked for."""
+    costs, plan = records.costs(), {}
+    for label in records.labels:
+        chains = records.chains(label)
+        if costs is None or not chains or label not in costs.draft_s:
+            continue
+        prefill_s = (
+            sum(event["prefill_s"] for event in records.prompts),
+            sum(event["draft_prefill_s"][label] for event in records.prompts),
+        )
+        expectations = {k: expected(chains, k) for k in records.config.k}
+        plan[label] = plan_draft(expectations, label, records.alpha(label), costs, prefill_s)
+    return plan

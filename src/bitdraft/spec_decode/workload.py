@@ -1,0 +1,166 @@
+"""What is measured: target, drafts and prompts, with every bad request found before anything loads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitdraft.checkpoints import Checkpoint, find_checkpoint, load_tokenizer, text_encoder
+from bitdraft.config import ModelConfig, SpecDecodeConfig
+from bitdraft.errors import UserError
+from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts
+
+NGRAM = "ngram"
+DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium")
+DEFAULT_CONTEXT = 2048
+_SAMPLE_CHARS = 4000
+
+
+@dataclass(frozen=True)
+class DraftSource:
+    """A draft by the name it has in tables and charts; prompt lookup has no checkpoint."""
+
+    label: str
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class Workload:
+    target: Checkpoint
+    drafts: tuple[DraftSource, ...]
+    dataset: Dataset
+    prompts: list[Prompt]
+    vocab_size: int
+    warnings: tuple[str, ...]
+
+    def payload(self, config: SpecDecodeConfig) -> dict[str, Any]:
+        """For a child process, which is given folders so that it needs no hub."""
+        folders = {d.label: str(d.checkpoint.folder) if d.checkpoint else None for d in self.drafts}
+        return {
+            "config": config.model_dump(mode="json") | {"model": str(self.target.folder)},
+            "drafts": folders,
+            "prompts": [prompt.token_ids for prompt in self.prompts],
+            "vocab_size": self.vocab_size,
+        }
+
+
+def prepare(config: SpecDecodeConfig) -> Workload:
+    """Resolve everything; raises `UserError`."""
+    _check_settings(config)
+    target = find_checkpoint(config)
+    dataset = load_dataset(config)
+    tokenizer = load_tokenizer(target, config)
+    prompts = select_prompts(dataset, config, text_encoder(tokenizer))
+    drafts = tuple(_find_draft(name, config) for name in _draft_names(config))
+    _check_labels(drafts)
+    models = [(draft, draft.checkpoint) for draft in drafts if draft.checkpoint is not None]
+    sample = next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
+    context = target.context_tokens or DEFAULT_CONTEXT
+    check_context(prompts, config, config.max_new_tokens, context, "the target's")
+    for draft, checkpoint in models:
+        _check_tokenizer(draft, config, tokenizer, sample)
+        room = checkpoint.context_tokens or DEFAULT_CONTEXT
+        check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
+    sizes = [c.vocab_size for c in (target, *(checkpoint for _, checkpoint in models)) if c.vocab_size]
+    vocab_size = min(sizes)
+    largest = max(max(prompt.token_ids) for prompt in prompts)
+    if largest >= vocab_size:
+        problem = f"the tokenizer gives id {largest}, the smallest embedding has {vocab_size} rows"
+        raise UserError("model", config.model, problem, "Use the tokenizer that the models were trained with")
+    return Workload(target, drafts, dataset, prompts, vocab_size, _size_warnings(target, models))
+
+
+def _check_settings(config: SpecDecodeConfig) -> None:
+    for field in ("top_k", "top_p"):
+        value = getattr(config, field)
+        if value is not None and config.temperature == 0:
+            problem = "means nothing for greedy decoding"
+            raise UserError(field, value, problem, "Set --temperature above 0 or leave it out")
+    longest = config.max_new_tokens - 2
+    if config.k[-1] > longest:
+        problem = (
+            f"{config.max_new_tokens} new tokens never have room for {config.k[-1]} drafted ones "
+            "(the first comes from the prefill, the last from the target)"
+        )
+        remedy = f"Use K up to {longest}" if longest > 0 else "Use more new tokens"
+        raise UserError("k", config.k[-1], problem, f"{remedy}, or --max-new-tokens {config.k[-1] + 2}")
+    names = _draft_names(config)
+    if config.draft_precision is not None and all(_parse(name)[1] == NGRAM for name in names):
+        problem = "prompt lookup has no weights and so no precision"
+        raise UserError("draft_precision", config.draft_precision, problem, "Leave it out")
+    if config.backend == "transformers":
+        if any(_parse(name)[1] == NGRAM for name in names):
+            problem = "transformers' prompt lookup drafts up to K tokens, not K"
+            raise UserError("drafts", NGRAM, problem, "Use --backend native, or a draft model")
+        if config.plan:
+            problem = "the plan predicts the native engine"
+            raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
+
+
+def _draft_names(config: SpecDecodeConfig) -> Sequence[str]:
+    if config.drafts is not None:
+        return config.drafts
+    if config.model.startswith("demo/"):
+        return DEMO_DRAFTS
+    remedy = "Name one or more with --draft: a smaller model of the same tokenizer, or ngram"
+    raise UserError("drafts", "none", f"no draft is named for {config.model}", remedy)
+
+
+def _parse(name: str) -> tuple[str, str]:
+    """`LABEL=NAME` as (label, name); without a label the name's last part is one."""
+    labelled = re.fullmatch(r"([\w.+-]{1,24})=(.+)", name)
+    if labelled and not Path(name).exists():
+        return labelled[1], labelled[2]
+    return (name if name == NGRAM else Path(name).name or name), name
+
+
+def _find_draft(text: str, config: SpecDecodeConfig) -> DraftSource:
+    label, name = _parse(text)
+    if name == NGRAM:
+        return DraftSource(label, None)
+    own = ModelConfig(
+        model=name, allow_pickle=config.allow_pickle, trust_remote_code=config.trust_remote_code
+    )
+    return DraftSource(label, find_checkpoint(own, "drafts"))
+
+
+def _check_labels(drafts: Sequence[DraftSource]) -> None:
+    labels = [draft.label for draft in drafts]
+    for label in labels:
+        if labels.count(label) > 1:
+            remedy = "Name each once, or tell them apart with --draft LABEL=NAME"
+            raise UserError("drafts", label, "two drafts have this name", remedy)
+
+
+def _check_tokenizer(draft: DraftSource, config: SpecDecodeConfig, tokenizer: Any, sample: str) -> None:
+    """Same tokens under the same ids, and the same ids for a piece of the text. Embeddings may be
+    padded differently behind them."""
+    assert draft.checkpoint is not None
+    own = load_tokenizer(draft.checkpoint, config, "drafts")
+    ours, theirs = tokenizer.get_vocab(), own.get_vocab()
+    remedy = f"Choose a draft with the tokenizer of {config.model}, or ngram"
+    if ours != theirs:
+        token = min((ours.items() ^ theirs.items()), key=lambda item: item[1])[0]
+        problem = (
+            f"its vocabulary is another one than the target's ({len(theirs)} and {len(ours)} tokens; "
+            f"{token!r} is {theirs.get(token, 'missing')} and {ours.get(token, 'missing')})"
+        )
+        raise UserError("drafts", draft.label, problem, remedy)
+    if text_encoder(tokenizer)(sample) != text_encoder(own)(sample):
+        problem = "its tokenizer has the target's tokens but splits text differently"
+        raise UserError("drafts", draft.label, problem, remedy)
+
+
+def _size_warnings(target: Checkpoint, models: Sequence[tuple[DraftSource, Checkpoint]]) -> tuple[str, ...]:
+    def size(checkpoint: Checkpoint) -> int:
+        return sum(checkpoint.stored_dtypes.values()) or checkpoint.stored_bytes
+
+    return tuple(
+        f"Draft {draft.label} is no smaller than the target ({size(checkpoint):,} and {size(target):,} "
+        "parameters): it cannot make it faster."
+        for draft, checkpoint in models
+        if size(checkpoint) >= size(target)
+    )
