@@ -167,7 +167,7 @@ def test_an_interrupt_keeps_finished_rows(checkpoint: Path, text_file: Path, tmp
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Interrupted. Finished rows are in" in errors
+    assert "Interrupted. What was finished is in" in errors
     rows = load_result(output / "precision.json", PrecisionResult).rows
     assert [row.precision for row in rows][:1] == ["fp32"]
     assert len(rows) < 3

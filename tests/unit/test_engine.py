@@ -184,7 +184,7 @@ def test_few_row_kernels_restore_the_setting() -> None:
             switch.enabled = enabled
             with few_row_kernels(1, torch.device("cpu")):
                 assert not switch.enabled
-            with few_row_kernels(5, torch.device("cpu")):
+            with few_row_kernels(9, torch.device("cpu")):
                 assert switch.enabled == enabled
             with pytest.raises(KeyError), few_row_kernels(1, torch.device("cpu")):
                 raise KeyError

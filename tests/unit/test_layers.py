@@ -34,7 +34,7 @@ NO_TORCH = {
     "terminal",
 }
 SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "executors"}]
-ENTRY_POINTS = {"__main__"}
+ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
 
 

@@ -62,10 +62,12 @@ class PrefilledPrompt:
         k: int = 0,
         sampler: Sampler | None = None,
         eos_ids: frozenset[int] = frozenset(),
+        *,
+        finite_only: bool = True,
     ) -> Generation:
         """One run, greedy without a sampler. `eos_ids` end it unless the config ignores them.
 
-        Raises `NonFiniteDecoding` at the run's end when any logits weren't finite.
+        With `finite_only`, raises `NonFiniteDecoding` at the end of a run in which any logits weren't.
         """
         assert (drafter is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
@@ -79,7 +81,8 @@ class PrefilledPrompt:
             before = len(run.token_ids)
             run.step(k, config.max_new_tokens - before, stops)
             emissions.append((now(), len(run.token_ids) - before))
-        run.check_finite()
+        if finite_only:
+            run.check_finite()
         reason: Literal["length", "eos"] = "eos" if run.token_ids[-1] in stops else "length"
         return Generation(
             prompt_tokens=len(self.prompt),

@@ -76,7 +76,7 @@ def _throughput(
     )
     for name, (colour, marker, rows) in drafts.items():
         figures = [row.metrics["throughput_tok_s"] for row in rows]
-        _line(axis, [row.k for row in rows], figures, (colour, marker), name)
+        _line(axis, [row.k for row in rows], figures, (colour, marker), label=name)
     if best is not None:
         figure = best.metrics["throughput_tok_s"]
         speedup = best.metrics["speedup"].value
@@ -102,7 +102,7 @@ def _acceptance(
     for name, (colour, marker, rows) in drafts.items():
         ks = [row.k for row in rows]
         figures = [row.metrics["acceptance_rate"] for row in rows]
-        _line(axis, ks, figures, (colour, marker), name, connect=name not in result.replay)
+        _line(axis, ks, figures, (colour, marker), label=name, connect=name not in result.replay)
         if name in result.replay:
             across = range(min(ks), max(ks) + 1)
             values = [result.replay[name][str(k)]["acceptance_rate"] for k in across]
@@ -123,6 +123,7 @@ def _line(
     ks: Sequence[int],
     figures: Sequence[Figure],
     style: tuple[str, str],
+    *,
     label: str,
     connect: bool = True,
 ) -> None:
@@ -253,7 +254,11 @@ def _predictions(
     for name, (colour, marker, rows) in drafts.items():
         timed = [row for row in rows if "decode_speedup" in row.metrics]
         _line(
-            axis, [r.k for r in timed], [r.metrics["decode_speedup"] for r in timed], (colour, marker), name
+            axis,
+            [r.k for r in timed],
+            [r.metrics["decode_speedup"] for r in timed],
+            (colour, marker),
+            label=name,
         )
         for key, style in (("replay", "--"), ("leviathan", ":")):
             points = [(row.k, row.predicted[key]) for row in rows if row.predicted.get(key)]
