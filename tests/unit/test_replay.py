@@ -71,7 +71,9 @@ bits = st.lists(st.integers(0, 1), min_size=1, max_size=40)
 
 @settings(max_examples=150, deadline=None)
 @given(bits, st.integers(1, 12), st.integers(0, 1), st.integers(0, 5))
-def test_expectations_of_certain_chains_count_the_steps(keeps: list[int], k: int, first: int, room: int) -> None:
+def test_expectations_of_certain_chains_count_the_steps(
+    keeps: list[int], k: int, first: int, room: int
+) -> None:
     chain = model_chain(keeps, min(first, len(keeps)), len(keeps) + room)
     steps, found = steps_of(chain, k), expected([chain], k)
     assert found.num_steps == len(steps)

@@ -210,7 +210,9 @@ def test_draft_and_target_have_precisions_of_their_own() -> None:
 def test_logits_that_are_not_finite_are_told_by_whose_they_are(who: str, temperature: float) -> None:
     models = {"target": tiny_model(), "draft": tiny_model("gpt_neox", 1)}
     models[who].get_output_embeddings().weight[7] = math.nan
-    runs = speculation(models["target"], sampling=SamplingConfig(temperature=temperature), draft=models["draft"])
+    runs = speculation(
+        models["target"], sampling=SamplingConfig(temperature=temperature), draft=models["draft"]
+    )
     config = DecodingConfig(max_new_tokens=10)
     runs.prepare(tokens(0, 20), config)
     with pytest.raises(NonFiniteDecoding) as caught:
@@ -258,7 +260,9 @@ def test_prompt_lookup_drafts_k_tokens_or_none() -> None:
 # --- sampling ------------------------------------------------------------------------------------
 
 
-def exact_law(model: Any, prompt: list[int], length: int, vocab: int, sampling: SamplingConfig) -> dict[Any, float]:
+def exact_law(
+    model: Any, prompt: list[int], length: int, vocab: int, sampling: SamplingConfig
+) -> dict[Any, float]:
     from bitdraft.engine.verify import Sampler
 
     law: dict[Any, float] = {(): 1.0}
@@ -314,7 +318,9 @@ def test_sampled_texts_are_distributed_as_the_targets(draft: str, sampling: Samp
 
 
 def test_the_same_seed_gives_the_same_sample() -> None:
-    runs = speculation(tiny_model(), sampling=SamplingConfig(temperature=1.0), draft=tiny_model("gpt_neox", 1))
+    runs = speculation(
+        tiny_model(), sampling=SamplingConfig(temperature=1.0), draft=tiny_model("gpt_neox", 1)
+    )
     config = DecodingConfig(max_new_tokens=12)
     runs.prepare(tokens(0, 10), config)
     assert runs.decode(config, "draft", 3, 5).token_ids == runs.decode(config, "draft", 3, 5).token_ids
