@@ -98,6 +98,62 @@ def test_rejected_tokens_leave_no_trace_in_the_cache(widths: list[int], data: st
         assert runner.cache.lengths == [len(kept)]
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@torch.inference_mode()
+def test_replayed_forwards_are_the_models_own_bit_for_bit(kind: str, dtype: torch.dtype) -> None:
+    model = tiny_model(kind).to(dtype)
+    lay_input_major(model)
+    eager, replaying = Runner(model, VOCAB - 20, replay=False), Runner(model, VOCAB - 20)
+    for capacity in (80, 150):  # the second needs a larger cache
+        for runner in (eager, replaying):
+            runner.start(capacity)
+            runner.forward(runner.to_device(tokens(0, 20)))
+        for turn, width in enumerate((1, 2, 9, 1, 5, 17, 3)):
+            fed = torch.tensor([tokens(turn, width)])
+            own, replayed = eager.forward(fed, width), replaying.forward(fed, width)
+            assert torch.equal(own, replayed), (capacity, width)
+            for runner in (eager, replaying):
+                runner.cache.rollback(width // 2)
+    assert eager.execution == "eager"
+    assert replaying.execution == ("eager" if kind == "mistral" else "traced")
+
+
+@torch.inference_mode()
+def test_a_model_that_looks_at_values_is_not_replayed() -> None:
+    """A recording would hold one side of its branches for ever."""
+    model = tiny_model()
+    mlp = model.gpt_neox.layers[1].mlp
+
+    def branch(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output if output.sum() > 0 else output * 1.0
+
+    mlp.register_forward_hook(branch)
+    runner = Runner(model)
+    runner.start(30)
+    for fed in ([1, 2, 3], [4], [5, 6]):
+        runner.forward(runner.to_device(fed))
+    assert runner.execution == "eager"
+
+
+@torch.inference_mode()
+def test_a_recording_that_is_not_the_model_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Any = torch.jit.trace
+
+    def slightly_off(*args: Any, **settings: Any) -> Any:
+        traced = real(*args, **settings)
+        return lambda *given: traced(*given) * (1 + 1e-6)
+
+    for replacement in (slightly_off, lambda *_, **__: exec("raise RuntimeError")):
+        monkeypatch.setattr(torch.jit, "trace", replacement)
+        runner = Runner(tiny_model())
+        runner.start(30)
+        own = tiny_model()(torch.tensor([[1, 2, 3, 4]])).logits[0, -1]
+        runner.forward(runner.to_device([1, 2, 3]))
+        torch.testing.assert_close(runner.forward(runner.to_device([4]))[0, 0], own, atol=1e-5, rtol=1e-5)
+        assert runner.execution == "eager"
+
+
 def test_cache_refuses_to_overflow_and_to_forget_too_much() -> None:
     runner = Runner(tiny_model())
     runner.start(capacity=4)
@@ -182,11 +238,13 @@ def test_few_row_kernels_restore_the_setting() -> None:
     try:
         for enabled in (True, False):
             switch.enabled = enabled
-            with few_row_kernels(1, torch.device("cpu")):
+            with few_row_kernels(1, torch.device("cpu"), torch.bfloat16):
                 assert not switch.enabled
-            with few_row_kernels(9, torch.device("cpu")):
+            with few_row_kernels(9, torch.device("cpu"), torch.bfloat16):
                 assert switch.enabled == enabled
-            with pytest.raises(KeyError), few_row_kernels(1, torch.device("cpu")):
+            with few_row_kernels(9, torch.device("cpu"), torch.float32):
+                assert not switch.enabled
+            with pytest.raises(KeyError), few_row_kernels(1, torch.device("cpu"), torch.float32):
                 raise KeyError
             assert switch.enabled == enabled
     finally:

@@ -127,32 +127,36 @@ def test_a_request_may_fill_the_context_to_its_last_token() -> None:
     assert list(runs.decode(config, "draft", 10, 0).token_ids) == greedy(target, prompt, 16)
 
 
-def test_a_draft_forward_is_spent_on_drafted_tokens_alone() -> None:
+def forward_sizes(runner: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of tokens of every forward from now on."""
+    sizes: list[int] = []
+    real = runner.forward
+
+    def forward(tokens_BT: torch.Tensor, *args: Any) -> torch.Tensor:
+        sizes.append(tokens_BT.shape[1])
+        return real(tokens_BT, *args)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(runner, "forward", forward)
+    return sizes
+
+
+def test_a_draft_forward_is_spent_on_drafted_tokens_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after a full acceptance, when the draft has not yet seen its own last token."""
-    draft = tiny_model()
-    runs = speculation(tiny_model(), draft=draft)
+    runs = speculation(tiny_model(), draft=tiny_model())
     config = DecodingConfig(max_new_tokens=40)
     runs.prepare(tokens(0, 20), config)
     runs.decode(config, "draft", 4, 0)
-    sizes: list[int] = []
-    hook = draft.register_forward_pre_hook(
-        lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    )
+    sizes = forward_sizes(runs.runner("draft"), monkeypatch)
     run = runs.decode(config, "draft", 4, 0)
-    hook.remove()
     assert len(sizes) == sum(step.num_drafted for step in run.steps)
     assert set(sizes) == {1, 2}
     assert all(step.num_accepted == step.num_drafted for step in run.steps)
 
 
-def test_a_prompt_is_prefilled_once_for_all_runs() -> None:
-    target = tiny_model()
-    runs = speculation(target, draft=tiny_model("gpt_neox", 1))
+def test_a_prompt_is_prefilled_once_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = speculation(tiny_model(), draft=tiny_model("gpt_neox", 1))
     config = DecodingConfig(max_new_tokens=10)
-    sizes: list[int] = []
-    target.register_forward_pre_hook(
-        lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    )
+    sizes = forward_sizes(runs.runner(None), monkeypatch)
     runs.prepare(tokens(0, 33), config)
     plain = runs.decode(config, None, 0, 0)
     drafted = [runs.decode(config, "draft", k, 0) for k in (2, 3)]

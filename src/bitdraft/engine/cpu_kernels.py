@@ -15,15 +15,17 @@ from typing import Any
 
 import torch
 
-MOST_FEW_ROWS = 8
+MOST_FEW_ROWS = {torch.float32: 32}
+MOST_FEW_ROWS_IN_16_BIT = 4
 
 
 @contextlib.contextmanager
-def few_row_kernels(num_rows: int, device: torch.device) -> Iterator[None]:
-    """Within, a CPU forward of at most four rows avoids oneDNN."""
+def few_row_kernels(num_rows: int, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Within, a CPU forward of few rows avoids oneDNN."""
+    few = num_rows <= MOST_FEW_ROWS.get(dtype, MOST_FEW_ROWS_IN_16_BIT)
     switch: Any = torch.backends.mkldnn
     before = switch.enabled
-    switch.enabled = before and not (device.type == "cpu" and num_rows <= MOST_FEW_ROWS)
+    switch.enabled = before and not (device.type == "cpu" and few)
     try:
         yield
     finally:

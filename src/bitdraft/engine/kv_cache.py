@@ -40,7 +40,6 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         start, num_tokens = self.get_seq_length(), key_states.shape[2]
         end = start + num_tokens
-        assert end <= self.capacity, f"{end} tokens in a cache of {self.capacity}"
         # narrow, not indexing: this runs twice a layer and token, and the host's time is what decides
         self.keys.narrow(2, start, num_tokens).copy_(key_states)
         self.values.narrow(2, start, num_tokens).copy_(value_states)
@@ -66,7 +65,12 @@ class KVCache(Cache):  # type: ignore[misc]
     def __init__(self, num_layers: int, capacity: int, num_rows: int = 1) -> None:
         self.lengths = [0] * num_rows
         self.capacity = capacity
+        self._buffers: list[torch.Tensor] = []
         super().__init__(layers=[_Layer(self.lengths, capacity) for _ in range(num_layers)])
+
+    def check_room(self, num_tokens: int) -> None:
+        end = max(self.lengths) + num_tokens
+        assert end <= self.capacity, f"{end} tokens in a cache of {self.capacity}"
 
     def advance(self, num_tokens: int) -> None:
         for row, length in enumerate(self.lengths):
@@ -84,6 +88,12 @@ class KVCache(Cache):  # type: ignore[misc]
 
     def clear(self) -> None:
         self.keep(0)
+
+    def buffers(self) -> list[torch.Tensor]:
+        """Keys of every layer, then values, B × H × C × D; there after the first forward."""
+        if not self._buffers:
+            self._buffers = [layer.keys for layer in self.layers] + [layer.values for layer in self.layers]
+        return self._buffers
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes over all layers; known after the first forward."""

@@ -1,5 +1,8 @@
 """Prefill, decode and score with one transformers model and one preallocated cache.
 
+Forwards of few tokens behind others, which decoding is made of, replay a recording where there is one
+(engine.traced).
+
 Shapes: B rows, T tokens of this forward, V vocabulary.
 """
 
@@ -13,9 +16,13 @@ import torch
 
 from bitdraft.engine.cpu_kernels import few_row_kernels
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
+from bitdraft.engine.traced import TracedForward, trace_forward
 from bitdraft.errors import UserError
 
 MOST_MASKED_TOKENS = 64
+# (tokens before, T) of the forwards that a recording is made of and compared at
+_RECORDED = (3, 4)
+_COMPARED = ((5, 1), (4, 3), (2, 2))
 
 
 def has_plain_attention(model: Any) -> bool:
@@ -32,12 +39,13 @@ def has_plain_attention(model: Any) -> bool:
 
 
 class Runner:
-    """Eager forwards of one row. The cache grows to the largest capacity asked for and is reused.
+    """Forwards of one row. The cache grows to the largest capacity asked for and is reused.
 
     With `vocab_size` logits end there: models of one tokenizer may pad their embeddings differently.
+    Without `replay` every forward goes through the model itself, which hooks on its modules need.
     """
 
-    def __init__(self, model: Any, vocab_size: int | None = None) -> None:
+    def __init__(self, model: Any, vocab_size: int | None = None, *, replay: bool = True) -> None:
         reason = unsupported_reason(model)
         if reason is not None:
             remedy = "Choose a model all of whose layers keep a key-value cache"
@@ -45,12 +53,21 @@ class Runner:
         self.model = model
         self.vocab_size = vocab_size
         self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
         self.num_layers: int = model.config.get_text_config().num_hidden_layers
         self.cache = KVCache(self.num_layers, capacity=0)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._head_is_plain: bool | None = None
         self._plain_attention = has_plain_attention(model)
         self._masks: dict[int, torch.Tensor] = {}
+        self._places = torch.empty(1, 0)
+        self._may_trace = replay and self._plain_attention and self.device.type == "cpu"
+        self._traced: TracedForward | None = None
+
+    @property
+    def execution(self) -> str:
+        """How forwards of few tokens are run: `traced` or `eager`. Known after the first of them."""
+        return "traced" if self._traced is not None else "eager"
 
     def start(self, capacity: int) -> None:
         """Begin a new sequence of at most `capacity` tokens."""
@@ -63,22 +80,71 @@ class Runner:
 
     def forward(self, tokens_BT: torch.Tensor, num_logits: int = 1) -> torch.Tensor:
         """Feed T tokens; the logits of the last `num_logits` of them, B × num_logits × V, model dtype."""
-        num_tokens = tokens_BT.shape[1]
-        start = self.cache.lengths[0]
-        positions = torch.arange(start, start + num_tokens, device=self.device)[None]
+        num_tokens, start = tokens_BT.shape[1], self.cache.lengths[0]
+        self.cache.check_room(num_tokens)
+        with few_row_kernels(num_tokens, self.device, self.dtype):
+            if start > 0 and num_tokens <= MOST_MASKED_TOKENS and self._replays():
+                assert self._traced is not None
+                logits_BTV = self._traced(*self._inputs(tokens_BT))
+            else:
+                logits_BTV = self._eager(tokens_BT, num_logits)
+        self.cache.advance(num_tokens)
+        return logits_BTV[:, -num_logits:, : self.vocab_size]
+
+    def _eager(self, tokens_BT: torch.Tensor, num_logits: int) -> torch.Tensor:
+        num_tokens, start = tokens_BT.shape[1], self.cache.lengths[0]
         extra: dict[str, Any] = {"logits_to_keep": num_logits} if self._keeps_logits else {}
         if self._plain_attention and 1 < num_tokens <= MOST_MASKED_TOKENS and start > 0:
             extra["attention_mask"] = self._mask(start, num_tokens)
-        with few_row_kernels(num_tokens, self.device):
-            logits_BTV: torch.Tensor = self.model(
-                input_ids=tokens_BT,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-                **extra,
-            ).logits
-        self.cache.advance(num_tokens)
-        return logits_BTV[:, -num_logits:, : self.vocab_size]
+        logits_BTV: torch.Tensor = self.model(
+            input_ids=tokens_BT,
+            position_ids=self._positions(start, num_tokens),
+            past_key_values=self.cache,
+            use_cache=True,
+            **extra,
+        ).logits
+        return logits_BTV
+
+    def _inputs(self, tokens_BT: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What a recording takes."""
+        num_tokens, start = tokens_BT.shape[1], self.cache.lengths[0]
+        positions_BT = self._positions(start, num_tokens)
+        return tokens_BT, positions_BT, self._mask(start, num_tokens), *self.cache.buffers()
+
+    def _replays(self) -> bool:
+        """Whether there is a recording. It is made when first asked for, which is in the warm-up.
+
+        Not outside of inference mode, where TorchScript takes some operations apart.
+        """
+        if self._may_trace and self._traced is None and torch.is_inference_mode_enabled():
+            self._traced = self._record()
+            self._may_trace = self._traced is not None
+        return self._traced is not None and torch.is_inference_mode_enabled()
+
+    def _record(self) -> TracedForward | None:
+        """A recording whose logits are the model's own, at other sizes than its own; else None."""
+        own = Runner(self.model, replay=False)
+
+        def tokens(start: int, num_tokens: int) -> torch.Tensor:
+            own.cache.keep(start)
+            ids_T = 7 * torch.arange(start, start + num_tokens) + 1
+            return ids_T[None] % self.model.config.get_text_config().vocab_size
+
+        own.start(capacity=sum(_RECORDED))
+        own.forward(tokens(0, max(_COMPARED)[0]))
+        traced = trace_forward(self.model, *own._inputs(tokens(*_RECORDED)))
+        for sizes in _COMPARED if traced is not None else ():
+            assert traced is not None
+            replayed_BTV = traced(*own._inputs(tokens(*sizes)))
+            model_BTV = own.forward(tokens(*sizes), sizes[1])
+            if not torch.equal(replayed_BTV.nan_to_num(), model_BTV.nan_to_num()):
+                return None
+        return traced
+
+    def _positions(self, start: int, num_tokens: int) -> torch.Tensor:
+        if self._places.shape[1] < self.cache.capacity:
+            self._places = torch.arange(self.cache.capacity, device=self.device)[None]
+        return self._places.narrow(1, start, num_tokens)
 
     def _mask(self, start: int, num_tokens: int) -> torch.Tensor:
         """Additive mask, 1 × 1 × T × (start + T), in the model's dtype: all of the past, nothing ahead.
@@ -90,7 +156,7 @@ class Runner:
             mask_TC = torch.zeros(num_tokens, self.cache.capacity + num_tokens, device=self.device)
             ahead_TT = torch.ones(num_tokens, num_tokens, device=self.device).triu(1).bool()
             mask_TC[:, self.cache.capacity :].masked_fill_(ahead_TT, -torch.inf)
-            self._masks[num_tokens] = mask_TC.to(self.model.dtype)
+            self._masks[num_tokens] = mask_TC.to(self.dtype)
         view_TC = self._masks[num_tokens][None, None, :, -(start + num_tokens) :]
         return view_TC if self.device.type == "cpu" else view_TC.contiguous()
 
