@@ -2,8 +2,9 @@
 
 The embedded models in fp32 and bf16, greedy. On each prompt, one after another, the order reversed
 on every other prompt:
-  native K = 0; native with draft-medium and with prompt lookup at several K;
-  transformers' assisted generation with draft-medium at the same true K
+  K = 0: native, native without recordings (engine.traced), transformers' `generate`
+  native with draft models at several K, and transformers' assisted generation at the same true K
+  native with prompt lookup
 Then the measured costs of draft and verification, and from them the replay's prediction. Last, the
 same question to `--plan` and to the sweep, each timed as a whole. The last line printed is JSON.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +27,22 @@ from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import DecodingConfig, ModelConfig, Precision, SamplingConfig, TextConfig
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.environment import describe
-from bitdraft.metrics import decode_speed_ratio, speed_ratio
+from bitdraft.metrics import decode_span, speed_figures, speed_ratio
 from bitdraft.models import load_model
 from bitdraft.results import Figure, Generation
 from bitdraft.spec_decode.costs import measure_costs
-from bitdraft.spec_decode.replay import expected, model_chain
-from bitdraft.spec_decode.theory import gather_costs, replay_speedup
+from bitdraft.spec_decode.replay import Chain, expected, model_chain
+from bitdraft.spec_decode.theory import Costs, gather_costs, replay_seconds
+from bitdraft.stats import ratio_of_rates
 from bitdraft.tables import times_text
 from bitdraft.texts import load_dataset, select_prompts
 from bitdraft.timing import now
 
-DRAFT = "draft-medium"
-MODEL_KS, LOOKUP_KS = (2, 3, 4, 5, 6), (4, 8)
+DRAFTS = ("draft-small", "draft-medium")
+MODEL_KS, LOOKUP_KS = (2, 3, 4, 6), (4, 8)
+NEW_TOKENS = 100
 CPU = torch.device("cpu")
-Arm = tuple[str, str | None, int]  # backend, draft, K
+Arm = tuple[str, str | None, int]  # side, draft, K
 
 
 def load(name: str, precision: Precision) -> Any:
@@ -52,18 +56,31 @@ def prompts_of(text: TextConfig) -> list[list[int]]:
     return [list(prompt.token_ids) for prompt in select_prompts(load_dataset(text), text, encode)]
 
 
+def sides_of(precision: Precision) -> dict[str, Any]:
+    """The engine, the engine without recordings, and transformers; each with models of its own."""
+    greedy = SamplingConfig()
+
+    def models() -> tuple[Any, dict[str, Any]]:
+        return load("target", precision), {name: load(name, precision) for name in DRAFTS}
+
+    target, drafts = models()
+    plain, plain_drafts = models()
+    return {
+        "native": NativeSpeculation(target, drafts | {"ngram": None}, 2048, greedy),
+        "eager": NativeSpeculation(plain, plain_drafts, 2048, greedy, replay=False),
+        "transformers": TransformersSpeculation(*models(), 2048, greedy),
+    }
+
+
 def compare(precision: Precision, prompts: list[list[int]], rounds: int) -> dict[str, Any]:
-    config, greedy = DecodingConfig(max_new_tokens=100), SamplingConfig()
-    native = NativeSpeculation(
-        load("target", precision), {DRAFT: load(DRAFT, precision), "ngram": None}, 2048, greedy
-    )
-    peer = TransformersSpeculation(load("target", precision), {DRAFT: load(DRAFT, precision)}, 2048, greedy)
-    sides: dict[str, Any] = {"native": native, "transformers": peer}
-    arms: list[Arm] = [("native", None, 0)]
-    arms += [(side, DRAFT, k) for k in MODEL_KS for side in sides]
+    config, sides = DecodingConfig(max_new_tokens=NEW_TOKENS), sides_of(precision)
+    native = sides["native"]
+    arms: list[Arm] = [(side, None, 0) for side in sides]
+    arms += [(side, draft, k) for draft in DRAFTS for k in MODEL_KS for side in ("native", "transformers")]
+    arms += [("eager", draft, 3) for draft in DRAFTS]
     arms += [("native", "ngram", k) for k in LOOKUP_KS]
     runs: dict[Arm, list[Generation]] = {arm: [] for arm in arms}
-    samples, chains = [], []
+    samples, chains = [], {draft: list[Chain]() for draft in DRAFTS}
     for turn in range(-1, rounds):  # the first turn warms up, on two prompts
         for place, prompt in enumerate(prompts if turn >= 0 else prompts[:2]):
             for side in sides.values():
@@ -74,49 +91,56 @@ def compare(precision: Precision, prompts: list[list[int]], rounds: int) -> dict
                     runs[arm].append(run)
             if turn >= 0:
                 text = runs["native", None, 0][-1].token_ids
-                ks = dict.fromkeys((*MODEL_KS, *LOOKUP_KS))
-                samples.append(
-                    measure_costs(native, prompt, text, ks=sorted(ks), drafts=[DRAFT, "ngram"], num_rounds=3)
-                )
-                agrees, _ = greedy_agreement(native.runner(DRAFT), prompt, text)
-                chains.append(model_chain(agrees, 1, config.max_new_tokens))
-    return report(precision, runs, samples, chains)
+                samples.append(measure_costs(native, prompt, text, ks=MODEL_KS, drafts=DRAFTS, num_rounds=3))
+                for draft in DRAFTS:
+                    agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
+                    chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))
+    return report(precision, runs, gather_costs(samples), chains)
+
+
+def of_prediction(
+    found: list[Generation], base: list[Generation], predicted_s: list[float], plain_s: list[float]
+) -> Figure:
+    """Measured speedup after the prefill / the replay's, prompts paired."""
+    measured_s, base_s = ([decode_span(run)[0] for run in side] for side in (found, base))
+    return ratio_of_rates(predicted_s, measured_s, plain_s, base_s)
 
 
 def report(
-    precision: Precision, runs: dict[Arm, list[Generation]], samples: list[Any], chains: list[Any]
+    precision: Precision, runs: dict[Arm, list[Generation]], costs: Costs, chains: dict[str, list[Chain]]
 ) -> dict[str, Any]:
-    base, costs = runs["native", None, 0], gather_costs(samples)
+    base = runs["native", None, 0]
     lines = []
     for (side, draft, k), found in runs.items():
-        if side != "native" or draft is None:
-            continue
-        line: dict[str, Any] = {"draft": draft, "k": k, "over_k0": speed_ratio(found, base).model_dump()}
-        text = f"{precision} {draft} K = {k}: over K = 0 {times_text(speed_ratio(found, base))}"
-        if draft == DRAFT:
-            peer = speed_ratio(found, runs["transformers", draft, k])
-            predicted = replay_speedup(expected(chains, k), draft, costs)
-            measured = decode_speed_ratio(found, base)
-            assert measured is not None
-            share = Figure(
-                **{n: v / predicted for n, v in measured.model_dump(exclude={"n", "median"}).items()}
-            )
-            line |= {"over_transformers": peer.model_dump(), "of_prediction": share.model_dump()}
-            text += f", over transformers {times_text(peer)}, of the prediction {times_text(share)}"
+        if side == "transformers" and draft is not None:
+            continue  # the peer of a native line
+        line: dict[str, Any] = {"side": side, "draft": draft, "k": k}
+        figures = {} if found is base else {"over_k0": speed_ratio(found, base)}
+        if side == "native" and draft != "ngram":
+            figures["over_transformers"] = speed_ratio(found, runs["transformers", draft, k])
+        if side == "native" and draft in DRAFTS:
+            own = chains[str(draft)]
+            predicted_s = [replay_seconds(expected([chain], k), str(draft), costs) for chain in own]
+            plain_s = [costs.target_s[1] * (chain.num_tokens - chain.first) for chain in own]
+            figures["of_prediction"] = of_prediction(found, base, predicted_s, plain_s)
         num_steps = sum(len(run.steps) for run in found)
-        line["step_ms"] = {
-            phase: 1000 * sum(run.phase_s[phase] for run in found) / num_steps for phase in found[0].phase_s
-        }
-        line["tokens_per_step"] = (len(found) * 99) / num_steps
+        if side != "transformers" and num_steps:
+            line["step_ms"] = {
+                phase: 1000 * sum(run.phase_s[phase] for run in found) / num_steps
+                for phase in found[0].phase_s
+            }
+            line["tokens_per_step"] = len(found) * (NEW_TOKENS - 1) / num_steps
         line["same_ids"] = sum(a.token_ids == b.token_ids for a, b in zip(found, base, strict=True))
-        parts = ", ".join(f"{phase} {value:.2f}" for phase, value in line["step_ms"].items())
+        line["tok_s"] = speed_figures(found)["throughput_tok_s"].value
+        shown = ", ".join(f"{name} {times_text(figure)}" for name, figure in figures.items())
+        parts = {name: round(value, 2) for name, value in line.get("step_ms", {}).items()}
         print(
-            f"{text}; {line['tokens_per_step']:.2f} tokens/step of {parts} ms; "
-            f"{line['same_ids']}/{len(base)} same ids",
+            f"{precision} {side} {draft} K = {k}: {line['tok_s']:.0f} tokens/s; {shown}; step {parts} ms, "
+            f"{line.get('tokens_per_step', 1):.2f} tokens; {line['same_ids']}/{len(base)} same ids",
             flush=True,
         )
-        lines.append(line)
-    return {"precision": precision, "n": len(base), "lines": lines}
+        lines.append(line | {name: figure.model_dump() for name, figure in figures.items()})
+    return {"precision": precision, "n": len(base), "costs": asdict(costs), "lines": lines}
 
 
 def compare_plan(text: TextConfig, precision: Precision) -> dict[str, Any]:
@@ -133,10 +157,11 @@ def compare_plan(text: TextConfig, precision: Precision) -> dict[str, Any]:
     chosen = plan.verdict["draft"], plan.verdict["k"]
     low, high = best.metrics["throughput_tok_s"].low, best.metrics["throughput_tok_s"].high
     found = rows[chosen].metrics["throughput_tok_s"].value
+    value = best.metrics["throughput_tok_s"].value
     print(
-        f"plan ({precision}): {chosen[0]}, K = {chosen[1]} in {plan_s:.1f} s; sweep: {best.draft}, K = {best.k} "
-        f"in {sweep_s:.1f} s ({plan_s / sweep_s:.3f}); the plan's choice measures {found:.1f} tokens/s, the "
-        f"sweep's best {best.metrics['throughput_tok_s'].value:.1f} [{low:.1f}, {high:.1f}]",
+        f"plan ({precision}): {chosen[0]}, K = {chosen[1]} in {plan_s:.1f} s; "
+        f"sweep: {best.draft}, K = {best.k} in {sweep_s:.1f} s (ratio {plan_s / sweep_s:.3f}); "
+        f"the plan's choice measures {found:.1f} tokens/s, the best {value:.1f} [{low:.1f}, {high:.1f}]",
         flush=True,
     )
     return {
@@ -159,7 +184,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     args = parser.parse_args()
     transformers_logging.set_verbosity_error()
-    num_prompts, rounds = (6, 1) if args.quick else (15, 2)
+    num_prompts, rounds = (6, 1) if args.quick else (20, 1)
     text = TextConfig(
         dataset="wikitext" if args.data_root else "stdlib",
         data_root=args.data_root,

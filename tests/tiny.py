@@ -45,6 +45,19 @@ def tiny_model(kind: str = "gpt_neox", seed: int = 0, **changes: Any) -> Any:
     return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
 
 
+def tokens(seed: int, length: int, vocab: int = VOCAB) -> list[int]:
+    return torch.randint(1, vocab, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def noisy_copy(kind: str, seed: int, noise: float) -> Any:
+    """A draft that agrees with its target now and then: the target's weights, disturbed."""
+    model = tiny_model(kind, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.add_(noise * parameter.std() * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -105,9 +105,10 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
 class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
     """One run of the spec_decode module.
 
-    `drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, the embedded ones, for an
-    embedded target. `k` are the numbers of speculative tokens. `draft_precision` is `precision`
-    unless it is set. With `plan` nothing is swept: the best K follows from replay and cost curves.
+    `drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, for an embedded target, the
+    embedded ones and `ngram`. `k` are the numbers of speculative tokens. `draft_precision` is
+    `precision` unless it is set. With `plan` nothing is swept: the best K follows from replay and cost
+    curves.
     """
 
     drafts: tuple[str, ...] | None = None

@@ -44,5 +44,11 @@ def tidy(axis: Axes, grid: str = "y") -> None:
     axis.set_axisbelow(True)
 
 
+def legend(axis: Axes, **settings: Any) -> None:
+    """A legend where there is something to explain."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(framealpha=0.85, **settings)
+
+
 def hardware(environment: dict[str, Any]) -> str:
     return str(environment.get("gpu") or environment["cpu"])

@@ -135,14 +135,16 @@ def speculation_figures(generations: Sequence[Generation], k: int, seed: int = 0
     used = [g for g in generations if g.steps]
     if not used:
         return {}
-    tokens, steps = [step_tokens(g) for g in used], [len(g.steps) for g in used]
+    tokens, num_steps = [step_tokens(g) for g in used], [len(g.steps) for g in used]
     figures = {
-        "tokens_per_step": ratio_of_sums(tokens, steps, seed),
-        "acceptance_rate": ratio_of_sums(tokens, steps, seed, lambda tau: (tau - 1) / k),
+        "tokens_per_step": ratio_of_sums(tokens, num_steps, seed),
+        "acceptance_rate": ratio_of_sums(tokens, num_steps, seed, lambda tau: (tau - 1) / k),
     }
-    drafted = [sum(step.num_drafted for step in g.steps) for g in used]
-    if sum(drafted):
-        kept = [sum(step.num_accepted for step in g.steps) for g in used]
+    # prompt lookup may draft nothing for a whole prompt, which then says nothing about acceptance
+    drafting = [g.steps for g in used if any(step.num_drafted for step in g.steps)]
+    if drafting:
+        drafted = [sum(step.num_drafted for step in steps) for steps in drafting]
+        kept = [sum(step.num_accepted for step in steps) for steps in drafting]
         figures["draft_acceptance"] = ratio_of_sums(kept, drafted, seed)
     return figures
 

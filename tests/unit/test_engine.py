@@ -24,14 +24,10 @@ from bitdraft.engine.scoring import (
 from bitdraft.engine.speculative import PrefilledPrompt
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
-from tiny import CONFIGS, VOCAB, tiny_model
+from tiny import CONFIGS, VOCAB, tiny_model, tokens
 
 PROMPT = list(range(5, 45))
 TWENTY = DecodingConfig(max_new_tokens=20)
-
-
-def tokens(seed: int, length: int) -> list[int]:
-    return torch.randint(1, VOCAB, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -17,11 +17,12 @@ from bitdraft.metrics import (
     paired_figures,
     perplexity,
     score_blocks,
+    speculation_figures,
     speed_figures,
     speed_ratio,
     text_figures,
 )
-from bitdraft.results import Generation, ScoreBlocks
+from bitdraft.results import Figure, Generation, ScoreBlocks, Step
 from tiny import generation
 
 FIRST = generation(100.0, [100.5, 100.7, 100.9, 101.5])  # 4 tokens in 1.5 s
@@ -146,3 +147,13 @@ def test_blocks_cover_every_token_once(num_tokens: int) -> None:
     assert sum(lengths) == num_tokens
     assert min(lengths) >= 1
     assert block_sums(np.ones(num_tokens), lengths).tolist() == list(lengths)
+
+
+def test_acceptance_counts_only_prompts_with_drafts() -> None:
+    """Most prompts draft nothing: no resample may divide by zero."""
+    quiet = generation(0, [1.0, 2.0, 3.0]).model_copy(update={"steps": (Step(0, 0),) * 2})
+    busy = generation(0, [1.0, 2.0, 3.0]).model_copy(update={"steps": (Step(4, 1), Step(4, 3))})
+    figures = speculation_figures([quiet] * 9 + [busy], k=4)
+    assert figures["draft_acceptance"] == Figure(value=0.5, n=1, median=0.5)
+    assert figures["tokens_per_step"].n == 10
+    assert "draft_acceptance" not in speculation_figures([quiet] * 6, k=4)

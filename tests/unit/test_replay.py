@@ -22,8 +22,7 @@ from bitdraft.models import load_model
 from bitdraft.results import Generation, Step
 from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain, replay_all, steps_of
 from bitdraft.texts import load_dataset, select_prompts
-from test_speculative import noisy_copy, tokens
-from tiny import VOCAB, tiny_model
+from tiny import VOCAB, noisy_copy, tiny_model, tokens
 
 
 def test_steps_by_hand() -> None:

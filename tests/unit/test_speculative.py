@@ -19,22 +19,9 @@ from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.errors import UserError
 from bitdraft.results import Generation, Step
-from tiny import CONFIGS, VOCAB, tiny_model
+from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
 
 GREEDY = SamplingConfig()
-
-
-def tokens(seed: int, length: int, vocab: int = VOCAB) -> list[int]:
-    return torch.randint(1, vocab, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-def noisy_copy(kind: str, seed: int, noise: float) -> Any:
-    """A draft that agrees with its target now and then: the target's weights, disturbed."""
-    model = tiny_model(kind, seed)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.add_(noise * parameter.std() * torch.randn(parameter.shape, generator=generator))
-    return model
 
 
 def speculation(target: Any, vocab: int = VOCAB, sampling: SamplingConfig = GREEDY, **drafts: Any) -> Any:
@@ -93,7 +80,7 @@ def test_greedy_ids_are_those_of_the_target(kind: str, noise: float) -> None:
     prompt_tokens=st.integers(1, 20),
     data=st.data(),
 )
-def test_any_run_is_the_targets_text_up_to_its_end(
+def test_any_run_is_the_targets_text_up_to_its_end(  # noqa: PLR0917 - drawn by name
     seed: int, noise: float, k: int, num_tokens: int, prompt_tokens: int, data: st.DataObject
 ) -> None:
     """Lengths, K, drafts of all qualities, and EOS at every place of a step."""

@@ -122,8 +122,8 @@ def test_draws_follow_the_outcomes() -> None:
     num_draws = 6000
     counts: Counter[tuple[int, int]] = Counter()
     for _ in range(num_draws):
-        kept, token = accept_sampled(drafted_K, q_KV, p_TV, generator)
-        counts[int(kept), int(token)] += 1
+        drawn = accept_sampled(drafted_K, q_KV, p_TV, generator)
+        counts[int(drawn[0]), int(drawn[1])] += 1
     for kept, token in itertools.product(range(3), range(4)):
         chance = float(stop_T[kept] * next_TV[kept, token])
         spread = math.sqrt(chance * (1 - chance) / num_draws)

@@ -36,6 +36,7 @@ def native(model: Any) -> Callable[[Sequence[int], DecodingConfig], Generation]:
 
 class NativeSpeculation:
     """Decode one prompt after another with any draft and K. A draft that is None is prompt lookup.
+    Without `replay` no forward is recorded.
 
     `runners` holds the target under None and the draft models under their labels.
     """
@@ -43,13 +44,19 @@ class NativeSpeculation:
     emits_first_token_alone = True
 
     def __init__(
-        self, target: Any, drafts: Mapping[str, Any | None], vocab_size: int, sampling: SamplingConfig
+        self,
+        target: Any,
+        drafts: Mapping[str, Any | None],
+        vocab_size: int,
+        sampling: SamplingConfig,
+        *,
+        replay: bool = True,
     ) -> None:
         models = {label: model for label, model in drafts.items() if model is not None}
         for model in (target, *models.values()):
             lay_input_major(model)
-        self.target = Runner(target, vocab_size)
-        self._runners = {label: Runner(model, vocab_size) for label, model in models.items()}
+        self.target = Runner(target, vocab_size, replay=replay)
+        self._runners = {label: Runner(model, vocab_size, replay=replay) for label, model in models.items()}
         device = self.target.device
         self.drafters: dict[str, Drafter] = {
             label: NgramDrafter(device, vocab_size)
@@ -68,6 +75,10 @@ class NativeSpeculation:
     def runner(self, draft: str | None) -> Runner:
         """The target's, or that of a draft that is a model."""
         return self.target if draft is None else self._runners[draft]
+
+    def execution(self, draft: str | None) -> str:
+        """How the forwards of the target, or of a draft that is a model, are run: `traced` or `eager`."""
+        return self.runner(draft).execution
 
     def prefill_seconds(self, draft: str | None) -> float:
         """What the prepared prompt's prefill takes, in the target or in a draft."""

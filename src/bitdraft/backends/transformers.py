@@ -166,6 +166,10 @@ class TransformersSpeculation:
         """For scoring: the target's, or a draft's."""
         return Runner(self._target if draft is None else self._drafts[draft], self._vocab_size)
 
+    def execution(self, draft: str | None) -> str:
+        """How forwards are run: by the model itself."""
+        return "eager"
+
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
         self._prompt = prompt
 

@@ -35,7 +35,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
         typer.Option(
             metavar="NAME",
             help="A draft: demo/NAME, a folder, a hub id or ngram (prompt lookup), or LABEL=NAME. "
-            "Repeatable. [default for an embedded target: the embedded drafts]",
+            "Repeatable. [default for an embedded target: the embedded drafts and ngram]",
         ),
     ] = None,
     k: Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")] = "3-10",

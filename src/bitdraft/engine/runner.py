@@ -127,8 +127,8 @@ class Runner:
 
         def tokens(start: int, num_tokens: int) -> torch.Tensor:
             own.cache.keep(start)
-            ids_T = 7 * torch.arange(start, start + num_tokens) + 1
-            return ids_T[None] % self.model.config.get_text_config().vocab_size
+            num_ids: int = self.model.config.get_text_config().vocab_size
+            return (7 * torch.arange(start, start + num_tokens)[None] + 1) % num_ids
 
         own.start(capacity=sum(_RECORDED))
         own.forward(tokens(0, max(_COMPARED)[0]))

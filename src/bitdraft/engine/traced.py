@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+_jit: Any = torch.jit  # without type hints
+
 TracedForward = Callable[..., torch.Tensor]
 """(tokens_BT, positions_BT, mask_11TS, keys_BHCD of every layer, then values) → logits_BTV"""
 
@@ -86,7 +88,7 @@ def trace_forward(model: Any, *inputs: torch.Tensor) -> TracedForward | None:
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         try:
-            traced: TracedForward = torch.jit.trace(forward, inputs, check_trace=False)
+            traced: TracedForward = _jit.trace(forward, inputs, check_trace=False)
         except (RuntimeError, AttributeError):
             return None
     return None if any(_is_branch(warning) for warning in found) else traced
@@ -95,6 +97,6 @@ def trace_forward(model: Any, *inputs: torch.Tensor) -> TracedForward | None:
 def _is_branch(warning: warnings.WarningMessage) -> bool:
     """Whether it says that Python looked at a tensor. transformers' attention does so, but at sizes alone,
     to choose between equal ways."""
-    return issubclass(warning.category, torch.jit.TracerWarning) and not warning.filename.endswith(
+    return issubclass(warning.category, _jit.TracerWarning) and not warning.filename.endswith(
         "sdpa_attention.py"
     )

@@ -31,8 +31,8 @@ from bitdraft.timing import peak_memory_bytes
 Emit = Callable[..., None]
 WARM_UP_TOKENS = 16
 COST_ROUNDS = 4
-PLAN_COST_ROUNDS = 2
-PLAN_K = 4
+PLAN_COST_ROUNDS = 1
+PLAN_WRITER, PLAN_K = "(writer)", 8
 _PRIME = 1_000_003
 
 
@@ -73,6 +73,8 @@ class Cell:
 
     def speculation(self, target: Any) -> Speculation:
         drafts = {label: loaded.model if loaded else None for label, loaded in self.models.items()}
+        if self.config.plan:
+            drafts[PLAN_WRITER] = None
         return SPECULATION[self.config.backend](target, drafts, self.vocab_size, self.config)
 
     def drop(self, draft: str, k: int | None, error: Exception) -> None:
@@ -95,7 +97,7 @@ def _failure(error: Exception) -> tuple[str, str]:
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
     """The sweep, or with `plan` only what the prediction needs. Emits `progress`, `environment`,
-    `models`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s."""
+    `models`, `execution`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s."""
     cell = Cell.of(payload, emit)
     config = cell.config
     device = resolve_device(config.device)
@@ -107,6 +109,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
     target = _load_all(cell, device)
     speculation = cell.speculation(target.model)
     _warm_up(cell, speculation)
+    emit("execution", by_model={label or "": speculation.execution(label) for label in _models(cell)})
     found: list[tuple[int, str, int, Generation, Generation]] = []
     for index, prompt in enumerate(cell.prompts):
         emit("progress", stage="plan" if config.plan else "sweep", done=index, total=len(cell.prompts))
@@ -153,13 +156,18 @@ def _load_all(cell: Cell, device: torch.device) -> LoadedModel:
     return target
 
 
+def _models(cell: Cell) -> list[str | None]:
+    """The target as None, and the drafts in use that are models."""
+    return [None, *(label for label in cell.labels if cell.models[label] is not None)]
+
+
 def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
     return sizes | {"precision": loaded.precision}
 
 
 def _decode(cell: Cell, speculation: Speculation, draft: str | None, k: int, index: int) -> Generation:
-    arm = 0 if draft is None else 1 + 64 * list(cell.folders).index(draft) + k
+    arm = 0 if draft is None else 1 + 64 * [*cell.folders, PLAN_WRITER].index(draft) + k
     return speculation.decode(cell.config, draft, k, cell.config.seed * _PRIME + 4099 * index + arm)
 
 
@@ -222,11 +230,10 @@ def _sweep_prompt(
             num_rounds=COST_ROUNDS,
         )
     record["agreement"] = _agreements(cell, speculation, prompt, baseline.token_ids)
-    record["kv_bytes"] = {
-        label or "": speculation.runner(label).cache.bytes_per_token()
-        for label in (None, *cell.labels)
-        if isinstance(speculation, NativeSpeculation) and (label is None or cell.models[label])
-    }
+    if isinstance(speculation, NativeSpeculation):
+        record["kv_bytes"] = {
+            label or "": speculation.runner(label).cache.bytes_per_token() for label in _models(cell)
+        }
     cell.emit("prompt", **record)
     if cell.config.temperature > 0:
         return []
@@ -238,15 +245,10 @@ def _sweep_prompt(
 
 
 def _plan_prompt(cell: Cell, speculation: NativeSpeculation, index: int, prompt: list[int]) -> None:
-    """The target's text, written with the first draft's help (it is the target's text all the same),
-    then costs and agreement."""
+    """The target's text, written with prompt lookup's help (it is the target's text all the same), then
+    costs and agreement."""
     speculation.prepare(prompt, cell.config)
-    run = None
-    if cell.labels:
-        k = min(PLAN_K, cell.config.max_new_tokens - 2)
-        run = _try(cell, speculation, cell.labels[0], k, index)
-    if run is None:
-        run = _decode(cell, speculation, None, 0, index)
+    run = _decode(cell, speculation, PLAN_WRITER, PLAN_K, index)
     draft_prefill_s = {label: speculation.prefill_seconds(label) for label in cell.labels}
     costs = measure_costs(
         speculation,

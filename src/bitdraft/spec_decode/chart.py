@@ -18,6 +18,7 @@ from bitdraft.drawing import (
     RED,
     SKY,
     hardware,
+    legend,
     margins,
     new_canvas,
     plain,
@@ -92,7 +93,7 @@ def _throughput(
     _k_axis(axis, result)
     axis.set_ylim(0, axis.get_ylim()[1] * 1.15)
     axis.set_title("Throughput (tokens/s)\nhigher is better", fontsize=11)
-    axis.legend(loc="lower left", fontsize=9.5)
+    legend(axis, loc="lower left", fontsize=9.5)
 
 
 def _acceptance(
@@ -115,7 +116,7 @@ def _acceptance(
     axis.set_title(
         "Acceptance rate, (tokens per step − 1) / K\nfalls with K even where a step gains", fontsize=11
     )
-    axis.legend(loc="upper right", fontsize=9.5)
+    legend(axis, loc="upper right", fontsize=9.5)
 
 
 def _line(
@@ -195,8 +196,7 @@ def _positions(axis: Axes, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title("Acceptance by position (at the largest K)", fontsize=11)
     tidy(axis)
-    if drafts:
-        axis.legend(fontsize=8.5, loc="best", framealpha=0.85)
+    legend(axis, fontsize=8.5, loc="best")
 
 
 def _step_times(axis: Axes, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]]]) -> None:
@@ -243,7 +243,7 @@ def _step_times(axis: Axes, drafts: dict[str, tuple[str, str, list[SpecDecodeRow
         axis.bar(rows[0].k, 0, color=colour, hatch=hatch, edgecolor="white", label=part)
     axis.plot([], [], color=INK, lw=2, label="predicted from costs")
     axis.set_ylim(0, axis.get_ylim()[1] * 1.25)
-    axis.legend(fontsize=8.5, ncols=2, loc="upper left", framealpha=0.85)
+    legend(axis, fontsize=8.5, ncols=2, loc="upper left")
 
 
 def _predictions(
@@ -271,7 +271,7 @@ def _predictions(
     _k_axis(axis, result)
     axis.set_ylim(bottom=0)
     axis.set_title("Speedup after the prefill (× of K = 0)", fontsize=11)
-    axis.legend(fontsize=8.5, framealpha=0.85)
+    legend(axis, fontsize=8.5)
 
 
 def _no_data(axis: Axes, why: str) -> None:
@@ -287,18 +287,13 @@ def plan(result: SpecDecodeResult) -> bytes:
         colour, marker = _STYLES[place % len(_STYLES)]
         ks = [int(k) for k in entry["by_k"]]
         values = [point["replay_end_to_end"] for point in entry["by_k"].values()]
-        left.plot(ks, values, color=colour, marker=marker, lw=1.8, label=plain(name))
+        best = entry["best_k"]["replay"]
+        label = plain(f"{name}: best K = {best}")
+        left.plot(ks, values, color=colour, marker=marker, lw=1.8, label=label)
+        left.plot(best, values[ks.index(best)], color=colour, marker="*", ms=17, mec=INK, mew=0.8)
         formula = [point["leviathan"] for point in entry["by_k"].values()]
         if entry["alpha"] is not None:
             left.plot(ks, formula, color=colour, lw=1.2, ls=":")
-        best = entry["best_k"]["replay"]
-        left.annotate(
-            f"K = {best}",
-            (best, values[ks.index(best)]),
-            xytext=(0, 8),
-            textcoords="offset points",
-            ha="center",
-        )
         rates = [result.replay[name][str(k)]["acceptance_rate"] for k in ks]
         right.plot(ks, rates, color=colour, marker=marker, lw=1.8, label=plain(name))
     left.plot([], [], color=GREY, ls=":", label="Leviathan's formula, without prefills")
@@ -308,7 +303,7 @@ def plan(result: SpecDecodeResult) -> bytes:
     right.set_title("Acceptance rate by replay", fontsize=11)
     for axis in (left, right):
         _k_axis(axis, result)
-        axis.legend(fontsize=9.5, loc="best")
+        legend(axis, fontsize=9.5, loc="best")
     canvas.suptitle(_title(result), fontsize=13)
     canvas.supxlabel(_footnote(result).partition(";")[0] + "; predicted, not swept", fontsize=8.5, color=INK)
     return png(canvas)

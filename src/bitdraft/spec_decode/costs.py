@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bitdraft.backends.native import NativeSpeculation
+from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.timing import now, synchronize
 
 DRAFTED = 4
@@ -47,8 +48,8 @@ def measure_costs(
 def _draft_seconds(speculation: NativeSpeculation, label: str, context: list[int]) -> float:
     drafter = speculation.drafters[label]
     drafter.rewind(len(context) - 1)
-    drafter.draft(context, 1, None)  # prompt lookup indexes what is new to it here
-    drafter.rewind(len(context) - 1)
+    if isinstance(drafter, NgramDrafter):
+        drafter.propose(context, 1)  # indexes what is new to it; a model must not find its weights warm
     synchronize(speculation.target.device)
     start_s = now()
     drafter.draft(context, DRAFTED, None)

@@ -17,6 +17,7 @@ from bitdraft.spec_decode.rows import (
     costs_record,
     plan_record,
     replay_record,
+    smaller_k_hints,
 )
 from bitdraft.spec_decode.verdict import decide, decide_plan, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
@@ -120,6 +121,7 @@ def build_result(config: SpecDecodeConfig, workload: Workload, records: Records)
         finished = [row for row in rows if row.status == "ok"]
         generations = {(row.draft, row.k): records.generations(row.draft, row.k) for row in finished}
         verdict = decide(rows, generations, costs, config.seed)
+    verdict["reasons"] += smaller_k_hints(records)
     return SpecDecodeResult(
         config=config.model_dump(mode="json", exclude={"output", "data_root"}),
         environment=records.environment,

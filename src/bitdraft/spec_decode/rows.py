@@ -61,6 +61,10 @@ class Records:
             self.environment = event["environment"]
         elif kind == "models":
             self.models = {"target": event["target"], "drafts": event["drafts"]}
+        elif kind == "execution":
+            for label, execution in event["by_model"].items():
+                record = self.models["drafts"][label] if label else self.models["target"]
+                record["execution"] = execution
         elif kind == "prompt":
             self.prompts.append(event)
         elif kind == "failed":
@@ -321,3 +325,21 @@ def plan_record(records: Records) -> dict[str, Any]:
         expectations = {k: expected(chains, k) for k in records.config.k}
         plan[label] = plan_draft(expectations, label, records.alpha(label), costs, prefill_s)
     return plan
+
+
+def smaller_k_hints(records: Records) -> list[str]:
+    """A K below or between those that were asked for, where the replay predicts more than at any of them."""
+    costs, ks, hints = records.costs(), records.config.k, []
+    for label in records.labels:
+        chains = records.chains(label) if costs is not None else []
+        if costs is None or not chains or label not in costs.draft_s:
+            continue
+        speedups = {k: replay_speedup(expected(chains, k), label, costs) for k in range(1, ks[-1] + 1)}
+        best = max(speedups, key=lambda k: speedups[k])
+        asked = max(speedups[k] for k in ks)
+        if best not in ks and speedups[best] > 1.01 * asked:
+            hints.append(
+                f"{label}: K = {best}, which was not asked for, is predicted to be faster than any that was "
+                f"({speedups[best]:.2f}× against {asked:.2f}× after the prefill)."
+            )
+    return hints

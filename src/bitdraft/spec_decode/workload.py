@@ -14,7 +14,7 @@ from bitdraft.errors import UserError
 from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts
 
 NGRAM = "ngram"
-DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium")
+DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
 DEFAULT_CONTEXT = 2048
 _SAMPLE_CHARS = 4000
 
@@ -104,7 +104,7 @@ def _draft_names(config: SpecDecodeConfig) -> Sequence[str]:
     if config.drafts is not None:
         return config.drafts
     if config.model.startswith("demo/"):
-        return DEMO_DRAFTS
+        return DEMO_DRAFTS if config.backend == "native" else DEMO_DRAFTS[:-1]
     remedy = "Name one or more with --draft: a smaller model of the same tokenizer, or ngram"
     raise UserError("drafts", "none", f"no draft is named for {config.model}", remedy)
 

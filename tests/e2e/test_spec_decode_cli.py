@@ -1,0 +1,372 @@
+"""`bitdraft spec-decode` from flags to files, as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from typer.testing import CliRunner, Result
+
+import bitdraft
+from bitdraft.cli import app
+from bitdraft.results import SpecDecodeResult, load_result
+from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
+
+SMALL = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "14", "--device", "cpu"]
+SWEEP = {
+    "spec_decode_file.json",
+    "spec_decode_file.csv",
+    "spec_decode_file.md",
+    "speculative_comparison_file.png",
+    "speculation_anatomy_file.png",
+}
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["spec-decode", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture(scope="module")
+def draft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Agrees with the target now and then; its embedding is padded differently."""
+    model = noisy_copy("gpt_neox", 0, 0.05)
+    model.resize_token_embeddings(VOCAB + 16)
+    return save_checkpoint(tmp_path_factory.mktemp("draft") / "cheap", model)
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "story.txt"
+    lines = [f"the cat and the hen number {i} sat in the barn and heard the rain\n" for i in range(120)]
+    path.write_text("".join(lines))
+    return path
+
+
+def load(folder: Path) -> SpecDecodeResult:
+    return load_result(folder / "spec_decode_file.json", SpecDecodeResult)
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    checkpoint: Path, draft: Path, story: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Result, Path]:
+    output = tmp_path_factory.mktemp("sweep")
+    flags = ["--draft", draft, "--draft", "ngram", "--k", "1-3,6", "--dataset", f"file:{story}"]
+    result = invoke(checkpoint, *flags, *SMALL, "--output", output)
+    assert result.exit_code == 0, result.output
+    return result, output
+
+
+def test_a_sweep_leaves_table_verdict_and_files(sweep: tuple[Result, Path]) -> None:
+    result, output = sweep
+    assert {path.name for path in output.iterdir()} == SWEEP
+    for expected in (
+        "Speedup",
+        "Accept",
+        "cheap",
+        "ngram",
+        "peculate",
+        "Written to",
+        "Lossless: all 40 runs",
+    ):
+        assert expected in result.output
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in output.glob("*.png"))
+    with (output / "spec_decode_file.csv").open() as handle:
+        lines = list(csv.DictReader(handle))
+    assert [(line["draft"], line["k"]) for line in lines] == [
+        ("–", "0"),
+        *((name, str(k)) for name in ("cheap", "ngram") for k in (1, 2, 3, 6)),
+    ]
+    assert all(float(line["throughput_tok_s"]) > 0 for line in lines)
+    assert "| cheap | 3 | ok |" in (output / "spec_decode_file.md").read_text()
+
+
+def test_every_row_of_a_sweep_is_lossless_has_its_k_and_is_the_replays(sweep: tuple[Result, Path]) -> None:
+    loaded = load(sweep[1])
+    assert [(row.draft, row.k) for row in loaded.rows] == [
+        (name, k) for name in ("cheap", "ngram") for k in (1, 2, 3, 6)
+    ]
+    for row in loaded.rows:
+        assert row.status == "ok", row.reason
+        assert row.lossless == {"identical": 5, "num_prompts": 5, "divergences": []}
+        assert row.replay_check is not None
+        assert (row.replay_check["num_compared"], row.replay_check["num_identical"]) == (5, 5)
+        allowed = {str(row.k)} if row.draft == "cheap" else {"0", str(row.k)}
+        assert set(row.realised_k) <= allowed
+        replayed = loaded.replay[row.draft][str(row.k)]
+        for name in ("tokens_per_step", "acceptance_rate"):
+            assert row.metrics[name].value == pytest.approx(replayed[name]), (row.draft, row.k, name)
+        assert replayed["realised_k"] == row.realised_k
+        assert row.metrics["speedup"].n == 5
+    assert set(loaded.replay["cheap"]) == {str(k) for k in range(1, 33)}
+    assert loaded.model["execution"] == "traced"
+    assert set(loaded.costs["verify_cost"]) == {"0", "1", "2", "3", "6"}
+    assert {"cheap", "ngram"} == set(loaded.costs["draft_cost"])
+
+
+def test_plot_draws_the_same_pictures_from_the_json(sweep: tuple[Result, Path], tmp_path: Path) -> None:
+    source = sweep[1]
+    (tmp_path / "spec_decode_file.json").write_bytes((source / "spec_decode_file.json").read_bytes())
+    assert CliRunner().invoke(app, ["plot", str(tmp_path)]).exit_code == 0
+    for name in ("speculative_comparison_file.png", "speculation_anatomy_file.png"):
+        assert (tmp_path / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_both_backends_write_the_same_tokens_at_a_true_k(
+    checkpoint: Path, story: Path, tmp_path: Path
+) -> None:
+    draft = save_checkpoint(tmp_path / "draft", noisy_copy("gpt_neox", 0, 0.05))
+    found: dict[str, Any] = {}
+    for backend in ("native", "transformers"):
+        output = tmp_path / backend
+        flags = ["--draft", draft, "--k", "2,4", "--dataset", f"file:{story}", "--backend", backend]
+        result = invoke(checkpoint, *flags, *SMALL, "--output", output)
+        assert result.exit_code == 0, result.output
+        loaded = load(output)
+        found[backend] = [run["token_ids"] for run in loaded.baseline["raw"]["generations"]]
+        for row in loaded.rows:
+            assert row.status == "ok", row.reason
+            assert row.lossless is not None
+            assert row.lossless["identical"] == 5
+            assert set(row.realised_k) == {str(row.k)}
+            assert row.replay_check is not None
+            assert row.replay_check["num_identical"] == 5
+    assert found["native"] == found["transformers"]
+
+
+def test_a_plan_stands_beside_the_sweep(checkpoint: Path, draft: Path, story: Path, tmp_path: Path) -> None:
+    flags = ["--draft", f"small={draft}", "--draft", "ngram", "--k", "1-4", "--dataset", f"file:{story}"]
+    result = invoke(checkpoint, *flags, *SMALL, "--plan", "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "spec_decode_plan_file.json",
+        "spec_decode_plan_file.csv",
+        "spec_decode_plan_file.md",
+        "speculation_plan_file.png",
+    }
+    loaded = load_result(tmp_path / "spec_decode_plan_file.json", SpecDecodeResult)
+    assert loaded.rows == ()
+    assert set(loaded.plan) == {"small", "ngram"}
+    assert set(loaded.plan["small"]["by_k"]) == {"1", "2", "3", "4"}
+    assert "nothing was swept" in result.output
+
+
+def test_a_plan_replays_what_a_sweep_measures(
+    sweep: tuple[Result, Path], checkpoint: Path, draft: Path, story: Path, tmp_path: Path
+) -> None:
+    flags = ["--draft", draft, "--draft", "ngram", "--k", "1-3,6", "--dataset", f"file:{story}"]
+    assert invoke(checkpoint, *flags, *SMALL, "--plan", "--output", tmp_path).exit_code == 0
+    planned = load_result(tmp_path / "spec_decode_plan_file.json", SpecDecodeResult)
+    assert planned.replay == load(sweep[1]).replay
+
+
+def test_sampling_is_compared_with_its_expectation(
+    checkpoint: Path, draft: Path, story: Path, tmp_path: Path
+) -> None:
+    flags = ["--draft", draft, "--draft", "ngram", "--k", "2", "--dataset", f"file:{story}"]
+    sampling = ["--temperature", "0.8", "--top-k", "20", "--top-p", "0.9"]
+    result = invoke(checkpoint, *flags, *sampling, *SMALL, "--num-prompts", "8", "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    for row in load(tmp_path).rows:
+        assert row.status == "ok", row.reason
+        assert row.lossless is None
+        assert row.replay_check is not None
+        assert 0.3 < row.replay_check["measured_over_expected"]["value"] < 3
+    assert "sampled" in result.output
+
+
+def test_a_draft_that_breaks_loses_its_rows_alone(
+    checkpoint: Path, draft: Path, story: Path, tmp_path: Path
+) -> None:
+    broken = save_checkpoint(tmp_path / "broken", tiny_model("gpt_neox", 1))
+    weights = load_file(broken / "model.safetensors")
+    weights["embed_out.weight"][5] = math.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    output = tmp_path / "out"
+    flags = ["--draft", broken, "--draft", draft, "--k", "1,2", "--dataset", f"file:{story}"]
+    result = invoke(checkpoint, *flags, *SMALL, "--output", output)
+    assert result.exit_code == 0, result.output
+    loaded = load(output)
+    assert {(row.draft, row.status) for row in loaded.rows} == {("broken", "overflow"), ("cheap", "ok")}
+    assert "broken, K = 1 and 2: overflow (the draft model's logits are not finite" in result.output.replace(
+        "\n", " "
+    )
+
+
+def test_a_run_without_any_row_says_so_and_fails(checkpoint: Path, story: Path, tmp_path: Path) -> None:
+    broken = save_checkpoint(tmp_path / "broken", tiny_model("gpt_neox", 1))
+    weights = load_file(broken / "model.safetensors")
+    weights["embed_out.weight"][5] = math.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    for plan in ([], ["--plan"]):
+        flags = ["--draft", broken, "--k", "2", "--dataset", f"file:{story}", *plan]
+        result = invoke(checkpoint, *flags, *SMALL, "--output", tmp_path / "out")
+        assert result.exit_code == 1, result.output
+        assert "not finite" in result.output
+
+
+def test_a_draft_as_large_as_the_target_is_warned_about(
+    checkpoint: Path, story: Path, tmp_path: Path
+) -> None:
+    flags = ["--draft", f"itself={checkpoint}", "--k", "2", "--dataset", f"file:{story}"]
+    result = invoke(checkpoint, *flags, *SMALL, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "Draft itself is no smaller than the target" in result.output.replace("\n", " ")
+    assert load(tmp_path).rows[0].metrics["draft_acceptance"].value == 1
+
+
+@pytest.fixture
+def workload(checkpoint: Path, story: Path) -> tuple[Path, Path]:
+    return checkpoint, story
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Drafts that cannot be used: other tokens, other splits, a short context."""
+    root = tmp_path_factory.mktemp("strangers")
+    found = {name: save_checkpoint(root / name, tiny_model("gpt_neox", 1)) for name in ("other", "splits")}
+    found["short"] = save_checkpoint(
+        root / "short", tiny_model("gpt_neox", 1, max_position_embeddings=32, num_hidden_layers=1)
+    )
+    for name in ("other", "splits"):
+        path = found[name] / "tokenizer.json"
+        data = json.loads(path.read_text())
+        if name == "splits":
+            data["model"]["merges"] = data["model"]["merges"][:1]
+        else:
+            vocab = data["model"]["vocab"]
+            one, two = sorted(vocab, key=vocab.get)[40:42]
+            vocab[one], vocab[two] = vocab[two], vocab[one]
+        path.write_text(json.dumps(data))
+        Tokenizer.from_file(str(path))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--k", "0"], "--k 0: K = 0 is outside 1 to 32. Give numbers from 1 to 32"),
+        (["--k", "-3"], "--k -3: '-3' is neither a number nor a range"),
+        (["--k", "9-3"], "--k 9-3: the range 9-3 is reversed"),
+        (["--k", ""], "--k"),
+        (["--k", "3-99"], "K = 99 is outside 1 to 32"),
+        (["--k", "13"], "--k 13: 14 new tokens never have room for 13 drafted ones"),
+        (["--draft", "{other}"], "--draft other: its vocabulary is another one than the target's"),
+        (["--draft", "{splits}"], "--draft splits: its tokenizer has the target's tokens but splits text"),
+        (["--draft", "{short}"], "exceed draft short's context of 32 tokens"),
+        (["--draft", "no/where"], "--draft no/where: "),
+        (["--draft", "demo/none"], "--draft demo/none: "),
+        (["--draft", "ngram", "--draft", "ngram"], "--draft ngram: two drafts have this name"),
+        (["--draft", "ngram", "--draft-precision", "bf16"], "--draft-precision bf16: prompt lookup has no"),
+        (["--draft", "ngram", "--backend", "transformers"], "--draft ngram: transformers' prompt lookup"),
+        (["--draft", "{short}", "--backend", "transformers", "--plan"], "--backend transformers: the plan"),
+        ([], "--draft none: no draft is named for"),
+        (["--draft", "ngram", "--top-k", "5"], "--top-k 5: means nothing for greedy decoding"),
+        (["--draft", "ngram", "--top-p", "0.5"], "--top-p 0.5: means nothing for greedy decoding"),
+        (["--draft", "ngram", "--temperature", "-1"], "--temperature -1.0: "),
+        (["--draft", "ngram", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5: "),
+        (["--draft", "ngram", "--precision", "int3"], "--precision int3: "),
+        (["--draft", "ngram", "--max-new-tokens", "250"], "exceed the target's context of 256 tokens"),
+        (["--draft", "ngram", "--num-prompts", "500"], "--num-prompts 500: file has only"),
+        (["--draft", "ngram", "--output", "/proc/nothing"], "output /proc/nothing: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    workload: tuple[Path, Path], strangers: dict[str, Path], tmp_path: Path, flags: list[str], message: str
+) -> None:
+    checkpoint, story = workload
+    named = [flag.format(**strangers) if flag.startswith("{") else flag for flag in flags]
+    output = tmp_path / "out"
+    if "--k" not in flags:
+        named += ["--k", "2"]
+    elif "--draft" not in flags:
+        named += ["--draft", "ngram"]
+    result = invoke(checkpoint, "--dataset", f"file:{story}", *SMALL, "--output", output, *named)
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not output.exists() or list(output.iterdir()) == []
+
+
+def test_an_interrupt_keeps_the_finished_prompts(
+    checkpoint: Path, draft: Path, story: Path, tmp_path: Path
+) -> None:
+    flags = ["--draft", draft, "--k", "1-10", "--dataset", f"file:{story}", "--device", "cpu"]
+    size = ["--num-prompts", "40", "--max-prompt-tokens", "24", "--max-new-tokens", "200"]
+    command = [sys.executable, "-m", "bitdraft", "spec-decode", checkpoint, *flags, *size]
+    process = subprocess.Popen(
+        [str(part) for part in (*command, "--output", tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("sweep"):
+            break
+    time.sleep(4)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted. What was finished is in" in errors
+    loaded = load(tmp_path)
+    num_finished = len(loaded.baseline["raw"]["generations"])
+    assert 0 < num_finished < 40
+    assert all(row.status == "ok" for row in loaded.rows)
+    assert any(f"Ended after {num_finished} of 40 prompts: interrupted" in note for note in loaded.warnings)
+    assert {path.name for path in tmp_path.iterdir()} == SWEEP
+
+
+def test_a_disk_that_fills_up_loses_no_measurement(
+    checkpoint: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    flags = ["--draft", "ngram", "--k", "2", "--dataset", f"file:{story}"]
+    result = invoke(checkpoint, *flags, *SMALL, "--output", tmp_path)
+    assert result.exit_code == 2
+    assert "Speedup" in result.stdout
+    assert "cannot be written ([Errno 28] No space left on device)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "dataset"),
+    [("pg_19_eval", "pg19"), ("wikitext_eval", "wikitext"), ("__main__", "wikitext")],
+)
+def test_module_defaults_are_the_published_comparison(
+    module: str, dataset: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[bitdraft.SpecDecodeConfig] = []
+
+    def stop(config: bitdraft.SpecDecodeConfig, **_: object) -> None:
+        seen.append(config)
+        raise bitdraft.UserError("model", "x", "stopped", "by the test")
+
+    monkeypatch.setattr("bitdraft.spec_decode.evaluate.evaluate_spec_decode", stop)
+    other = ["demo/target", "--draft", "ngram", "--k", "2", "--dataset", "stdlib"]
+    for arguments in ([], other):
+        monkeypatch.setattr(sys, "argv", [module, *arguments, "--output", str(tmp_path)])
+        with pytest.raises(SystemExit):
+            runpy.run_module(f"bitdraft.spec_decode.{module}", run_name="__main__")
+    default, overridden = seen
+    assert (default.model, default.dataset) == ("EleutherAI/pythia-2.8b", dataset)
+    assert default.drafts == ("70M=EleutherAI/pythia-70m", "160M=EleutherAI/pythia-160m")
+    assert default.k == tuple(range(3, 11))
+    assert (overridden.model, overridden.drafts, overridden.k) == ("demo/target", ("ngram",), (2,))
+    assert overridden.dataset == "stdlib"

@@ -1,0 +1,213 @@
+"""Verdicts on constructed sweeps where the right answer is known, and what is drawn and written of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from bitdraft.metrics import speculation_figures, speed_figures, speed_ratio
+from bitdraft.results import Divergence, Generation, SpecDecodeResult, SpecDecodeRow, Step
+from bitdraft.spec_decode import chart
+from bitdraft.spec_decode.output import csv_text, markdown_text
+from bitdraft.spec_decode.verdict import decide, decide_plan, warnings_of
+
+COSTS = {"draft_cost": {"a": 0.1, "b": 0.2}, "verify_cost": {"0": 1.0, "2": 1.2, "4": 1.3}}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def runs(token_s: float, num_prompts: int = 10, wobble: float = 0.0) -> list[Generation]:
+    """Prompts of 13 tokens at `token_s` each, in steps of three; prompts differ alike in every row."""
+    found = []
+    for prompt in range(num_prompts):
+        pace = token_s * (1 + 0.1 * prompt) * (1 + (wobble if prompt % 2 else -wobble))
+        found.append(
+            Generation(
+                prompt_tokens=5,
+                submit_s=0,
+                emissions=((pace, 1), *((pace * (1 + 3 * i), 3) for i in range(1, 5))),
+                steps=(Step(2, 2),) * 4,
+                token_ids=tuple(range(13)),
+                finish_reason="length",
+            )
+        )
+    return found
+
+
+class Sweep:
+    """Rows that are built from runs at a pace, beside a baseline of 10 ms a token."""
+
+    def __init__(self, num_prompts: int = 10) -> None:
+        self.base = runs(0.010, num_prompts)
+        self.rows: list[SpecDecodeRow] = []
+        self.generations: dict[tuple[str, int], list[Generation]] = {}
+
+    def add(self, draft: str, k: int, token_s: float, wobble: float = 0.0, **changes: Any) -> Sweep:
+        found = runs(token_s, len(self.base), wobble)
+        metrics = speed_figures(found) | speculation_figures(found, k)
+        metrics["speedup"] = metrics["decode_speedup"] = speed_ratio(found, self.base)
+        fields: dict[str, Any] = {"draft": draft, "k": k, "backend": "native", "status": "ok"}
+        self.rows.append(SpecDecodeRow(**fields, metrics=metrics, **changes))
+        self.generations[draft, k] = found
+        return self
+
+    def fail(self, draft: str, k: int, reason: str) -> Sweep:
+        self.rows.append(SpecDecodeRow(draft=draft, k=k, backend="native", status="failed", reason=reason))
+        return self
+
+    def verdict(self) -> dict[str, Any]:
+        return decide(self.rows, self.generations, COSTS)
+
+
+def test_a_clear_winner_is_named_with_its_speedup() -> None:
+    verdict = Sweep().add("a", 2, 0.005).add("a", 4, 0.007).add("b", 2, 0.008).verdict()
+    assert (verdict["speculate"], verdict["draft"], verdict["k"]) == (True, "a", 2)
+    assert verdict["summary"].startswith("Speculate with a, K = 2: 2.00× [2.00, 2.00]")
+    assert verdict["indistinguishable"] == []
+    assert any("a, K = 2: a step brings 3.00 tokens for the time of 1.40" in r for r in verdict["reasons"])
+
+
+def test_rows_within_the_noise_are_named_beside_it() -> None:
+    sweep = Sweep().add("a", 2, 0.0050).add("a", 4, 0.0051, wobble=0.1).add("b", 2, 0.009)
+    verdict = sweep.verdict()
+    assert verdict["speculate"] is True
+    assert sorted(map(tuple, verdict["indistinguishable"])) == [("a", 2), ("a", 4)]
+    assert "cannot be told from it" in verdict["summary"]
+
+
+def test_a_slower_sweep_says_not_to_speculate() -> None:
+    verdict = Sweep().add("a", 2, 0.012).add("b", 2, 0.02).verdict()
+    assert (verdict["speculate"], verdict["draft"], verdict["k"]) == (False, None, None)
+    assert verdict["summary"].startswith("Do not speculate: even the fastest, a, K = 2, is slower than plain")
+
+
+def test_a_tie_with_plain_decoding_says_not_to_speculate_either() -> None:
+    verdict = Sweep().add("a", 2, 0.0099, wobble=0.1).verdict()
+    assert verdict["speculate"] is False
+    assert "cannot be told from plain decoding" in verdict["summary"]
+
+
+def test_few_prompts_decide_nothing() -> None:
+    verdict = Sweep(num_prompts=3).add("a", 2, 0.005).verdict()
+    assert verdict["speculate"] is None
+    assert verdict["summary"].startswith("3 prompts are too few to say. By value the best is a, K = 2: 2.00×")
+
+
+def test_failures_are_reasons_and_the_rest_decides() -> None:
+    sweep = Sweep().fail("a", 2, "out of memory").fail("a", 4, "out of memory").add("b", 2, 0.005)
+    verdict = sweep.verdict()
+    assert verdict["draft"] == "b"
+    assert "a, K = 2 and 4: failed (out of memory)." in verdict["reasons"]
+    nothing = Sweep().fail("a", 2, "out of memory").verdict()
+    assert nothing["speculate"] is None
+    assert "nothing can be recommended" in nothing["summary"]
+
+
+def lossless(kind: str) -> dict[str, Any]:
+    agrees = {"rounding tie": True, "bug": False, "unchecked": None}[kind]
+    found = Divergence(prompt=3, position=7, expected=1, found=2, logit_gap=0.01, control_agrees=agrees)
+    assert found.kind == kind
+    return {"identical": 9, "num_prompts": 10, "divergences": [found.model_dump() | {"kind": found.kind}]}
+
+
+@pytest.mark.parametrize("kind", ["rounding tie", "bug", "unchecked"])
+def test_differences_to_plain_decoding_are_told_apart(kind: str) -> None:
+    sweep = Sweep().add("a", 2, 0.005, lossless=lossless(kind))
+    assert any(
+        f"9 of 10 runs gave the token ids of K = 0; the others: 1 {kind}." in r
+        for r in sweep.verdict()["reasons"]
+    )
+    warnings = warnings_of(sweep.rows)
+    assert any("prompt 3 leaves the text of K = 0 at token 7" in w for w in warnings) == (kind == "bug")
+
+
+def test_a_replay_that_disagrees_is_a_warning_unless_it_is_a_tie() -> None:
+    for tie in (True, False):
+        check = {
+            "num_compared": 10,
+            "num_identical": 9,
+            "mismatches": [{"prompt": 2, "step": 5, "measured": [2, 1, 0], "replayed": [2, 2, 0]}],
+            "agrees": False,
+        }
+        if tie:
+            check["mismatches"][0]["rounding_tie"] = True  # type: ignore[index]
+        warnings = warnings_of(Sweep().add("a", 2, 0.005, replay_check=check).rows)
+        assert any("measurement and replay disagree (prompt 2, step 5)" in w for w in warnings) is not tie
+
+
+def planned(speedup: float) -> dict[str, Any]:
+    point = {"leviathan": speedup, "replay": speedup, "replay_end_to_end": speedup, "tokens_per_step": 2.0}
+    worse = point | {"replay_end_to_end": speedup * 0.9}
+    return {"alpha": 0.7, "by_k": {"2": worse, "4": point}, "best_k": {"leviathan": 2, "replay": 4}}
+
+
+def test_plans_name_the_best_draft_or_none() -> None:
+    verdict = decide_plan({"a": planned(1.3), "b": planned(1.6)}, 15)
+    assert (verdict["speculate"], verdict["draft"], verdict["k"]) == (True, "b", 4)
+    assert "Speculate with b, K = 4: predicted 1.60×" in verdict["summary"]
+    assert any("15 prompts" in reason for reason in verdict["reasons"])
+    refused = decide_plan({"a": planned(0.8)}, 15)
+    assert (refused["speculate"], refused["draft"]) == (False, None)
+    assert decide_plan({}, 0)["speculate"] is None
+
+
+def result_of(sweep: Sweep, *, plan: bool = False, name: str = "a $model$") -> SpecDecodeResult:
+    k = sorted({row.k for row in sweep.rows}) or [2, 4]
+    config = {"k": k, "plan": plan, "temperature": 0.0, "max_new_tokens": 13, "precision": "fp32"}
+    replay = {str(k): {"acceptance_rate": 1 / k} for k in range(1, 33)}
+    metrics = {key: figure.model_dump() for key, figure in speed_figures(sweep.base).items()}
+    return SpecDecodeResult(
+        config=config | {"draft_precision": None, "backend": "native"},
+        environment={"cpu": "a processor", "torch": "2", "transformers": "5", "time_utc": "now"},
+        model={"name": name},
+        drafts={},
+        text={"dataset": "story", "sha256": "0" * 64, "prompt_ids": ["1"] * len(sweep.base)},
+        baseline={} if plan else {"metrics": metrics},
+        rows=tuple(sweep.rows),
+        replay={"a": replay, "b": replay},
+        plan={"a": planned(1.3), "b": planned(0.9)} if plan else {},
+        verdict={"summary": "Speculate | or not."},
+    )
+
+
+@pytest.mark.parametrize("case", ["all", "one k", "some failed", "all failed", "few prompts"])
+def test_charts_are_drawn_whatever_failed(case: str) -> None:
+    sweep = Sweep(num_prompts=3 if case == "few prompts" else 10)
+    if case != "all failed":
+        sweep.add("a", 2, 0.005, predicted={"replay": 1.9, "leviathan": 1.8})
+    if case in ("all", "few prompts"):
+        sweep.add("a", 4, 0.006).add("b", 2, 0.012).add("b", 4, 0.013)
+    if case in ("some failed", "all failed"):
+        sweep.fail("b", 2, "out of memory").fail("b", 4, "out of memory")
+    for draw in (chart.comparison, chart.anatomy):
+        assert draw(result_of(sweep)).startswith(PNG)
+
+
+def test_a_plan_is_drawn() -> None:
+    assert chart.plan(result_of(Sweep(), plan=True)).startswith(PNG)
+
+
+def test_csv_and_markdown_hold_every_row() -> None:
+    sweep = Sweep().add("a|b", 2, 0.005, lossless=lossless("bug")).fail("b", 2, "out of memory")
+    result = result_of(sweep)
+    lines = list(csv.DictReader(io.StringIO(csv_text(result))))
+    assert [(line["draft"], line["status"]) for line in lines] == [
+        ("–", "ok"),
+        ("a|b", "ok"),
+        ("b", "failed"),
+    ]
+    assert float(lines[1]["speedup"]) == pytest.approx(2)
+    assert lines[1]["lossless"] == "9/10"
+    text = markdown_text(result)
+    assert "| a\\|b | 2 | ok |" in text
+    assert "| b | 2 | failed |" in text
+    planned_lines = list(csv.DictReader(io.StringIO(csv_text(result_of(Sweep(), plan=True)))))
+    assert [(line["draft"], line["k"]) for line in planned_lines] == [
+        ("a", "2"),
+        ("a", "4"),
+        ("b", "2"),
+        ("b", "4"),
+    ]
+    assert "| a | 4 | **1.30** | 1.30 | 2.00 |" in markdown_text(result_of(Sweep(), plan=True))
