@@ -11,6 +11,7 @@ import pytest
 from bitdraft.metrics import speculation_figures, speed_figures, speed_ratio
 from bitdraft.results import Divergence, Generation, SpecDecodeResult, SpecDecodeRow, Step
 from bitdraft.spec_decode import chart
+from bitdraft.spec_decode.anatomy import anatomy
 from bitdraft.spec_decode.output import csv_text, markdown_text
 from bitdraft.spec_decode.verdict import decide, decide_plan, warnings_of
 
@@ -181,7 +182,7 @@ def test_charts_are_drawn_whatever_failed(case: str) -> None:
         sweep.add("a", 4, 0.006).add("b", 2, 0.012).add("b", 4, 0.013)
     if case in ("some failed", "all failed"):
         sweep.fail("b", 2, "out of memory").fail("b", 4, "out of memory")
-    for draw in (chart.comparison, chart.anatomy):
+    for draw in (chart.comparison, anatomy):
         assert draw(result_of(sweep)).startswith(PNG)
 
 

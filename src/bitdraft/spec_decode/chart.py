@@ -1,5 +1,4 @@
-"""The comparison (throughput and acceptance over K), the anatomy (where acceptance and time go), and
-the plan. Drawn from a result alone."""
+"""The comparison (throughput and acceptance over K) and the plan. Drawn from a result alone."""
 
 from __future__ import annotations
 
@@ -29,11 +28,12 @@ from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
 
 # colour and marker of the first, second, … draft
 _STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (SKY, "v"), (RED, "P"))
-# colour and hatch of a step's parts
-_PARTS = {"draft": (SKY, "//"), "verify": (BLUE, ""), "host": (ORANGE, "xx")}
 
 
-def _drafts(result: SpecDecodeResult) -> dict[str, tuple[str, str, list[SpecDecodeRow]]]:
+StyledRows = dict[str, tuple[str, str, list[SpecDecodeRow]]]
+
+
+def drafts_of(result: SpecDecodeResult) -> StyledRows:
     """By draft: colour, marker and finished rows, those without any left out."""
     names = dict.fromkeys(row.draft for row in result.rows)
     styled = {}
@@ -48,7 +48,7 @@ def comparison(result: SpecDecodeResult) -> bytes:
     """Left: throughput over K with the K = 0 baseline; right: acceptance rate over K with the replay's."""
     canvas = new_canvas(13, 5.4)
     left, right = canvas.subplots(1, 2)
-    drafts = _drafts(result)
+    drafts = drafts_of(result)
     _throughput(left, result, drafts)
     _acceptance(right, result, drafts)
     failed = [row for row in result.rows if row.status != "ok"]
@@ -58,14 +58,12 @@ def comparison(result: SpecDecodeResult) -> bytes:
         left.text(
             0.02, 0.02, plain(f"not drawn: {names}{more}"), transform=left.transAxes, fontsize=8, color=RED
         )
-    canvas.suptitle(_title(result), fontsize=13)
-    canvas.supxlabel(_footnote(result), fontsize=8.5, color=INK)
+    canvas.suptitle(title(result), fontsize=13)
+    canvas.supxlabel(footnote(result), fontsize=8.5, color=INK)
     return png(canvas)
 
 
-def _throughput(
-    axis: Axes, result: SpecDecodeResult, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]]]
-) -> None:
+def _throughput(axis: Axes, result: SpecDecodeResult, drafts: StyledRows) -> None:
     baseline = Figure.model_validate(result.baseline["metrics"]["throughput_tok_s"])
     axis.axhline(baseline.value, color=INK, ls="--", lw=1.4, label=f"K = 0: {baseline.value:.1f}")
     if baseline.low is not None and baseline.high is not None:
@@ -77,33 +75,34 @@ def _throughput(
     )
     for name, (colour, marker, rows) in drafts.items():
         figures = [row.metrics["throughput_tok_s"] for row in rows]
-        _line(axis, [row.k for row in rows], figures, (colour, marker), label=name)
+        draw_line(axis, [row.k for row in rows], figures, (colour, marker), label=name)
     if best is not None:
         figure = best.metrics["throughput_tok_s"]
         speedup = best.metrics["speedup"].value
+        colour = drafts[best.draft][0]
+        _star(axis, best.k, figure.value, colour)
+        last = best.k == result.config["k"][-1]
         axis.annotate(
             plain(f"★ {best.draft}, K = {best.k}\n{figure.value:.1f} ({speedup:.2f}×)"),
             (best.k, figure.value),
-            xytext=(0, 14),
+            xytext=(10 if last else 0, 14),
             textcoords="offset points",
-            ha="center",
+            ha="right" if last else "center",
             fontsize=10,
             fontweight="bold",
         )
-    _k_axis(axis, result)
+    k_axis(axis, result)
     axis.set_ylim(0, axis.get_ylim()[1] * 1.15)
     axis.set_title("Throughput (tokens/s)\nhigher is better", fontsize=11)
     legend(axis, loc="lower left", fontsize=9.5)
 
 
-def _acceptance(
-    axis: Axes, result: SpecDecodeResult, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]]]
-) -> None:
+def _acceptance(axis: Axes, result: SpecDecodeResult, drafts: StyledRows) -> None:
     replayed = False
     for name, (colour, marker, rows) in drafts.items():
         ks = [row.k for row in rows]
         figures = [row.metrics["acceptance_rate"] for row in rows]
-        _line(axis, ks, figures, (colour, marker), label=name, connect=name not in result.replay)
+        draw_line(axis, ks, figures, (colour, marker), label=name, connect=name not in result.replay)
         if name in result.replay:
             across = range(min(ks), max(ks) + 1)
             values = [result.replay[name][str(k)]["acceptance_rate"] for k in across]
@@ -111,7 +110,7 @@ def _acceptance(
             replayed = True
     if replayed:
         axis.plot([], [], color=INK, lw=1, label="replay (thin line)")
-    _k_axis(axis, result)
+    k_axis(axis, result)
     axis.set_ylim(0, 1)
     axis.set_title(
         "Acceptance rate, (tokens per step − 1) / K\nfalls with K even where a step gains", fontsize=11
@@ -119,7 +118,7 @@ def _acceptance(
     legend(axis, loc="upper right", fontsize=9.5)
 
 
-def _line(
+def draw_line(
     axis: Axes,
     ks: Sequence[int],
     figures: Sequence[Figure],
@@ -139,7 +138,11 @@ def _line(
         axis.fill_between(ks, low, high, color=colour, alpha=0.15, lw=0)
 
 
-def _k_axis(axis: Axes, result: SpecDecodeResult) -> None:
+def _star(axis: Axes, k: int, value: float, colour: str) -> None:
+    axis.plot(k, value, color=colour, marker="*", ms=17, mec=INK, mew=0.8)
+
+
+def k_axis(axis: Axes, result: SpecDecodeResult) -> None:
     ks = result.config["k"]
     axis.set_xlabel("K, speculative tokens per step")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -147,12 +150,12 @@ def _k_axis(axis: Axes, result: SpecDecodeResult) -> None:
     tidy(axis)
 
 
-def _title(result: SpecDecodeResult) -> str:
+def title(result: SpecDecodeResult) -> str:
     where = hardware(result.environment)
     return plain(f"Speculative decoding of {result.model['name']} on {where}, text: {result.text['dataset']}")
 
 
-def _footnote(result: SpecDecodeResult) -> str:
+def footnote(result: SpecDecodeResult) -> str:
     config = result.config
     how = "greedy" if config["temperature"] == 0 else f"temperature {config['temperature']:g}"
     draft = config["draft_precision"] or config["precision"]
@@ -161,121 +164,6 @@ def _footnote(result: SpecDecodeResult) -> str:
         f"target {config['precision']}, drafts {draft}, backend {config['backend']}; "
         "bands: 95 % bootstrap interval over prompts"
     )
-
-
-def anatomy(result: SpecDecodeResult) -> bytes:
-    """Acceptance by position; where a step's time goes; predicted against measured speedup."""
-    canvas = new_canvas(16, 5.2)
-    left, middle, right = canvas.subplots(1, 3)
-    drafts = _drafts(result)
-    _positions(left, drafts)
-    _step_times(middle, drafts)
-    _predictions(right, result, drafts)
-    canvas.suptitle(_title(result), fontsize=13)
-    canvas.supxlabel(_footnote(result), fontsize=8.5, color=INK)
-    return png(canvas)
-
-
-def _positions(axis: Axes, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]]]) -> None:
-    """At the largest K, which has all positions."""
-    for name, (colour, marker, rows) in drafts.items():
-        table = rows[-1].acceptance_by_position
-        for key, style, what in (("share", "-", ""), ("conditional", ":", " given the one before")):
-            points = [(entry["position"], entry[key]) for entry in table if entry[key] is not None]
-            if points:
-                axis.plot(
-                    *zip(*points, strict=True),
-                    color=colour,
-                    marker=marker,
-                    ls=style,
-                    ms=5,
-                    label=plain(name + what),
-                )
-    axis.set_ylim(0, 1.02)
-    axis.set_xlabel("position in the draft")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_title("Acceptance by position (at the largest K)", fontsize=11)
-    tidy(axis)
-    legend(axis, fontsize=8.5, loc="best")
-
-
-def _step_times(axis: Axes, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]]]) -> None:
-    """A stacked bar a row; beside it the prediction from costs as a tick."""
-    width = 0.8 / max(1, len(drafts))
-    drawn = False
-    for place, (name, (_, _, rows)) in enumerate(drafts.items()):
-        offset = (place - (len(drafts) - 1) / 2) * width
-        for row in rows:
-            step = row.predicted.get("step")
-            if not step:
-                continue
-            bottom = 0.0
-            for part, (colour, hatch) in _PARTS.items():
-                height = step[f"{part}_ms"]
-                axis.bar(
-                    row.k + offset, height, width * 0.9, bottom, color=colour, hatch=hatch, edgecolor="white"
-                )
-                bottom += height
-            predicted = step.get("draft_predicted_ms", 0.0) + step.get("verify_predicted_ms", 0.0)
-            ends = row.k + offset - width * 0.45, row.k + offset + width * 0.45
-            axis.plot(ends, (predicted, predicted), color=INK, lw=2)
-            drawn = True
-        if rows:
-            axis.text(
-                rows[0].k + offset,
-                0,
-                f" {plain(name)}",
-                rotation=90,
-                va="bottom",
-                ha="center",
-                fontsize=7.5,
-                color="black",
-                bbox={"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.8},
-            )
-    axis.set_title("Time of a step (ms)", fontsize=11)
-    axis.set_xlabel("K")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    tidy(axis)
-    if not drawn:
-        _no_data(axis, "measured by the native backend only")
-        return
-    for part, (colour, hatch) in _PARTS.items():
-        axis.bar(rows[0].k, 0, color=colour, hatch=hatch, edgecolor="white", label=part)
-    axis.plot([], [], color=INK, lw=2, label="predicted from costs")
-    axis.set_ylim(0, axis.get_ylim()[1] * 1.25)
-    legend(axis, fontsize=8.5, ncols=2, loc="upper left")
-
-
-def _predictions(
-    axis: Axes, result: SpecDecodeResult, drafts: dict[str, tuple[str, str, list[SpecDecodeRow]]]
-) -> None:
-    axis.axhline(1, color=INK, ls="--", lw=1)
-    predicted = False
-    for name, (colour, marker, rows) in drafts.items():
-        timed = [row for row in rows if "decode_speedup" in row.metrics]
-        _line(
-            axis,
-            [r.k for r in timed],
-            [r.metrics["decode_speedup"] for r in timed],
-            (colour, marker),
-            label=name,
-        )
-        for key, style in (("replay", "--"), ("leviathan", ":")):
-            points = [(row.k, row.predicted[key]) for row in rows if row.predicted.get(key)]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=colour, ls=style, lw=1.4)
-                predicted = True
-    if predicted:
-        axis.plot([], [], color=GREY, ls="--", label="predicted by replay")
-        axis.plot([], [], color=GREY, ls=":", label="predicted by Leviathan's formula")
-    _k_axis(axis, result)
-    axis.set_ylim(bottom=0)
-    axis.set_title("Speedup after the prefill (× of K = 0)", fontsize=11)
-    legend(axis, fontsize=8.5)
-
-
-def _no_data(axis: Axes, why: str) -> None:
-    axis.text(0.5, 0.5, why, ha="center", va="center", transform=axis.transAxes)
 
 
 def plan(result: SpecDecodeResult) -> bytes:
@@ -290,7 +178,7 @@ def plan(result: SpecDecodeResult) -> bytes:
         best = entry["best_k"]["replay"]
         label = plain(f"{name}: best K = {best}")
         left.plot(ks, values, color=colour, marker=marker, lw=1.8, label=label)
-        left.plot(best, values[ks.index(best)], color=colour, marker="*", ms=17, mec=INK, mew=0.8)
+        _star(left, best, values[ks.index(best)], colour)
         formula = [point["leviathan"] for point in entry["by_k"].values()]
         if entry["alpha"] is not None:
             left.plot(ks, formula, color=colour, lw=1.2, ls=":")
@@ -302,8 +190,8 @@ def plan(result: SpecDecodeResult) -> bytes:
     right.set_ylim(0, 1)
     right.set_title("Acceptance rate by replay", fontsize=11)
     for axis in (left, right):
-        _k_axis(axis, result)
+        k_axis(axis, result)
         legend(axis, fontsize=9.5, loc="best")
-    canvas.suptitle(_title(result), fontsize=13)
-    canvas.supxlabel(_footnote(result).partition(";")[0] + "; predicted, not swept", fontsize=8.5, color=INK)
+    canvas.suptitle(title(result), fontsize=13)
+    canvas.supxlabel(footnote(result).partition(";")[0] + "; predicted, not swept", fontsize=8.5, color=INK)
     return png(canvas)

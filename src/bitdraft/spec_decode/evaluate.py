@@ -10,8 +10,8 @@ from bitdraft.errors import UserError
 from bitdraft.executors.local import Event, Failure, run_job
 from bitdraft.results import SpecDecodeResult, prepare_output
 from bitdraft.spec_decode.output import save
+from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.rows import (
-    Records,
     baseline_record,
     build_rows,
     costs_record,

@@ -9,6 +9,7 @@ from typing import Any
 from bitdraft.drawing import hardware
 from bitdraft.results import SpecDecodeResult, SpecDecodeRow, to_json, write_atomically
 from bitdraft.spec_decode import chart
+from bitdraft.spec_decode.anatomy import anatomy
 from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
 
@@ -146,7 +147,7 @@ def draw(result: SpecDecodeResult, folder: Path) -> list[Path]:
         pictures[f"speculation_plan_{name}.png"] = chart.plan
     if result.baseline:
         pictures[f"speculative_comparison_{name}.png"] = chart.comparison
-        pictures[f"speculation_anatomy_{name}.png"] = chart.anatomy
+        pictures[f"speculation_anatomy_{name}.png"] = anatomy
     for file_name, render in pictures.items():
         write_atomically(folder / file_name, render(result))
     return [folder / file_name for file_name in pictures]

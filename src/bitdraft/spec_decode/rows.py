@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from bitdraft.config import SpecDecodeConfig
 from bitdraft.metrics import (
     GIB,
     acceptance_by_position,
@@ -22,106 +18,20 @@ from bitdraft.metrics import (
     speed_ratio,
     step_tokens,
 )
-from bitdraft.results import Divergence, Figure, Generation, SpecDecodeRow, Status
-from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain, replay_all, steps_of
+from bitdraft.results import Figure, Generation, SpecDecodeRow
+from bitdraft.spec_decode.records import Records
+from bitdraft.spec_decode.replay import Chain, expected, replay_all, steps_of
 from bitdraft.spec_decode.theory import (
-    Costs,
     attribute_gap,
     cost_record,
-    gather_costs,
     leviathan_speedup,
     plan_draft,
     replay_speedup,
 )
 from bitdraft.stats import ratio_of_rates
 
-Event = Mapping[str, Any]
 # A lead of the draft's argmax, in logits, that two shapes of a forward can round away
 LEAD_OF_A_TIE = {"fp32": 1e-3, "fp16": 0.1, "bf16": 0.5}
-
-
-@dataclass
-class Records:
-    """What the child has sent so far."""
-
-    config: SpecDecodeConfig
-    labels: Sequence[str]
-    environment: dict[str, Any] = field(default_factory=dict)
-    models: dict[str, Any] = field(default_factory=dict)
-    prompts: list[Event] = field(default_factory=list)
-    failures: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
-    divergences: dict[tuple[str, int], list[Divergence]] = field(default_factory=dict)
-    memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    traceback: str = ""
-
-    def take(self, event: Event) -> None:
-        kind = event["event"]
-        if kind == "environment":
-            self.environment = event["environment"]
-        elif kind == "models":
-            self.models = {"target": event["target"], "drafts": event["drafts"]}
-        elif kind == "execution":
-            for label, execution in event["by_model"].items():
-                record = self.models["drafts"][label] if label else self.models["target"]
-                record["execution"] = execution
-        elif kind == "prompt":
-            self.prompts.append(event)
-        elif kind == "failed":
-            self.failures[event["draft"], event["k"]] = (event["status"], event["reason"])
-        elif kind == "divergence":
-            found = Divergence.model_validate(event["divergence"])
-            self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
-        elif kind == "unexplained":
-            self.notes.append(f"Differences to K = 0 have no control: {event['reason']}.")
-
-    @property
-    def first(self) -> int:
-        """Index of the first output token that a verification produces: transformers' first one
-        includes the prefill."""
-        return 1 if self.config.backend == "native" else 0
-
-    def baselines(self) -> list[Generation]:
-        return [Generation.model_validate(event["baseline"]) for event in self.prompts]
-
-    def generations(self, draft: str, k: int) -> list[Generation]:
-        return [
-            Generation.model_validate(run["generation"])
-            for event in self.prompts
-            for run in event["runs"]
-            if (run["draft"], run["k"]) == (draft, k)
-        ]
-
-    def costs(self) -> Costs | None:
-        samples = [event["costs"] for event in self.prompts if event.get("costs")]
-        return gather_costs(samples) if samples else None
-
-    def outputs(self) -> list[Sequence[int]]:
-        """The target's own text for each prompt."""
-        return [e["token_ids"] if self.config.plan else e["baseline"]["token_ids"] for e in self.prompts]
-
-    def chains(self, draft: str) -> list[Chain]:
-        """One for each prompt; none where a prompt's agreement is missing."""
-        chains = []
-        for event, output in zip(self.prompts, self.outputs(), strict=True):
-            found = event["agreement"].get(draft)
-            if found is None:
-                return []
-            limit = self.config.max_new_tokens
-            if "proposals" in found:
-                chains.append(lookup_chain(found["proposals"], output, self.first, limit))
-            else:
-                chains.append(model_chain(found["keeps"], self.first, limit))
-        return chains
-
-    def alpha(self, draft: str) -> float | None:
-        """The chance that a drafted token is kept: agreement with greedy text, or the overlap Σ min(p, q)
-        when sampling. None for prompt lookup, which drafts only at some places."""
-        found = [event["agreement"][draft] for event in self.prompts]
-        if "proposals" in found[0]:
-            return None
-        key = "overlaps" if "overlaps" in found[0] else "keeps"
-        return float(np.mean(np.concatenate([entry[key][self.first :] for entry in found])))
 
 
 def baseline_record(records: Records) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from bitdraft.config import MOST_K
 from bitdraft.metrics import speed_ratio
 from bitdraft.results import Figure, Generation, SpecDecodeRow
 from bitdraft.tables import times_text
@@ -47,6 +48,8 @@ def decide(
     else:
         speculate = False
         summary = _refusal(best, speedup)
+    if speculate and best.k == max(row.k for row in rows) < MOST_K:
+        reasons.append(f"K = {best.k} is the largest that was asked for: a larger one may be faster still.")
     others = [row for row in tied if row is not best]
     if others and speculate:
         summary += f" {_ties(others)} cannot be told from it."

@@ -1,0 +1,100 @@
+"""What a sweep's child process has sent so far, and what the numbers are made of: runs, costs, chains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bitdraft.config import SpecDecodeConfig
+from bitdraft.results import Divergence, Generation, Status
+from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
+from bitdraft.spec_decode.theory import Costs, gather_costs
+
+Event = Mapping[str, Any]
+
+
+@dataclass
+class Records:
+    """Filled by `take`, event by event."""
+
+    config: SpecDecodeConfig
+    labels: Sequence[str]
+    environment: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, Any] = field(default_factory=dict)
+    prompts: list[Event] = field(default_factory=list)
+    failures: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
+    divergences: dict[tuple[str, int], list[Divergence]] = field(default_factory=dict)
+    memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    traceback: str = ""
+
+    def take(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "environment":
+            self.environment = event["environment"]
+        elif kind == "models":
+            self.models = {"target": event["target"], "drafts": event["drafts"]}
+        elif kind == "execution":
+            for label, execution in event["by_model"].items():
+                record = self.models["drafts"][label] if label else self.models["target"]
+                record["execution"] = execution
+        elif kind == "prompt":
+            self.prompts.append(event)
+        elif kind == "failed":
+            self.failures[event["draft"], event["k"]] = (event["status"], event["reason"])
+        elif kind == "divergence":
+            found = Divergence.model_validate(event["divergence"])
+            self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
+        elif kind == "unexplained":
+            self.notes.append(f"Differences to K = 0 have no control: {event['reason']}.")
+
+    @property
+    def first(self) -> int:
+        """Index of the first output token that a verification produces: transformers' first one
+        includes the prefill."""
+        return 1 if self.config.backend == "native" else 0
+
+    def baselines(self) -> list[Generation]:
+        return [Generation.model_validate(event["baseline"]) for event in self.prompts]
+
+    def generations(self, draft: str, k: int) -> list[Generation]:
+        return [
+            Generation.model_validate(run["generation"])
+            for event in self.prompts
+            for run in event["runs"]
+            if (run["draft"], run["k"]) == (draft, k)
+        ]
+
+    def costs(self) -> Costs | None:
+        samples = [event["costs"] for event in self.prompts if event.get("costs")]
+        return gather_costs(samples) if samples else None
+
+    def outputs(self) -> list[Sequence[int]]:
+        """The target's own text for each prompt."""
+        return [e["token_ids"] if self.config.plan else e["baseline"]["token_ids"] for e in self.prompts]
+
+    def chains(self, draft: str) -> list[Chain]:
+        """One for each prompt; none where a prompt's agreement is missing."""
+        chains = []
+        for event, output in zip(self.prompts, self.outputs(), strict=True):
+            found = event["agreement"].get(draft)
+            if found is None:
+                return []
+            limit = self.config.max_new_tokens
+            if "proposals" in found:
+                chains.append(lookup_chain(found["proposals"], output, self.first, limit))
+            else:
+                chains.append(model_chain(found["keeps"], self.first, limit))
+        return chains
+
+    def alpha(self, draft: str) -> float | None:
+        """The chance that a drafted token is kept: agreement with greedy text, or the overlap Σ min(p, q)
+        when sampling. None for prompt lookup, which drafts only at some places."""
+        found = [event["agreement"][draft] for event in self.prompts]
+        if "proposals" in found[0]:
+            return None
+        key = "overlaps" if "overlaps" in found[0] else "keeps"
+        return float(np.mean(np.concatenate([entry[key][self.first :] for entry in found])))
