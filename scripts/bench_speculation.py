@@ -6,13 +6,11 @@ on every other prompt:
   native with draft models at several K, and transformers' assisted generation at the same true K
   native with prompt lookup
 Then the measured costs of draft and verification, and from them the replay's prediction. Last, the
-same question to `--plan` and to the sweep, each timed as a whole. The last line printed is JSON.
+same question to `--plan` and to the sweep, each timed as a whole.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,6 @@ from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import DecodingConfig, ModelConfig, Precision, SamplingConfig, TextConfig
 from bitdraft.engine.agreement import greedy_agreement
-from bitdraft.environment import describe
 from bitdraft.metrics import decode_span, speed_figures, speed_ratio
 from bitdraft.models import load_model
 from bitdraft.results import Figure, Generation
@@ -40,7 +37,8 @@ from bitdraft.timing import now
 
 DRAFTS = ("draft-small", "draft-medium")
 MODEL_KS, LOOKUP_KS = (2, 3, 4, 6), (4, 8)
-NEW_TOKENS = 100
+NEW_TOKENS, NUM_WARMUP = 100, 2
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 CPU = torch.device("cpu")
 Arm = tuple[str, str | None, int]  # side, draft, K
 
@@ -72,7 +70,7 @@ def sides_of(precision: Precision) -> dict[str, Any]:
     }
 
 
-def compare(precision: Precision, prompts: list[list[int]], rounds: int) -> dict[str, Any]:
+def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
     config, sides = DecodingConfig(max_new_tokens=NEW_TOKENS), sides_of(precision)
     native = sides["native"]
     arms: list[Arm] = [(side, None, 0) for side in sides]
@@ -175,30 +173,15 @@ def compare_plan(text: TextConfig, precision: Precision) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a look")
-    parser.add_argument("--data-root", type=Path, help="WikiText-2 from here; else the standard library")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    args = parser.parse_args()
+def run(data_root: Path | None, quick: bool) -> dict[str, Any]:
+    """All of it, on WikiText-2 where its folder is given, else on the standard library."""
     transformers_logging.set_verbosity_error()
-    num_prompts, rounds = (6, 1) if args.quick else (20, 1)
     text = TextConfig(
-        dataset="wikitext" if args.data_root else "stdlib",
-        data_root=args.data_root,
-        num_prompts=num_prompts,
+        dataset="wikitext" if data_root else "stdlib",
+        data_root=data_root,
+        num_prompts=6 if quick else 20,
         max_prompt_tokens=256,
     )
     prompts = prompts_of(text)
-    results = [compare(precision, prompts, rounds) for precision in ("fp32", "bf16")]
-    plans = [] if args.quick else [compare_plan(text, "fp32")]
-    line = json.dumps({"environment": describe(CPU), "speculation": results, "plan": plans})
-    if args.output:
-        args.output.write_text(line + "\n")
-    print(line)
-
-
-if __name__ == "__main__":
-    main()
+    results = [compare(precision, prompts) for precision in PRECISIONS]
+    return {"speculation": results, "plan": [] if quick else [compare_plan(text, "fp32")]}

@@ -1,8 +1,10 @@
 """bitdraft against its peers, interleaved in one process, as ratios with 95 % bootstrap intervals.
 
-Two comparisons, both on the embedded target in fp32 and on held-out standard-library text:
-  decoding  tokens/s of the native backend at K = 0 against transformers' `generate`
-  scoring   scored tokens/s against lm-evaluation-harness on the same windows at batch size 1
+Three comparisons:
+  decoding     tokens/s of the native backend at K = 0 against transformers' `generate`
+  scoring      scored tokens/s against lm-evaluation-harness on the same windows at batch size 1
+  speculation  drafts over K against K = 0, transformers and the replay's prediction (bench_speculation)
+The first two take the embedded target in fp32 and held-out standard-library text.
 
 Each item (a prompt, a group of windows) is run by both sides directly after one another, the order swapped
 from item to item, so that a drift of the machine hits both. Before anything is timed both sides
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 
+import bench_speculation
 from bitdraft.backends import BACKENDS
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import DecodingConfig, ModelConfig, TextConfig
@@ -125,7 +128,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a look")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--data-root", type=Path, help="also score WikiText-2's rows from here")
+    parser.add_argument(
+        "--data-root", type=Path, help="WikiText-2 from here, to score its rows and take prompts"
+    )
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     args = parser.parse_args()
     num_prompts, num_groups, rounds = (4, 4, 1) if args.quick else (15, 12, 3)
@@ -160,6 +165,7 @@ def main() -> None:
             results.append(compare_scoring(name, model, tokenizer, groups, rounds))
     environment = describe(device) | {"ceilings": measure_ceilings(device, ("fp32",))}
     report = {"environment": environment, "results": results}
+    report |= bench_speculation.run(args.data_root, args.quick)
     line = json.dumps(report)
     if args.output:
         args.output.write_text(line + "\n")
