@@ -79,20 +79,18 @@ def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
     arms += [("native", "ngram", k) for k in LOOKUP_KS]
     runs: dict[Arm, list[Generation]] = {arm: [] for arm in arms}
     samples, chains = [], {draft: list[Chain]() for draft in DRAFTS}
-    for turn in range(-1, rounds):  # the first turn warms up, on two prompts
-        for place, prompt in enumerate(prompts if turn >= 0 else prompts[:2]):
-            for side in sides.values():
-                side.prepare(prompt, config)
-            for arm in arms if (turn + place) % 2 else reversed(arms):
-                run = sides[arm[0]].decode(config, arm[1], arm[2], 0)
-                if turn >= 0:
-                    runs[arm].append(run)
-            if turn >= 0:
-                text = runs["native", None, 0][-1].token_ids
-                samples.append(measure_costs(native, prompt, text, ks=MODEL_KS, drafts=DRAFTS, num_rounds=3))
-                for draft in DRAFTS:
-                    agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
-                    chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))
+    for place, prompt in enumerate([*prompts[:NUM_WARMUP], *prompts]):
+        for side in sides.values():
+            side.prepare(prompt, config)
+        for arm in arms if place % 2 else reversed(arms):
+            runs[arm].append(sides[arm[0]].decode(config, arm[1], arm[2], 0))
+        text = runs["native", None, 0][-1].token_ids
+        samples.append(measure_costs(native, prompt, text, ks=MODEL_KS, drafts=DRAFTS, num_rounds=3))
+        for draft in DRAFTS:
+            agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
+            chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))
+    for gathered in (samples, *runs.values(), *chains.values()):
+        del gathered[:NUM_WARMUP]
     return report(precision, runs, gather_costs(samples), chains)
 
 

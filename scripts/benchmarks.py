@@ -128,9 +128,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a look")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument(
-        "--data-root", type=Path, help="WikiText-2 from here, to score its rows and take prompts"
-    )
+    parser.add_argument("--data-root", type=Path, help="score and prompt with WikiText-2 from here")
     parser.add_argument("--output", type=Path, help="also write the JSON here")
     args = parser.parse_args()
     num_prompts, num_groups, rounds = (4, 4, 1) if args.quick else (15, 12, 3)
