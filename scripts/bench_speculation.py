@@ -89,7 +89,8 @@ def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
         for draft in DRAFTS:
             agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
             chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))
-    for gathered in (samples, *runs.values(), *chains.values()):
+    records: list[list[Any]] = [samples, *runs.values(), *chains.values()]
+    for gathered in records:
         del gathered[:NUM_WARMUP]
     return report(precision, runs, gather_costs(samples), chains)
 

@@ -52,13 +52,11 @@ def _bars(console: Console) -> Progress:
     )
 
 
-class StageProgress:
-    """A bar for the stage that runs now; plain lines where there is no terminal."""
+class _Live:
+    """A bar for what runs now; a plain line where there is no terminal."""
 
-    def __init__(self, console: Console, stages: dict[str, str]) -> None:
+    def __init__(self, console: Console) -> None:
         self.console = console
-        self._stages = stages
-        self._stage = ""
         self._bar: TaskID | None = None
         self._progress = _bars(console)
 
@@ -72,60 +70,53 @@ class StageProgress:
     ) -> None:
         self._progress.stop()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage:
-            self._stage = stage
-            if self._bar is not None:
-                self._progress.remove_task(self._bar)
-            if self.console.is_terminal:
-                self._bar = self._progress.add_task(self._stages[stage], total=total)
-            else:
-                self.console.print(f"{self._stages[stage]} …", style="dim", highlight=False)
-        if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total)
-
-
-class LiveProgress:
-    """A bar for what runs now and one for all precisions; plain lines where there is no terminal."""
-
-    def __init__(self, console: Console, num_precisions: int) -> None:
-        self.console = console
-        self._seen: list[str] = []
-        self._stage = ("", "")
-        self._bar: TaskID | None = None
-        self._progress = _bars(console)
-        self._all = self._progress.add_task("all precisions", total=num_precisions)
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def __call__(self, precision: str, stage: str, done: int, total: int) -> None:
-        if (precision, stage) != self._stage:
-            self._begin(precision, stage)
-        _, start, end = _STAGES[stage]
-        finished = max(0, len(self._seen) - 1) + start + (end - start) * done / total
-        self._progress.update(self._all, completed=finished)
-        if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total)
-
-    def _begin(self, precision: str, stage: str) -> None:
-        self._stage = (precision, stage)
-        name = f"{precision} {_STAGES[stage][0]}".strip()
-        if precision and precision not in self._seen:
-            self._seen.append(precision)
+    def _begin(self, name: str) -> None:
         if not self.console.is_terminal:
             self.console.print(f"{name} …", style="dim", highlight=False)
             return
         if self._bar is not None:
             self._progress.remove_task(self._bar)
         self._bar = self._progress.add_task(name, total=1)
+
+    def _update(self, done: int, total: int) -> None:
+        if self._bar is not None:
+            self._progress.update(self._bar, completed=done, total=total)
+
+
+class StageProgress(_Live):
+    """A bar for the stage that runs now."""
+
+    def __init__(self, console: Console, stages: dict[str, str]) -> None:
+        super().__init__(console)
+        self._stages = stages
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self._begin(self._stages[stage])
+        self._update(done, total)
+
+
+class LiveProgress(_Live):
+    """A bar for what runs now and one for all precisions."""
+
+    def __init__(self, console: Console, num_precisions: int) -> None:
+        super().__init__(console)
+        self._seen: list[str] = []
+        self._stage = ("", "")
+        self._all = self._progress.add_task("all precisions", total=num_precisions)
+
+    def __call__(self, precision: str, stage: str, done: int, total: int) -> None:
+        if (precision, stage) != self._stage:
+            self._stage = (precision, stage)
+            if precision and precision not in self._seen:
+                self._seen.append(precision)
+            self._begin(f"{precision} {_STAGES[stage][0]}".strip())
+        _, start, end = _STAGES[stage]
+        finished = max(0, len(self._seen) - 1) + start + (end - start) * done / total
+        self._progress.update(self._all, completed=finished)
+        self._update(done, total)
 
 
 def show_precision(console: Console, result: PrecisionResult) -> None:

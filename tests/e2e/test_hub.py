@@ -58,7 +58,12 @@ def hub(tmp_path: Path, checkpoint: Path) -> Iterator[Hub]:
         yield server
 
 
-def run(endpoint: str, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+PRECISION = ("precision", "--precisions", "fp32", "--ppl-max-tokens", "300")
+
+
+def run(
+    endpoint: str, home: Path, *arguments: str, command: tuple[str, ...] = PRECISION
+) -> subprocess.CompletedProcess[str]:
     settings = {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(home),
@@ -67,10 +72,9 @@ def run(endpoint: str, home: Path, *arguments: str) -> subprocess.CompletedProce
         "HF_HUB_DISABLE_XET": "1",
         "NO_PROXY": "127.0.0.1",
     }
-    command = [sys.executable, "-m", "bitdraft", "precision", *arguments]
     small = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "4", "--device", "cpu"]
     return subprocess.run(
-        [*command, *small, "--precisions", "fp32", "--ppl-max-tokens", "300"],
+        [sys.executable, "-m", "bitdraft", *command, *arguments, *small],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,
@@ -92,6 +96,20 @@ def test_model_and_text_come_from_the_hub(hub: Hub, tmp_path: Path, dataset: str
     # Once loaded, the cache is enough for the model: the hub may be gone.
     again = run("http://127.0.0.1:9", tmp_path / "home", "org/tiny", "--output", str(tmp_path / "again"))
     assert again.returncode == 0, again.stderr
+
+
+def test_target_and_draft_come_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = ("spec-decode", "--draft", "small=org/tiny", "--k", "2", "--dataset", "pg19")
+    done = run(hub.url, tmp_path / "home", "org/tiny", "--output", str(output), command=command)
+    assert done.returncode == 0, (done.stderr, hub.requests)
+    result = json.loads((output / "spec_decode_pg19.json").read_text())
+    assert result["model"]["revision"] == result["drafts"]["small"]["revision"] == COMMIT
+    assert [row["status"] for row in result["rows"]] == ["ok"]
+    missing = (*command[:2], "org/nothing", *command[3:])
+    done = run(hub.url, tmp_path / "home", "org/tiny", "--output", str(output), command=missing)
+    assert done.returncode == 2
+    assert "--draft org/nothing: no such model on the hub or folder here" in done.stderr
 
 
 def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path) -> None:

@@ -361,6 +361,7 @@ def test_module_defaults_are_the_published_comparison(
     monkeypatch.setattr("bitdraft.spec_decode.evaluate.evaluate_spec_decode", stop)
     other = ["demo/target", "--draft", "ngram", "--k", "2", "--dataset", "stdlib"]
     for arguments in ([], other):
+        monkeypatch.delitem(sys.modules, f"bitdraft.spec_decode.{module}", raising=False)
         monkeypatch.setattr(sys, "argv", [module, *arguments, "--output", str(tmp_path)])
         with pytest.raises(SystemExit):
             runpy.run_module(f"bitdraft.spec_decode.{module}", run_name="__main__")
