@@ -133,6 +133,16 @@ def test_a_model_that_looks_at_values_is_not_replayed() -> None:
 
 
 @torch.inference_mode()
+def test_embeddings_that_change_with_the_length_are_not_recorded() -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    runner = Runner(tiny_model("llama", rope_parameters=rope))
+    runner.start(30)
+    for fed in ([1, 2, 3], [4], [5, 6]):
+        runner.forward(runner.to_device(fed))
+    assert runner.execution == "eager"
+
+
+@torch.inference_mode()
 def test_a_recording_that_is_not_the_model_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     real: Any = torch.jit.trace
 

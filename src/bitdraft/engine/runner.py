@@ -38,6 +38,13 @@ def has_plain_attention(model: Any) -> bool:
     )
 
 
+def adapts_to_length(model: Any) -> bool:
+    """Rotary embeddings that change themselves with the sequence's length: they can neither serve two
+    sequences at once nor be recorded at one length."""
+    rope = str(getattr(model.config.get_text_config(), "rope_parameters", ""))
+    return "dynamic" in rope or "longrope" in rope
+
+
 class Runner:
     """Forwards of one row. The cache grows to the largest capacity asked for and is reused.
 
@@ -61,7 +68,9 @@ class Runner:
         self._plain_attention = has_plain_attention(model)
         self._masks: dict[int, torch.Tensor] = {}
         self._places = torch.empty(1, 0)
-        self._may_trace = replay and self._plain_attention and self.device.type == "cpu"
+        self._may_trace = (
+            replay and self._plain_attention and self.device.type == "cpu" and not adapts_to_length(model)
+        )
         self._traced: TracedForward | None = None
 
     @property

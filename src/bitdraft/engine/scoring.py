@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from bitdraft.engine.runner import Runner
+from bitdraft.engine.runner import Runner, adapts_to_length
 from bitdraft.results import Overflow
 
 MOST_WINDOWS_AT_ONCE = 4
@@ -91,12 +91,6 @@ def score_window(
     return torch.cat(log_probs).cpu(), torch.cat(top1s).cpu()
 
 
-def _adapts_to_length(runner: Runner) -> bool:
-    """Rotary embeddings that change themselves with the sequence's length can't serve two at once."""
-    rope = str(getattr(runner.model.config.get_text_config(), "rope_parameters", ""))
-    return "dynamic" in rope or "longrope" in rope
-
-
 def score_windows(
     runner: Runner, windows: Sequence[tuple[Sequence[int], int]], chunk_tokens: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -109,7 +103,7 @@ def score_windows(
     num_workers = min(num_threads, MOST_WINDOWS_AT_ONCE, len(windows))
     with torch.inference_mode():
         plain = runner.head_is_plain(runner.to_device(windows[0][0]))
-    if runner.device.type != "cpu" or not plain or num_workers < 2 or _adapts_to_length(runner):
+    if runner.device.type != "cpu" or not plain or num_workers < 2 or adapts_to_length(runner.model):
         for token_ids, first_scored in windows:
             yield score_window(runner, token_ids, first_scored, chunk_tokens)
         return
