@@ -7,7 +7,7 @@ tokens and all lengths, because sizes are recorded as sizes of the inputs and th
 inputs, too.
 
 A recording holds one side of every branch, so none is made of a model that looks at its tensors'
-values (mixtures of experts do), and the runner uses one only after it gave the model's logits bit for
+values (some mixtures of experts do), and the runner uses one only after it gave the model's logits bit for
 bit. Without one, every forward goes through the model itself. TorchScript is deprecated in torch 2.13;
 where it is gone, that is what happens.
 
