@@ -85,7 +85,11 @@ def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
         for arm in arms if place % 2 else reversed(arms):
             runs[arm].append(sides[arm[0]].decode(config, arm[1], arm[2], 0))
         text = runs["native", None, 0][-1].token_ids
-        samples.append(measure_costs(native, prompt, text, ks=MODEL_KS, drafts=DRAFTS, num_rounds=3))
+        samples.append(
+            measure_costs(
+                native, prompt, text, ks=MODEL_KS, drafts=DRAFTS, max_new_tokens=NEW_TOKENS, num_rounds=3
+            )
+        )
         for draft in DRAFTS:
             agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
             chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from typer.testing import CliRunner, Result
@@ -215,6 +216,47 @@ def test_a_run_without_any_row_says_so_and_fails(checkpoint: Path, story: Path, 
         result = invoke(checkpoint, *flags, *SMALL, "--output", tmp_path / "out")
         assert result.exit_code == 1, result.output
         assert "not finite" in result.output
+
+
+@pytest.mark.parametrize("backend", ["native", "transformers"])
+def test_texts_that_end_at_once_are_measured(story: Path, tmp_path: Path, backend: str) -> None:
+    """EOS after a few tokens, shorter than K: nothing of the costs may reach behind the prompt."""
+    target = tiny_model()
+    prompt = target.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=30, do_sample=False, eos_token_id=None)
+    target.generation_config.eos_token_id = sorted(set(prompt[0, 3:].tolist()))
+    folder = save_checkpoint(tmp_path / "target", target)
+    draft = save_checkpoint(tmp_path / "draft", noisy_copy("gpt_neox", 0, 0.02))
+    output = tmp_path / "out"
+    flags = ["--draft", draft, "--k", "1,2,9", "--dataset", f"file:{story}", "--stop-at-eos"]
+    if backend == "native":
+        flags += ["--draft", "ngram"]
+    result = invoke(folder, *flags, *SMALL, "--backend", backend, "--output", output)
+    assert result.exit_code == 0, result.output
+    loaded = load(output)
+    runs = loaded.baseline["raw"]["generations"]
+    assert min(len(run["token_ids"]) for run in runs) < 5
+    for row in loaded.rows:
+        assert row.status == "ok", row.reason
+        assert row.lossless is not None
+        assert row.lossless["identical"] == 5
+        assert row.replay_check is not None
+        assert row.replay_check["agrees"], (row.draft, row.k, row.replay_check)
+    if backend == "native":
+        planned = invoke(folder, *flags, *SMALL, "--plan", "--output", output)
+        assert planned.exit_code == 0, planned.output
+
+
+@pytest.mark.parametrize("size", [("1", "3", "1"), ("24", "3", "1"), ("24", "4", "2")], ids="/".join)
+def test_the_smallest_requests_are_measured(
+    checkpoint: Path, draft: Path, story: Path, tmp_path: Path, size: tuple[str, str, str]
+) -> None:
+    prompt_tokens, new_tokens, k = size
+    flags = ["--draft", draft, "--draft", "ngram", "--k", k, "--dataset", f"file:{story}", *SMALL]
+    short = ["--max-prompt-tokens", prompt_tokens, "--max-new-tokens", new_tokens]
+    result = invoke(checkpoint, *flags, *short, "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert [row.status for row in load(tmp_path).rows] == ["ok", "ok"]
+    assert all(cost > 0 for cost in load(tmp_path).costs["draft_cost"].values())
 
 
 def test_a_draft_as_large_as_the_target_is_warned_about(

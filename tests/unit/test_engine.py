@@ -132,6 +132,16 @@ def test_a_model_that_looks_at_values_is_not_replayed() -> None:
     assert runner.execution == "eager"
 
 
+@pytest.mark.parametrize("width", [1, 4, 5, 30])
+@torch.inference_mode()
+def test_the_first_small_forward_may_have_any_width(width: int) -> None:
+    runner = Runner(tiny_model().bfloat16())
+    runner.start(60)
+    runner.forward(runner.to_device([1, 2, 3]))
+    runner.forward(runner.to_device(tokens(0, width)))
+    assert runner.execution == "traced"
+
+
 @torch.inference_mode()
 def test_embeddings_that_change_with_the_length_are_not_recorded() -> None:
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}

@@ -156,7 +156,14 @@ def test_plans_name_the_best_draft_or_none() -> None:
 
 def result_of(sweep: Sweep, *, plan: bool = False, name: str = "a $model$") -> SpecDecodeResult:
     k = sorted({row.k for row in sweep.rows}) or [2, 4]
-    config = {"k": k, "plan": plan, "temperature": 0.0, "max_new_tokens": 13, "precision": "fp32"}
+    config = {
+        "k": k,
+        "plan": plan,
+        "temperature": 0.0,
+        "ignore_eos": True,
+        "max_new_tokens": 13,
+        "precision": "fp32",
+    }
     replay = {str(k): {"acceptance_rate": 1 / k} for k in range(1, 33)}
     metrics = {key: figure.model_dump() for key, figure in speed_figures(sweep.base).items()}
     return SpecDecodeResult(

@@ -155,3 +155,11 @@ def test_rows_that_are_not_finite_become_uniform() -> None:
     logits_TV = torch.tensor([[math.nan, 1.0], [math.inf, 0.0], [0.0, 0.0]])
     found = Sampler(SamplingConfig(temperature=1.0), None).probabilities(logits_TV)
     assert found.tolist() == [[0.5, 0.5]] * 3
+
+
+def test_tiny_temperatures_are_greedy() -> None:
+    logits_TV = torch.tensor([[1.0, 3.0, 2.0], [-5.0, -7.0, -9.0]])
+    for temperature in (1e-6, 1e-38):
+        found = Sampler(SamplingConfig(temperature=temperature), None).probabilities(logits_TV)
+        assert found.argmax(-1).tolist() == [1, 0]
+        assert found.max(-1).values.tolist() == [1, 1]

@@ -91,8 +91,10 @@ class NativeSpeculation:
         """One run of the prepared prompt; K = 0 where no draft is named."""
         assert self._prefilled is not None
         drafter = None if draft is None else self.drafters[draft]
-        sampler = None
-        if self._sampling.temperature > 0:
-            generator = torch.Generator(self.target.device).manual_seed(seed)
-            sampler = Sampler(self._sampling, generator)
-        return self._prefilled.decode(config, drafter, k, sampler, self._eos_ids)
+        return self._prefilled.decode(config, drafter, k, self.sampler(seed), self._eos_ids)
+
+    def sampler(self, seed: int) -> Sampler | None:
+        """None for greedy decoding."""
+        if self._sampling.temperature == 0:
+            return None
+        return Sampler(self._sampling, torch.Generator(self.target.device).manual_seed(seed))

@@ -56,7 +56,7 @@ def plot(
 ) -> None:
     """Draw the charts of all results in a folder again, from their JSON alone."""
     with errors_to_exit(debug):
-        from bitdraft.errors import UserError
+        from bitdraft.errors import UserError, one_line
         from bitdraft.precision import output as precision_output
         from bitdraft.results import PrecisionResult, SpecDecodeResult, load_result
         from bitdraft.spec_decode import output as spec_decode_output
@@ -69,9 +69,9 @@ def plot(
             for path in sweeps:
                 for picture in spec_decode_output.draw(load_result(path, SpecDecodeResult), folder):
                     print(picture)
-        except (KeyError, TypeError) as error:
-            remedy = "Measure again or name another folder"
-            raise UserError("result", folder, f"a result file lacks {error}", remedy) from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"
+            raise UserError("result", folder, problem, "Measure again or name another folder") from error
 
 
 @app.command()

@@ -81,7 +81,8 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
             result = evaluate_spec_decode(config, on_progress=progress)
         _show(result)
         console.print(f"\nWritten to {output}/: {file_stem(result)}.json .csv .md and charts (speculat*.png)")
-        if (not plan and all(row.status != "ok" for row in result.rows)) or (plan and not result.plan):
+        nothing = not result.plan if plan else all(row.status != "ok" for row in result.rows)
+        if nothing or len(result.text["prompt_ids"]) < num_prompts:
             raise typer.Exit(1)
 
 

@@ -144,7 +144,8 @@ class Runner:
         traced = trace_forward(self.model, *own._inputs(tokens(*_RECORDED)))
         for sizes in _COMPARED if traced is not None else ():
             assert traced is not None
-            replayed_BTV = traced(*own._inputs(tokens(*sizes)))
+            with few_row_kernels(sizes[1], self.device, self.dtype):  # as in the model's own forward
+                replayed_BTV = traced(*own._inputs(tokens(*sizes)))
             model_BTV = own.forward(tokens(*sizes), sizes[1])
             if not torch.equal(replayed_BTV.nan_to_num(), model_BTV.nan_to_num()):
                 return None
@@ -185,6 +186,8 @@ class Runner:
 
         Some models scale or cap them. Found out once, on the first tokens that are scored.
         """
+        if self.model.base_model is self.model:
+            self._head_is_plain = False  # its layers cannot be asked without its head (Llama 4)
         if self._head_is_plain is None:
             probe_BT = tokens_BT[:, :8]
             expected = self.model(input_ids=probe_BT, use_cache=False).logits[..., : self.vocab_size]

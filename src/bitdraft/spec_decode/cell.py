@@ -122,7 +122,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         try:
             explain(cell, speculation, found)
         except (RuntimeError, MemoryError) as error:
-            emit("unexplained", reason=_failure(error)[1])
+            emit("note", text=f"Differences to K = 0 have no control: {_failure(error)[1]}.")
 
 
 def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
@@ -227,6 +227,7 @@ def _sweep_prompt(
             baseline.token_ids,
             ks=cell.config.k,
             drafts=cell.labels,
+            max_new_tokens=cell.config.max_new_tokens,
             num_rounds=COST_ROUNDS,
         )
     record["agreement"] = _agreements(cell, speculation, prompt, baseline.token_ids)
@@ -256,6 +257,7 @@ def _plan_prompt(cell: Cell, speculation: NativeSpeculation, index: int, prompt:
         run.token_ids,
         ks=cell.config.k,
         drafts=cell.labels,
+        max_new_tokens=cell.config.max_new_tokens,
         num_rounds=PLAN_COST_ROUNDS,
     )
     cell.emit(
@@ -279,6 +281,9 @@ def _agreements(
             found[label] = _agreement(cell, speculation, label, prompt, output)
         except NonFiniteLogits as error:
             cell.drop(label, None, error)
+        except (RuntimeError, MemoryError) as error:
+            # what was measured stands without its check
+            cell.emit("note", text=f"No replay of {label}: {_failure(error)[1]}.")
     return found
 
 

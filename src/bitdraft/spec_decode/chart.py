@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -27,7 +28,12 @@ from bitdraft.drawing import (
 from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
 
 # colour and marker of the first, second, … draft
-_STYLES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PINK, "D"), (SKY, "v"), (RED, "P"))
+_COLOURS, _MARKERS = (BLUE, ORANGE, GREEN, PINK, SKY, RED), "os^DvPX"
+
+
+def _style(place: int) -> tuple[str, str]:
+    """Colour and marker; seven markers beside six colours, so that no two drafts of 42 are alike."""
+    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
 
 
 StyledRows = dict[str, tuple[str, str, list[SpecDecodeRow]]]
@@ -40,7 +46,7 @@ def drafts_of(result: SpecDecodeResult) -> StyledRows:
     for place, name in enumerate(names):
         rows = [row for row in result.rows if row.draft == name and row.status == "ok"]
         if rows:
-            styled[name] = (*_STYLES[place % len(_STYLES)], rows)
+            styled[name] = (*_style(place), rows)
     return styled
 
 
@@ -51,15 +57,14 @@ def comparison(result: SpecDecodeResult) -> bytes:
     drafts = drafts_of(result)
     _throughput(left, result, drafts)
     _acceptance(right, result, drafts)
+    note = footnote(result)
     failed = [row for row in result.rows if row.status != "ok"]
     if failed:
         names = ", ".join(f"{row.draft} K={row.k}: {row.status}" for row in failed[:6])
         more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
-        left.text(
-            0.02, 0.02, plain(f"not drawn: {names}{more}"), transform=left.transAxes, fontsize=8, color=RED
-        )
+        note += plain(f"\nnot drawn: {names}{more}")
     canvas.suptitle(title(result), fontsize=13)
-    canvas.supxlabel(footnote(result), fontsize=8.5, color=INK)
+    canvas.supxlabel(note, fontsize=8.5, color=INK)
     return png(canvas)
 
 
@@ -81,13 +86,14 @@ def _throughput(axis: Axes, result: SpecDecodeResult, drafts: StyledRows) -> Non
         speedup = best.metrics["speedup"].value
         colour = drafts[best.draft][0]
         _star(axis, best.k, figure.value, colour)
-        last = best.k == result.config["k"][-1]
+        first, last = (best.k == result.config["k"][end] for end in (0, -1))
+        side = "right" if last else "left" if first else "center"
         axis.annotate(
             plain(f"★ {best.draft}, K = {best.k}\n{figure.value:.1f} ({speedup:.2f}×)"),
             (best.k, figure.value),
-            xytext=(10 if last else 0, 14),
+            xytext=({"right": 10, "left": -10, "center": 0}[side], 14),
             textcoords="offset points",
-            ha="right" if last else "center",
+            ha=side,
             fontsize=10,
             fontweight="bold",
         )
@@ -155,12 +161,16 @@ def title(result: SpecDecodeResult) -> str:
     return plain(f"Speculative decoding of {result.model['name']} on {where}, text: {result.text['dataset']}")
 
 
+def new_tokens(config: Mapping[str, Any]) -> str:
+    return f"{'' if config['ignore_eos'] else 'up to '}{config['max_new_tokens']}"
+
+
 def footnote(result: SpecDecodeResult) -> str:
     config = result.config
     how = "greedy" if config["temperature"] == 0 else f"temperature {config['temperature']:g}"
     draft = config["draft_precision"] or config["precision"]
     return plain(
-        f"{len(result.text['prompt_ids'])} prompts × {config['max_new_tokens']} new tokens, batch 1, {how}, "
+        f"{len(result.text['prompt_ids'])} prompts × {new_tokens(config)} new tokens, batch 1, {how}, "
         f"target {config['precision']}, drafts {draft}, backend {config['backend']}; "
         "bands: 95 % bootstrap interval over prompts"
     )
@@ -172,7 +182,7 @@ def plan(result: SpecDecodeResult) -> bytes:
     left, right = canvas.subplots(1, 2)
     left.axhline(1, color=INK, ls="--", lw=1)
     for place, (name, entry) in enumerate(result.plan.items()):
-        colour, marker = _STYLES[place % len(_STYLES)]
+        colour, marker = _style(place)
         ks = [int(k) for k in entry["by_k"]]
         values = [point["replay_end_to_end"] for point in entry["by_k"].values()]
         best = entry["best_k"]["replay"]

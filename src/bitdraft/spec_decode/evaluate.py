@@ -131,7 +131,7 @@ def build_result(config: SpecDecodeConfig, workload: Workload, records: Records)
             | records.models.get("drafts", {}).get(draft.label, {})
             for draft in workload.drafts
         },
-        text=text_record(workload.dataset, workload.prompts),
+        text=text_record(workload.dataset, workload.prompts[: len(records.prompts)]),
         baseline=baseline_record(records) if measured and not config.plan else {},
         rows=rows,
         replay=replay_record(records) if measured else {},

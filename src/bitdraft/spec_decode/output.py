@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,12 @@ from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
 def file_stem(result: SpecDecodeResult) -> str:
     """A plan stands beside a sweep of the same text, not in its place."""
-    return f"spec_decode_{'plan_' if is_plan(result) else ''}{result.text['dataset']}"
+    return f"spec_decode_{'plan_' if is_plan(result) else ''}{_dataset(result)}"
+
+
+def _dataset(result: SpecDecodeResult) -> str:
+    """Its name as part of a file's."""
+    return re.sub(r"[^\w.-]+", "_", result.text["dataset"])
 
 
 def is_plan(result: SpecDecodeResult) -> bool:
@@ -81,7 +87,7 @@ def markdown_text(result: SpecDecodeResult) -> str:
         *(_plan_lines(result) if is_plan(result) else _table_lines(result)),
         "",
         f"Text: {result.text['dataset']} (sha256 {result.text['sha256'][:12]}), "
-        f"{len(result.text['prompt_ids'])} prompts, {result.config['max_new_tokens']} new tokens each.",
+        f"{len(result.text['prompt_ids'])} prompts, {chart.new_tokens(result.config)} new tokens each.",
     ]
     environment = result.environment
     if environment:
@@ -141,13 +147,14 @@ def save(result: SpecDecodeResult, folder: Path) -> None:
 
 def draw(result: SpecDecodeResult, folder: Path) -> list[Path]:
     """The charts of a result; none where nothing was measured."""
-    name = result.text["dataset"]
+    name = _dataset(result)
     pictures = {}
     if result.plan:
         pictures[f"speculation_plan_{name}.png"] = chart.plan
     if result.baseline:
         pictures[f"speculative_comparison_{name}.png"] = chart.comparison
         pictures[f"speculation_anatomy_{name}.png"] = anatomy
-    for file_name, render in pictures.items():
-        write_atomically(folder / file_name, render(result))
+    rendered = {file_name: render(result) for file_name, render in pictures.items()}
+    for file_name, picture in rendered.items():
+        write_atomically(folder / file_name, picture)
     return [folder / file_name for file_name in pictures]

@@ -48,8 +48,8 @@ class Records:
         elif kind == "divergence":
             found = Divergence.model_validate(event["divergence"])
             self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
-        elif kind == "unexplained":
-            self.notes.append(f"Differences to K = 0 have no control: {event['reason']}.")
+        elif kind == "note" and event["text"] not in self.notes:
+            self.notes.append(event["text"])
 
     @property
     def first(self) -> int:
@@ -93,7 +93,7 @@ class Records:
     def alpha(self, draft: str) -> float | None:
         """The chance that a drafted token is kept: agreement with greedy text, or the overlap Σ min(p, q)
         when sampling. None for prompt lookup, which drafts only at some places."""
-        found = [event["agreement"][draft] for event in self.prompts]
+        found = [event["agreement"][draft] for event in self.prompts]  # of drafts with chains
         if "proposals" in found[0]:
             return None
         key = "overlaps" if "overlaps" in found[0] else "keeps"

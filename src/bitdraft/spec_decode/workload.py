@@ -16,6 +16,7 @@ from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_
 NGRAM = "ngram"
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
 DEFAULT_CONTEXT = 2048
+LONGEST_LABEL = 24
 _SAMPLE_CHARS = 4000
 
 
@@ -111,10 +112,13 @@ def _draft_names(config: SpecDecodeConfig) -> Sequence[str]:
 
 def _parse(name: str) -> tuple[str, str]:
     """`LABEL=NAME` as (label, name); without a label the name's last part is one."""
-    labelled = re.fullmatch(r"([\w.+-]{1,24})=(.+)", name)
+    labelled = re.fullmatch(rf"([\w.+-]{{1,{LONGEST_LABEL}}})=(.+)", name)
     if labelled and not Path(name).exists():
         return labelled[1], labelled[2]
-    return (name if name == NGRAM else Path(name).name or name), name
+    label = name if name == NGRAM else Path(name).name or name
+    if len(label) > LONGEST_LABEL:
+        label = f"{label[: LONGEST_LABEL // 2 - 1]}…{label[-LONGEST_LABEL // 2 :]}"
+    return label, name
 
 
 def _find_draft(text: str, config: SpecDecodeConfig) -> DraftSource:
@@ -160,7 +164,7 @@ def _size_warnings(target: Checkpoint, models: Sequence[tuple[DraftSource, Check
 
     return tuple(
         f"Draft {draft.label} is no smaller than the target ({size(checkpoint):,} and {size(target):,} "
-        "parameters): it cannot make it faster."
+        "parameters): it is unlikely to make it faster."
         for draft, checkpoint in models
         if size(checkpoint) >= size(target)
     )
