@@ -22,7 +22,14 @@ import bitdraft
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
-from bitdraft.config import DecodingConfig, ModelConfig, Precision, SamplingConfig, TextConfig
+from bitdraft.config import (
+    DecodingConfig,
+    ModelConfig,
+    Precision,
+    SamplingConfig,
+    SpecDecodeConfig,
+    TextConfig,
+)
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.metrics import decode_span, speed_figures, speed_ratio
 from bitdraft.models import load_model
@@ -72,6 +79,7 @@ def sides_of(precision: Precision) -> dict[str, Any]:
 
 def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
     config, sides = DecodingConfig(max_new_tokens=NEW_TOKENS), sides_of(precision)
+    costs_of = SpecDecodeConfig(k=MODEL_KS, max_new_tokens=NEW_TOKENS)
     native = sides["native"]
     arms: list[Arm] = [(side, None, 0) for side in sides]
     arms += [(side, draft, k) for draft in DRAFTS for k in MODEL_KS for side in ("native", "transformers")]
@@ -85,11 +93,7 @@ def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
         for arm in arms if place % 2 else reversed(arms):
             runs[arm].append(sides[arm[0]].decode(config, arm[1], arm[2], 0))
         text = runs["native", None, 0][-1].token_ids
-        samples.append(
-            measure_costs(
-                native, prompt, text, ks=MODEL_KS, drafts=DRAFTS, max_new_tokens=NEW_TOKENS, num_rounds=3
-            )
-        )
+        samples.append(measure_costs(native, prompt, text, costs_of, DRAFTS, 3))
         for draft in DRAFTS:
             agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
             chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))

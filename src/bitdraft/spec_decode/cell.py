@@ -222,13 +222,7 @@ def _sweep_prompt(
     ]
     if isinstance(speculation, NativeSpeculation):
         record["costs"] = measure_costs(
-            speculation,
-            prompt,
-            baseline.token_ids,
-            ks=cell.config.k,
-            drafts=cell.labels,
-            max_new_tokens=cell.config.max_new_tokens,
-            num_rounds=COST_ROUNDS,
+            speculation, prompt, baseline.token_ids, cell.config, cell.labels, COST_ROUNDS
         )
     record["agreement"] = _agreements(cell, speculation, prompt, baseline.token_ids)
     if isinstance(speculation, NativeSpeculation):
@@ -251,22 +245,13 @@ def _plan_prompt(cell: Cell, speculation: NativeSpeculation, index: int, prompt:
     speculation.prepare(prompt, cell.config)
     run = _decode(cell, speculation, PLAN_WRITER, PLAN_K, index)
     draft_prefill_s = {label: speculation.prefill_seconds(label) for label in cell.labels}
-    costs = measure_costs(
-        speculation,
-        prompt,
-        run.token_ids,
-        ks=cell.config.k,
-        drafts=cell.labels,
-        max_new_tokens=cell.config.max_new_tokens,
-        num_rounds=PLAN_COST_ROUNDS,
-    )
     cell.emit(
         "prompt",
         index=index,
         token_ids=run.token_ids,
         prefill_s=speculation.prefill_seconds(None),
         draft_prefill_s=draft_prefill_s,
-        costs=costs,
+        costs=measure_costs(speculation, prompt, run.token_ids, cell.config, cell.labels, PLAN_COST_ROUNDS),
         agreement=_agreements(cell, speculation, prompt, run.token_ids),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bitdraft.backends.native import NativeSpeculation
+from bitdraft.config import SpecDecodeConfig
 from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.verify import Sampler
@@ -21,23 +22,21 @@ DRAFTED = 4
 
 
 @torch.inference_mode()
-def measure_costs(
+def measure_costs(  # noqa: PLR0917
     speculation: NativeSpeculation,
     prompt: Sequence[int],
     output: Sequence[int],
-    *,
-    ks: Sequence[int],
+    config: SpecDecodeConfig,
     drafts: Sequence[str],
-    max_new_tokens: int,
     num_rounds: int,
 ) -> dict[str, Any]:
     """{"target_s": {tokens: [s]}, "draft_s": {draft: [s a forward]}}. The prompt is prefilled already,
     and its drafters have been used. Where the output is too short, the prompt's tokens follow it:
     which tokens they are makes no difference to the time."""
-    sizes = [1, *(k + 1 for k in ks)]
-    most_drafted = min(DRAFTED, max_new_tokens - 2)
+    sizes = [1, *(k + 1 for k in config.k)]
+    most_drafted = min(DRAFTED, config.max_new_tokens - 2)
     room = max(*sizes, most_drafted + 1)
-    middle = len(prompt) + min(len(output) // 2, max_new_tokens - room)
+    middle = len(prompt) + min(len(output) // 2, config.max_new_tokens - room)
     text = [*prompt, *output]
     text += [prompt[place % len(prompt)] for place in range(middle + room - len(text))]
     sampler = speculation.sampler(0)
