@@ -41,8 +41,6 @@ class NativeSpeculation:
     `runners` holds the target under None and the draft models under their labels.
     """
 
-    emits_first_token_alone = True
-
     def __init__(
         self,
         target: Any,

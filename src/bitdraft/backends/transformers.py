@@ -153,8 +153,6 @@ def transformers(
 class TransformersSpeculation:
     """Decode one prompt after another with any draft and K, each run with a prefill of its own."""
 
-    emits_first_token_alone = False
-
     def __init__(
         self, target: Any, drafts: Mapping[str, Any | None], vocab_size: int, sampling: SamplingConfig
     ) -> None:

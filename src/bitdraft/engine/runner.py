@@ -92,9 +92,10 @@ class Runner:
         num_tokens, start = tokens_BT.shape[1], self.cache.lengths[0]
         self.cache.check_room(num_tokens)
         with few_row_kernels(num_tokens, self.device, self.dtype):
-            if start > 0 and num_tokens <= MOST_MASKED_TOKENS and self._replays():
-                assert self._traced is not None
-                logits_BTV = self._traced(*self._inputs(tokens_BT))
+            few_behind_others = start > 0 and num_tokens <= MOST_MASKED_TOKENS
+            recording = self._recording() if few_behind_others else None
+            if recording is not None:
+                logits_BTV = recording(*self._inputs(tokens_BT))
             else:
                 logits_BTV = self._eager(tokens_BT, num_logits)
         self.cache.advance(num_tokens)
@@ -120,15 +121,17 @@ class Runner:
         positions_BT = self._positions(start, num_tokens)
         return tokens_BT, positions_BT, self._mask(start, num_tokens), *self.cache.buffers()
 
-    def _replays(self) -> bool:
-        """Whether there is a recording. It is made when first asked for, which is in the warm-up.
+    def _recording(self) -> TracedForward | None:
+        """The recording where there is one. It is made when first asked for, which is in the warm-up.
 
         Not outside of inference mode, where TorchScript takes some operations apart.
         """
-        if self._may_trace and self._traced is None and torch.is_inference_mode_enabled():
+        if not torch.is_inference_mode_enabled():
+            return None
+        if self._may_trace:
+            self._may_trace = False
             self._traced = self._record()
-            self._may_trace = self._traced is not None
-        return self._traced is not None and torch.is_inference_mode_enabled()
+        return self._traced
 
     def _record(self) -> TracedForward | None:
         """A recording whose logits are the model's own, at other sizes than its own; else None."""
@@ -142,8 +145,9 @@ class Runner:
         own.start(capacity=sum(_RECORDED))
         own.forward(tokens(0, max(_COMPARED)[0]))
         traced = trace_forward(self.model, *own._inputs(tokens(*_RECORDED)))
-        for sizes in _COMPARED if traced is not None else ():
-            assert traced is not None
+        if traced is None:
+            return None
+        for sizes in _COMPARED:
             with few_row_kernels(sizes[1], self.device, self.dtype):  # as in the model's own forward
                 replayed_BTV = traced(*own._inputs(tokens(*sizes)))
             model_BTV = own.forward(tokens(*sizes), sizes[1])

@@ -60,8 +60,9 @@ class Sampler:
 
         Rows that are not finite become uniform: who called finds them by their logits.
         """
+        scaled_TV = logits_TV.float()
         # the largest first taken off: a tiny temperature must not divide to infinity
-        scaled_TV = (logits_TV.float() - logits_TV.float().amax(-1, keepdim=True)) / self.config.temperature
+        scaled_TV = (scaled_TV - scaled_TV.amax(-1, keepdim=True)) / self.config.temperature
         if self.config.top_k is not None and self.config.top_k < scaled_TV.shape[-1]:
             least_T1 = scaled_TV.topk(self.config.top_k).values[..., -1:]
             scaled_TV = scaled_TV.masked_fill(scaled_TV < least_T1, -torch.inf)
