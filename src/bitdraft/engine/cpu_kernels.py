@@ -1,43 +1,168 @@
-"""What makes a product with one or few rows fast on a CPU. Nothing here changes a weight's value.
+"""What makes forwards of one or few tokens fast on a CPU: how linear weights lie, and which product reads
+them. Nothing here changes a weight's value.
 
-Measured with torch 2.13 on a Zen 4 core, the 64 products of a 16-layer model of width 192, one row
-(docs/benchmarks): oneDNN repacks bfloat16 weights at every call (4.1 ms against 1.4 ms without it,
-overtaking it again from about 6 rows), and sets up a primitive for every GELU (0.41 ms against
-0.07 ms). MKL's float32 product with one row is faster when the weight lies input-major (4.7 ms
-against 5.6 ms).
+Decoding streams every weight once a step, and plain products rarely reach the memory's speed. Measured
+with torch 2.13 (docs/benchmarks):
+- MKL's float32 product is near it with one row, nearest where the weight lies input-major, and at half
+  of it with five. Weights packed by oneDNN are flat over rows: slower at one and two, faster from three.
+- In 16 bits oneDNN packs a plain weight at every call. A weight packed once is the fastest from one
+  row to many, but for small ones, where a single row's product without oneDNN is.
+- oneDNN sets up a primitive for every GELU: 0.41 ms against 0.07 ms a forward of 16 layers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
+import weakref
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import psutil
 import torch
 
-MOST_FEW_ROWS = {torch.float32: 32}
-MOST_FEW_ROWS_IN_16_BIT = 4
+MOST_ROWS_PLAIN = 2
+MOST_ROWS_PACKED = 64
+# where nothing is packed: with more rows oneDNN is the faster way for plain weights
+MOST_ROWS_WITHOUT_ONEDNN = {torch.float32: 32}
+MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT = 4
+# in a smaller weight, calling the packed product costs more than it saves: float32 ones stay plain, and
+# 16-bit ones are packed for few rows alone
+LEAST_LARGE = 2**19
+
+_mkldnn: Any = torch.ops.mkldnn
+
+
+@dataclass
+class Rows:
+    """Whether the current forward has few rows; all linear layers of a model look here."""
+
+    are_few: bool = False
+
+
+class DecodingLinear(torch.nn.Linear):
+    """A linear layer whose weight is packed, for good or for forwards of few rows.
+
+    The number of rows is told, not looked at, so that a recorded forward holds one product alone.
+    """
+
+    rows: Rows
+    packed_for: Literal["all", "few", "none"]
+    packed_key: int | None
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        if not (self.packed_for == "all" or (self.packed_for == "few" and self.rows.are_few)):
+            return torch.nn.functional.linear(states, self.weight, self.bias)
+        if self.packed_key is None:
+            self.pack()
+        product: torch.Tensor = _product()(states, self.bias, self.packed_key)
+        return product
+
+    def pack(self) -> None:
+        """Keep a copy in oneDNN's own layout for as long as this layer lives."""
+        self.packed_key = next(_keys)
+        _packed[self.packed_key] = _mkldnn._reorder_linear_weight(self.weight.detach(), None)
+        weakref.finalize(self, _packed.pop, self.packed_key, None)
+
+
+# A packed tensor can be no constant of a recording, so that the operator takes its number
+_keys = itertools.count()
+_packed: dict[int, torch.Tensor] = {}
+
+
+@functools.cache
+def _product() -> Any:
+    """oneDNN's product with a packed weight as an operator that can be recorded and compiled, which its
+    own is not for its list of optional numbers."""
+    library: Any = torch.library.Library("bitdraft", "FRAGMENT")
+    library.define("packed_linear(Tensor states, Tensor? bias, int key) -> Tensor")
+
+    def product(states: torch.Tensor, bias: torch.Tensor | None, key: int) -> torch.Tensor:
+        found: torch.Tensor = _mkldnn._linear_pointwise(states, _packed[key], bias, "none", [], "")
+        return found
+
+    def shape_alone(states: torch.Tensor, bias: torch.Tensor | None, key: int) -> torch.Tensor:
+        return states.new_empty(*states.shape[:-1], _packed[key].shape[0])
+
+    library.impl("packed_linear", product, "CPU")
+    library.impl("packed_linear", shape_alone, "Meta")
+    _libraries.append(library)
+    return torch.ops.bitdraft.packed_linear
+
+
+_libraries: list[Any] = []  # an operator goes with the library that defined it
 
 
 @contextlib.contextmanager
-def few_row_kernels(num_rows: int, device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Within, a CPU forward of few rows avoids oneDNN."""
-    few = num_rows <= MOST_FEW_ROWS.get(dtype, MOST_FEW_ROWS_IN_16_BIT)
+def few_row_kernels(
+    num_rows: int, device: torch.device, dtype: torch.dtype, rows: Rows | None = None
+) -> Iterator[None]:
+    """Within, a CPU forward of few rows uses packed weights, if its model's are prepared, and avoids
+    oneDNN where that packs or sets up anew at each call."""
+    most = MOST_ROWS_WITHOUT_ONEDNN.get(dtype, MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT)
+    if rows is not None:
+        most = MOST_ROWS_PACKED
+        rows.are_few = MOST_ROWS_PLAIN < num_rows <= MOST_ROWS_PACKED
     switch: Any = torch.backends.mkldnn
     before = switch.enabled
-    switch.enabled = before and not (device.type == "cpu" and few)
+    switch.enabled = before and not (device.type == "cpu" and num_rows <= most)
     try:
         yield
     finally:
         switch.enabled = before
+        if rows is not None:
+            rows.are_few = False
 
 
-def lay_input_major(model: Any) -> None:
-    """Store float32 CPU weights of linear layers by input instead of by output, tied ones excepted."""
-    embedding = model.get_input_embeddings().weight
-    for module in model.modules():
-        if not isinstance(module, torch.nn.Linear) or module.weight is embedding:
-            continue
-        weight = module.weight
-        if weight.device.type == "cpu" and weight.dtype == torch.float32:
-            weight.data = weight.data.t().contiguous().t()
+def prepare_linears(model: Any) -> Rows | None:
+    """Lay out the linear layers of a CPU model for decoding; None where they stay as they are.
+
+    Layers of another class than torch's (quantised ones, say) are not touched. Copies are packed when a
+    forward of few rows first needs them, and none where they would take half of the free memory.
+    """
+    if model.device.type != "cpu":
+        return None
+    found = rows_of(model)
+    if found is not None:
+        return found
+    linears = [module for module in model.modules() if type(module) is torch.nn.Linear]
+    tied = model.get_input_embeddings().weight
+    for module in linears:
+        if module.weight.dtype == torch.float32 and module.weight is not tied:
+            module.weight.data = module.weight.data.t().contiguous().t()
+    num_bytes = sum(module.weight.numel() * module.weight.element_size() for module in linears)
+    if not linears or not _can_pack(model.dtype) or 2 * num_bytes > psutil.virtual_memory().available:
+        return None
+    rows = Rows()
+    for module in linears:
+        _prepare(module, rows, tied)
+    return rows
+
+
+def _prepare(module: Any, rows: Rows, tied: torch.Tensor) -> None:
+    module.__class__ = DecodingLinear
+    module.rows, module.packed_key = rows, None
+    is_large, is_wide = module.weight.numel() >= LEAST_LARGE, module.weight.dtype == torch.float32
+    module.packed_for = ("few" if is_wide else "all") if is_large else ("none" if is_wide else "few")
+    if module.packed_for == "all":
+        module.pack()
+        if module.weight is not tied:
+            # nothing reads the plain weight any more; its dtype stays to be asked
+            module.weight.data = module.weight.data.new_empty(0)
+
+
+def _can_pack(dtype: torch.dtype) -> bool:
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return bool(_mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(_mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
+
+
+def rows_of(model: Any) -> Rows | None:
+    """Where to tell a prepared model its number of rows; None for one that is not packed."""
+    return next((module.rows for module in model.modules() if isinstance(module, DecodingLinear)), None)

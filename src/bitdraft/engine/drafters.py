@@ -1,7 +1,8 @@
 """Where draft tokens come from: a draft model, or the text's own n-grams.
 
 A drafter is given the prompt once (`start`), and then, at each step, all tokens that are certain so
-far. What it drafted beyond them is forgotten with `rewind`, in O(1).
+far and the uniform numbers that its draws take. What it drafted beyond them is forgotten with `rewind`,
+in O(1).
 
 Shapes: K drafted tokens, V vocabulary.
 """
@@ -15,7 +16,7 @@ from typing import Protocol
 import torch
 
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.verify import Sampler
+from bitdraft.engine.verify import Sampler, draw
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Draft:
 
 class Drafter(Protocol):
     def start(self, prompt: Sequence[int], capacity: int) -> None: ...
-    def draft(self, context: Sequence[int], num_tokens: int, sampler: Sampler | None) -> Draft: ...
+    def draft(
+        self, context: Sequence[int], num_tokens: int, sampler: Sampler | None, uniforms_K: torch.Tensor
+    ) -> Draft: ...
     def rewind(self, num_tokens: int) -> None: ...
 
 
@@ -51,15 +54,17 @@ class ModelDrafter:
         if len(prompt) > 1:
             self.runner.forward(self.runner.to_device(prompt[:-1]))
 
-    def draft(self, context: Sequence[int], num_tokens: int, sampler: Sampler | None) -> Draft:
+    def draft(
+        self, context: Sequence[int], num_tokens: int, sampler: Sampler | None, uniforms_K: torch.Tensor
+    ) -> Draft:
         tokens_BT = self.runner.to_device(context[self.runner.cache.lengths[0] :])
         tokens, probs, tops = [], [], []
-        for _ in range(num_tokens):
+        for place in range(num_tokens):
             logits_BV = self.runner.forward(tokens_BT)[:, -1]
             top_B, token_B = logits_BV.max(-1)
             if sampler is not None:
                 probs_BV = sampler.probabilities(logits_BV)
-                token_B = sampler.draw(probs_BV)
+                token_B = draw(probs_BV, uniforms_K[place : place + 1])
                 probs.append(probs_BV)
             tops.append(top_B)
             tokens.append(token_B)
@@ -120,7 +125,9 @@ class NgramDrafter:
         """What it would draft before each token of a text from index `first` on."""
         return [self.propose(text[:end], num_tokens) for end in range(first, len(text))]
 
-    def draft(self, context: Sequence[int], num_tokens: int, sampler: Sampler | None) -> Draft:
+    def draft(
+        self, context: Sequence[int], num_tokens: int, sampler: Sampler | None, uniforms_K: torch.Tensor
+    ) -> Draft:
         token_ids_K = torch.tensor(self.propose(context, num_tokens), dtype=torch.long, device=self.device)
         if sampler is None:
             return Draft(token_ids_K)

@@ -1,4 +1,4 @@
-"""Decoding: draft K tokens, verify them with one forward of the target, keep what holds. K = 0 is
+"""Decoding, the simple way: draft K tokens, verify them with one forward of the target, keep what holds. K = 0 is
 the same loop without a drafter.
 
 A prompt is prefilled once, into the target's cache and into that of each drafter that is used, and
@@ -15,7 +15,7 @@ import torch
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.drafters import Draft, Drafter
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.verify import Sampler, accept_greedy, accept_sampled
+from bitdraft.engine.verify import Sampler, Uniforms, accept_greedy, accept_sampled, draw
 from bitdraft.results import Generation, Step
 from bitdraft.timing import PhaseClock, now, synchronize
 
@@ -63,9 +63,11 @@ class PrefilledPrompt:
         sampler: Sampler | None = None,
         eos_ids: frozenset[int] = frozenset(),
         *,
+        seed: int = 0,
         finite_only: bool = True,
     ) -> Generation:
-        """One run, greedy without a sampler. `eos_ids` end it unless the config ignores them.
+        """One run, greedy without a sampler, which draws by the seed. `eos_ids` end it unless the config
+        ignores them.
 
         With `finite_only`, raises `NonFiniteDecoding` at the end of a run in which any logits weren't.
         """
@@ -73,7 +75,7 @@ class PrefilledPrompt:
         stops = frozenset[int]() if config.ignore_eos else eos_ids
         draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
         self.target.cache.keep(len(self.prompt))
-        run = _Run(self, drafter, sampler)
+        run = _Run(self, drafter, sampler, Uniforms(seed, config.max_new_tokens, k))
         start_s = now()
         run.first_token()
         emissions = [(now() - draft_prefill_s, 1)]
@@ -98,8 +100,16 @@ class PrefilledPrompt:
 class _Run:
     """The state of one decoding: all tokens so far, and the records."""
 
-    def __init__(self, prefilled: PrefilledPrompt, drafter: Drafter | None, sampler: Sampler | None) -> None:
+    def __init__(
+        self,
+        prefilled: PrefilledPrompt,
+        drafter: Drafter | None,
+        sampler: Sampler | None,
+        uniforms: Uniforms,
+    ) -> None:
         self.target, self.drafter, self.sampler = prefilled.target, drafter, sampler
+        self._uniforms = uniforms
+        self._num_steps = 0
         self._first_logits_TV = prefilled._logits_BTV[0]
         self.context = list(prefilled.prompt)
         self.token_ids: list[int] = []
@@ -110,26 +120,28 @@ class _Run:
         self._draft_tops: list[torch.Tensor] = []
 
     def first_token(self) -> None:
-        empty = torch.empty(0, self._first_logits_TV.shape[-1], device=self.target.device)
-        draft = Draft(self._nothing.token_ids_K, empty if self.sampler else None)
-        _, token = self._accept(draft, self._first_logits_TV)
-        self._append([int(token)])
+        top_T, token_T = self._first_logits_TV.max(-1)
+        self._target_tops.append(top_T)
+        if self.sampler is not None:
+            token_T = draw(self.sampler.probabilities(self._first_logits_TV), self._uniforms.first)
+        self._append([int(token_T[0])])
         self.clock.mark("host")
 
     def step(self, k: int, room: int, stops: frozenset[int]) -> None:
         """Draft at most K of the `room` tokens that still fit (one is always the target's own), verify,
         keep; the tokens behind an accepted stop are dropped."""
         num_wanted = min(k, room - 1)
-        draft = self._nothing
+        draft, uniforms = self._nothing, self._uniforms.by_step[self._num_steps]
+        self._num_steps += 1
         if self.drafter is not None and num_wanted > 0:
-            draft = self.drafter.draft(self.context, num_wanted, self.sampler)
+            draft = self.drafter.draft(self.context, num_wanted, self.sampler, uniforms)
         self.clock.mark("draft")
         drafted_K = draft.token_ids_K
         num_drafted = len(drafted_K)
         last = self.target.to_device(self.context[-1:])
         tokens_BT = torch.cat([last, drafted_K[None]], 1)
         logits_TV = self.target.forward(tokens_BT, num_drafted + 1)[0]
-        kept, token = self._accept(draft, logits_TV)
+        kept, token = self._accept(draft, logits_TV, uniforms[-2:])
         num_kept, next_id, *drafted = torch.cat([kept[None], token[None], drafted_K]).tolist()
         self.clock.mark("verify")
         self.target.cache.rollback(num_drafted - num_kept)
@@ -147,14 +159,16 @@ class _Run:
         self.token_ids += token_ids
         self.context += token_ids
 
-    def _accept(self, draft: Draft, logits_TV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _accept(
+        self, draft: Draft, logits_TV: torch.Tensor, uniforms_2: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         top_T, choices_T = logits_TV.max(-1)
         self._target_tops.append(top_T)
         if self.sampler is None:
             return accept_greedy(draft.token_ids_K, choices_T)
         p_TV = self.sampler.probabilities(logits_TV)
         q_KV = draft.probs_KV if draft.probs_KV is not None else p_TV[:0]
-        return accept_sampled(draft.token_ids_K, q_KV, p_TV, self.sampler.generator)
+        return accept_sampled(draft.token_ids_K, q_KV, p_TV, uniforms_2)
 
     def check_finite(self) -> None:
         for who, tops in (("target", self._target_tops), ("draft", self._draft_tops)):

@@ -5,7 +5,8 @@ Sampling (Leviathan et al. 2023, Chen et al. 2023): a token x drawn from the dra
 probability min(1, p(x)/q(x)); the first one refused is replaced by a draw from the normalised
 max(0, p − q); after K kept tokens one more is drawn from p. What comes out is distributed as p.
 
-Shapes: K drafted tokens, T = K + 1 positions that the target scores, V vocabulary.
+Shapes: K drafted tokens, T = K + 1 positions that the target scores, V vocabulary; `...` none or more
+leading dimensions, the rows of a batch.
 """
 
 from __future__ import annotations
@@ -17,43 +18,73 @@ import torch
 from bitdraft.config import SamplingConfig
 
 
-def accept_greedy(drafted_K: torch.Tensor, choices_T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(number of kept tokens, next token) from the target's argmax at every position."""
-    num_kept = (choices_T[:-1] == drafted_K).cumprod(0).sum()
-    return num_kept, choices_T[num_kept]
+def accept_greedy(
+    drafted_K: torch.Tensor, choices_T: torch.Tensor, offered_K: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(number of kept tokens, next token), each `...`, from the target's argmax at every position.
+
+    Drafted tokens that are not `offered` (the last ones, where fewer than K fit) are never kept.
+    """
+    agrees_K = choices_T[..., :-1] == drafted_K
+    if offered_K is not None:
+        agrees_K &= offered_K
+    num_kept = agrees_K.cumprod(-1).sum(-1)
+    return num_kept, choices_T.gather(-1, num_kept[..., None]).squeeze(-1)
 
 
 def outcomes(
-    drafted_K: torch.Tensor, q_KV: torch.Tensor, p_TV: torch.Tensor
+    drafted_K: torch.Tensor, q_KV: torch.Tensor, p_TV: torch.Tensor, offered_K: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probability of keeping exactly 0 … K tokens (T), and the law of the next token for each (T × V)."""
-    column_K1 = drafted_K[:, None]
-    ratio_K = (p_TV[:-1].gather(1, column_K1) / q_KV.gather(1, column_K1)).squeeze(1).clamp(max=1)
-    one = ratio_K.new_ones(1)
-    reached_T = torch.cat([one, ratio_K.cumprod(0)])
-    stop_T = reached_T * torch.cat([1 - ratio_K, one])
-    residual_KV = (p_TV[:-1] - q_KV).clamp(min=0)
+    """Probability of keeping exactly 0 … K tokens (T), and the law of the next token for each (T × V).
+
+    A token that is not `offered` is refused, and what follows in its place is drawn from p.
+    """
+    column_K1 = drafted_K[..., None]
+    p_KV = p_TV[..., :-1, :]
+    ratio_K = (p_KV.gather(-1, column_K1) / q_KV.gather(-1, column_K1)).squeeze(-1).clamp(max=1)
+    if offered_K is not None:
+        ratio_K = torch.where(offered_K, ratio_K, 0)
+        q_KV = torch.where(offered_K[..., None], q_KV, 0)
+    one = p_TV.new_ones(()).expand(*drafted_K.shape[:-1], 1)
+    reached_T = torch.cat([one, ratio_K.cumprod(-1)], -1)
+    stop_T = reached_T * torch.cat([1 - ratio_K, one], -1)
+    residual_KV = (p_KV - q_KV).clamp(min=0)
     mass_K1 = residual_KV.sum(-1, keepdim=True)
     # where p = q nothing is ever refused, and rounding must not divide by zero
-    residual_KV = torch.where(mass_K1 > 0, residual_KV / mass_K1, p_TV[:-1])
-    return stop_T, torch.cat([residual_KV, p_TV[-1:]])
+    residual_KV = torch.where(mass_K1 > 0, residual_KV / mass_K1, p_KV)
+    return stop_T, torch.cat([residual_KV, p_TV[..., -1:, :]], -2)
+
+
+def draw(weights_V: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """One index a row, `...`, with probability proportional to its weight: where the cumulative weights
+    pass a uniform number from [0, 1)."""
+    exact = torch.float32 if weights_V.device.type == "mps" else torch.float64  # which Metal lacks
+    cumulative_V = weights_V.to(exact).cumsum(-1)
+    wanted_1 = uniform[..., None].to(cumulative_V) * cumulative_V[..., -1:]
+    # first entry above it, so that an entry without weight is never drawn
+    index = torch.searchsorted(cumulative_V, wanted_1, right=True).squeeze(-1)
+    return index.clamp(max=weights_V.shape[-1] - 1)
 
 
 def accept_sampled(
-    drafted_K: torch.Tensor, q_KV: torch.Tensor, p_TV: torch.Tensor, generator: torch.Generator | None
+    drafted_K: torch.Tensor,
+    q_KV: torch.Tensor,
+    p_TV: torch.Tensor,
+    uniforms_2: torch.Tensor,
+    offered_K: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(number of kept tokens, next token), drawn."""
-    stop_T, next_TV = outcomes(drafted_K, q_KV, p_TV)
-    num_kept = stop_T.multinomial(1, generator=generator)[0]
-    return num_kept, next_TV[num_kept].multinomial(1, generator=generator)[0]
+    """(number of kept tokens, next token), each `...`, drawn with two uniform numbers a row."""
+    stop_T, next_TV = outcomes(drafted_K, q_KV, p_TV, offered_K)
+    num_kept = draw(stop_T, uniforms_2[..., 0])
+    place_1V = num_kept[..., None, None].expand(*num_kept.shape, 1, next_TV.shape[-1])
+    return num_kept, draw(next_TV.gather(-2, place_1V).squeeze(-2), uniforms_2[..., 1])
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws tokens; the same processing for draft and target. Only for temperatures above zero."""
+    """How tokens are drawn; the same processing for draft and target. Only for temperatures above zero."""
 
     config: SamplingConfig
-    generator: torch.Generator | None
 
     def probabilities(self, logits_TV: torch.Tensor) -> torch.Tensor:
         """Float32 probabilities after temperature, top-k and top-p, in this order.
@@ -77,6 +108,15 @@ class Sampler:
             )
         return scaled_TV.softmax(-1).nan_to_num(nan=1 / scaled_TV.shape[-1])
 
-    def draw(self, probs_TV: torch.Tensor) -> torch.Tensor:
-        """One token a row, T."""
-        return probs_TV.multinomial(1, generator=self.generator).squeeze(-1)
+
+class Uniforms:
+    """A run's uniform numbers, laid out by step, so that every way of running it draws the same: one for
+    the first token, then for each step K for the drafted tokens, one for how many are kept, one for the
+    token behind them."""
+
+    def __init__(self, seed: int, num_steps: int, k: int) -> None:
+        self.k = k
+        generator = torch.Generator().manual_seed(seed)
+        numbers = torch.rand(1 + num_steps * (k + 2), generator=generator, dtype=torch.float64)
+        self.first = numbers[:1]
+        self.by_step = numbers[1:].view(num_steps, k + 2)

@@ -1,0 +1,148 @@
+"""One transformers model over a static cache: prefill a row, feed T tokens to every row.
+
+Shapes: B rows, T tokens of a forward, S slots that it reads, C capacity, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from bitdraft.engine.cpu_kernels import few_row_kernels, prepare_linears
+from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask_kinds, probe_shapes
+from bitdraft.engine.static.record import record
+
+# slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
+FINE, COARSE = 32, 256
+
+Forward = Callable[..., torch.Tensor]
+"""(tokens_BT, positions_BT, offsets_B1, slots_S, keys of every layer, then values) → logits_BTV"""
+
+
+def adapts_to_length(model: Any) -> bool:
+    """Rotary embeddings that change themselves with the sequence's length: they can neither serve two
+    sequences at once nor be recorded at one length."""
+    rope = str(getattr(model.config.get_text_config(), "rope_parameters", ""))
+    return "dynamic" in rope or "longrope" in rope
+
+
+def static_reason(model: Any) -> str | None:
+    """Why a model cannot be decoded here, or None where it can."""
+    config = model.config.get_text_config()
+    if not getattr(model, "_supports_attention_backend", False):
+        return "its attention takes no mask of its caller's"
+    if config._attn_implementation not in ("sdpa", "eager"):
+        return f"attention by {config._attn_implementation} takes no additive mask"
+    if not mask_kinds(model):
+        return "its layers see the past neither as a whole nor through a sliding window"
+    if adapts_to_length(model):
+        return "its rotary embeddings change with the length"
+    return None
+
+
+class StaticForward:
+    """Forwards of B rows at once over buffers that are allocated for the largest use and kept.
+
+    Logits end at `vocab_size`: models of one tokenizer may pad their embeddings differently.
+    """
+
+    def __init__(self, model: Any, vocab_size: int | None = None, mode: str = "static") -> None:
+        self.model, self.vocab_size, self.mode = model, vocab_size, mode
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self.num_rows = self.capacity = 0
+        self._rows = prepare_linears(model)
+        self._shapes = probe_shapes(model)
+        self._buffers: tuple[torch.Tensor, ...] = ()
+        self._offsets_B1 = self._places = torch.empty(0, dtype=torch.long)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._recordings: dict[tuple[bool, bool], Forward | None] = {}
+
+    @property
+    def execution(self) -> str:
+        """How forwards of few tokens are run; known after the first of them."""
+        if self.mode == "static" and any(self._recordings.values()):
+            return "static, recorded"
+        return self.mode
+
+    @property
+    def grain(self) -> int:
+        return FINE if self.mode == "static" and self.device.type == "cpu" else COARSE
+
+    def allocate(self, num_rows: int, capacity: int) -> None:
+        """Room for `capacity` tokens in each row. What was there is lost."""
+        capacity = -(-capacity // self.grain) * self.grain
+        if num_rows != self.num_rows or capacity > self.capacity:
+            self.num_rows, self.capacity = num_rows, capacity
+            self._buffers = tuple(
+                torch.zeros(num_rows, capacity, heads, size, dtype=dtype, device=self.device)
+                for heads, size, dtype in self._shapes
+            )
+            self._places = torch.arange(capacity, device=self.device)
+            self._offsets_B1 = torch.arange(num_rows, device=self.device)[:, None] * capacity
+
+    def prefill(self, row: int, prompt: Sequence[int]) -> torch.Tensor:
+        """Read a prompt into a row; the logits behind its last token, 1 × V."""
+        tokens_1T = torch.tensor([list(prompt)], dtype=torch.long, device=self.device)
+        places_1T = self._places[None, : len(prompt)]
+        place = Place(places_1T + row * self.capacity)
+        extra: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
+        with few_row_kernels(len(prompt), self.device, self.dtype, self._rows):
+            output = self.model(
+                input_ids=tokens_1T,
+                position_ids=places_1T,
+                past_key_values=cache_over(self._buffers, place),
+                use_cache=True,
+                **extra,
+            )
+        logits: torch.Tensor = output.logits[:, -1, : self.vocab_size]
+        return logits
+
+    def span(self, num_tokens: int) -> int:
+        """How many slots to read where rows have up to `num_tokens`."""
+        return min(-(-num_tokens // self.grain) * self.grain, self.capacity)
+
+    def __call__(self, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, span: int) -> torch.Tensor:
+        """Write T tokens at their positions and read the first `span` slots; B × T × V, model dtype."""
+        inputs = (tokens_BT, positions_BT, self._offsets_B1, self._places[:span], *self._buffers)
+        with few_row_kernels(tokens_BT.numel(), self.device, self.dtype, self._rows):
+            logits_BTV = self._runner(*tokens_BT.shape)(*inputs)
+        return logits_BTV[..., : self.vocab_size]
+
+    def bytes_per_token(self) -> int:
+        """Bytes that one token of one row takes over all layers."""
+        return sum(heads * size * dtype.itemsize for heads, size, dtype in self._shapes)
+
+    def plain(
+        self,
+        tokens_BT: torch.Tensor,
+        positions_BT: torch.Tensor,
+        offsets_B1: torch.Tensor,
+        slots_S: torch.Tensor,
+        *buffers: torch.Tensor,
+    ) -> torch.Tensor:
+        """The forward as a function of its inputs, in Python."""
+        logits_BTV: torch.Tensor = self.model(
+            input_ids=tokens_BT,
+            position_ids=positions_BT,
+            attention_mask=additive_masks(self.model, positions_BT, slots_S, self.dtype),
+            past_key_values=cache_over(buffers, Place(positions_BT + offsets_B1, slots_S.shape[0])),
+            use_cache=True,
+        ).logits
+        return logits_BTV
+
+    def _runner(self, num_rows: int, num_tokens: int) -> Forward:
+        """A recording where there is one. It is made when first asked for, which is in the warm-up: one
+        for single tokens and one for several, whose attention differs, each with the products of few rows
+        and without. Not outside of inference mode, where TorchScript takes some operations apart."""
+        if self.mode == "compiled":
+            return self._compiled
+        if self.device.type != "cpu" or not torch.is_inference_mode_enabled():
+            return self.plain
+        way = (num_tokens == 1, self._rows is not None and self._rows.are_few)
+        if way not in self._recordings:
+            self._recordings[way] = record(self, num_rows, num_tokens)
+        return self._recordings[way] or self.plain
