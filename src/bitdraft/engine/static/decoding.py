@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,25 +17,26 @@ from typing import Any, Literal
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.engine.static.forward import StaticForward
 from bitdraft.engine.static.step import (
-    Drafted,
-    Forced,
+    Sampling,
     State,
-    draft_by_lookup,
+    Step,
     draft_by_model,
-    nothing,
+    draft_token,
+    look_up,
     verify,
+    verify_greedy,
+    verify_greedy_to_stops,
 )
 from bitdraft.engine.verify import Sampler, Uniforms, draw
-from bitdraft.results import Generation, Step
+from bitdraft.results import Generation
+from bitdraft.results import Step as StepRecord
 from bitdraft.timing import PhaseClock, now, synchronize
 
 Draft = StaticForward | Literal["lookup"]
 LOOKUP: Literal["lookup"] = "lookup"
-_LOOKUP_SIZES = range(NgramDrafter.SHORTEST, NgramDrafter.LONGEST + 1)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ class _Run:
     ) -> None:
         self.target, self.draft, self.k = prefilled.target, draft, k
         device = self.target.device
-        self.state = State.of(prefilled.prompts, max_new_tokens, stop_ids, k + 1, device)
+        self.state = State.of(prefilled.prompts, max_new_tokens, k + 1, device)
+        self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
+        self._offsets_X = torch.arange(-2, k, device=device)
+        self._all_B = torch.ones(len(prefilled.prompts), dtype=torch.bool, device=device)
         self.sampler = drawing.sampler
         self.clock = PhaseClock(device)
         self._first_logits_BV = prefilled.first_logits_BV
@@ -134,7 +139,7 @@ class _Run:
         self._first_uniforms_B = _stacked([row.first for row in uniforms], device)
         self._uniforms_BSU = _stacked([row.by_step for row in uniforms], device)
         self._num_steps = 0
-        self._forced = None if forced is None else _forced(self.state, prefilled.prompts, forced)
+        self._forced_BN = None if forced is None else _forced_text(self.state, prefilled.prompts, forced)
         # a GPU works on the next step while the host reads the log of the last one
         self._lag = 1 if device.type == "cuda" else 0
 
@@ -146,11 +151,11 @@ class _Run:
             token_B = draw(self.sampler.probabilities(self._first_logits_BV), self._first_uniforms_B[:, 0])
         state.text_BN.scatter_(1, state.lengths_B[:, None], token_B[:, None])
         state.lengths_B += 1
-        state.active_B &= (state.lengths_B < state.limits_B) & ~torch.isin(token_B, state.stop_ids)
+        state.active_B &= (state.lengths_B < state.limits_B) & ~torch.isin(token_B, self._stop_ids)
 
     def clock_in(self) -> list[int]:
         """The newest token of each row."""
-        ids: list[int] = self.state.last_tokens(1)[:, 0].tolist()
+        ids: list[int] = self.state.text_BN.gather(1, self.state.lengths_B[:, None] - 1)[:, 0].tolist()
         return ids
 
     def to_end(self, books: _Books) -> None:
@@ -168,10 +173,20 @@ class _Run:
     def step(self, longest: int) -> torch.Tensor:
         """`longest`: tokens of the longest row that was active when the host last looked."""
         span = self.target.span(longest + (self._lag + 1) * (self.k + 1))
-        drafted = self._draft(span)
+        step, uniforms_BU = Step.of(self.state, self._offsets_X), self._uniforms()
+        drafted_BK, found_B, laws_BKV = self._drafted(step, span, uniforms_BU)
         self.clock.mark("draft")
-        uniforms = self._uniforms()
-        log = verify(self.state, self.target, drafted, span, self.sampler, uniforms)
+        tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
+        rows, num_tokens = tokens_BT.shape
+        inputs = [*self.state.of_target(), tokens_BT, step.positions_BX[:, 1 : num_tokens + 1], found_B]
+        if self.sampler is not None:
+            sampling = Sampling(self.sampler, laws_BKV, uniforms_BU[:, -2:])
+            forward = functools.partial(self.target.logits, span)
+            log = verify(forward, *inputs, stop_ids=self._stop_ids, sampling=sampling)
+        elif len(self._stop_ids):
+            log = self.target.call(verify_greedy_to_stops, (rows, num_tokens), span, self._stop_ids, *inputs)
+        else:
+            log = self.target.call(verify_greedy, (rows, num_tokens), span, *inputs)
         if self._lag:
             self.clock.mark("verify")
         self._num_steps += 1
@@ -182,19 +197,25 @@ class _Run:
             return self._uniforms_BSU
         return self._uniforms_BSU[:, min(self._num_steps, self._uniforms_BSU.shape[1] - 1)]
 
-    def _draft(self, span: int) -> Drafted:
-        state, k = self.state, self.k
+    def _drafted(
+        self, step: Step, span: int, uniforms_BU: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """(drafted_BK, rows that have any, their laws B × K × V where they are sampled)"""
+        state, num_ids = self.state, self._first_logits_BV.shape[-1]
+        drafted_BK, found_B, laws_BKV = step.tokens_B2[:, :0], self._all_B, None
         if isinstance(self.draft, StaticForward):
-            span = self.draft.span(span)
-            return draft_by_model(state, self.draft, k, span, self.sampler, self._uniforms(), self._forced)
-        if self.draft is None:
-            return nothing(state)
-        vocab_size = None if self.sampler is None else self._first_logits_BV.shape[-1]
-        drafted = draft_by_lookup(state, k, _LOOKUP_SIZES, vocab_size)
-        # without captured graphs a step may be smaller where nothing is found
-        if state.text_BN.device.type == "cpu" and not drafted.offered_BK.any():
-            return nothing(state)
-        return drafted
+            next_token = functools.partial(_next_token, self.draft, self.draft.span(span))
+            drafted_BK, laws_BKV = draft_by_model(
+                state, step, next_token, self.k, self.sampler, uniforms_BU, self._forced_BN
+            )
+        elif self.draft is not None:
+            drafted_BK, found_B = look_up(state.text_BN, state.lengths_B, self._offsets_X[2:])
+            # without captured graphs a step may be smaller where nothing is found
+            if state.text_BN.device.type == "cpu" and not found_B.any():
+                drafted_BK = drafted_BK[:, :0]
+        if self.sampler is not None and laws_BKV is None:
+            laws_BKV = torch.nn.functional.one_hot(drafted_BK, num_ids).float()
+        return drafted_BK, found_B, laws_BKV
 
     def check_finite(self) -> None:
         state = self.state
@@ -208,11 +229,20 @@ def _stacked(rows: list[torch.Tensor], device: torch.device) -> torch.Tensor:
     return numbers.float().to(device) if device.type == "mps" else numbers.to(device)
 
 
-def _forced(state: State, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Forced:
+def _next_token(draft: StaticForward, span: int, *tensors: torch.Tensor) -> Any:
+    """`draft_token` by this model."""
+    rows, tokens = tensors[0].shape
+    return draft.call(draft_token, (rows, tokens), span, *tensors)
+
+
+def _forced_text(
+    state: State, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """What a draft is made to say at each place of the text, B × N."""
     text_BN = state.text_BN.clone()
     for row, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
         text_BN[row, len(prompt) : len(prompt) + len(output)] = torch.tensor(output, device=text_BN.device)
-    return Forced(text_BN)
+    return text_BN
 
 
 class _Log:
@@ -242,7 +272,7 @@ class _Row:
     stops: frozenset[int]
     k: int
     emissions: list[tuple[float, int]] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
 
     @property
@@ -254,13 +284,14 @@ class _Row:
         return len(self.token_ids) >= self.limit or self.token_ids[-1] in self.stops
 
     def enter(self, log: list[int], time_s: float) -> None:
-        count, num_drafted, num_kept, *token_ids = log
+        count, num_kept, found, *token_ids = log
         if count == 0:
             return
         if self.k:
             fits = min(self.k, self.limit - len(self.token_ids) - 1)
             cut = fits < self.k or num_kept == count  # the latter: ended by a drafted token
-            self.steps.append(Step(num_drafted, num_kept, cut))
+            num_drafted = fits if found else 0
+            self.steps.append(StepRecord(num_drafted, num_kept, cut))
         self.token_ids += token_ids[:count]
         self.emissions.append((time_s, count))
 

@@ -14,12 +14,13 @@ import torch
 from bitdraft.engine.cpu_kernels import few_row_kernels, prepare_linears
 from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask_kinds, probe_shapes
 from bitdraft.engine.static.record import record
+from bitdraft.engine.static.step import SAMPLES, Sample, logits_of
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
 FINE, COARSE = 32, 256
 
-Forward = Callable[..., torch.Tensor]
-"""(tokens_BT, positions_BT, offsets_B1, slots_S, keys of every layer, then values) → logits_BTV"""
+Part = Callable[..., Any]
+"""A function of (forward, tensors …), where forward is (tokens_BT, positions_BT) → logits_BTV"""
 
 
 def adapts_to_length(model: Any) -> bool:
@@ -57,9 +58,10 @@ class StaticForward:
         self._rows = prepare_linears(model)
         self._shapes = probe_shapes(model)
         self._buffers: tuple[torch.Tensor, ...] = ()
+        self._spans: dict[int, tuple[torch.Tensor, ...]] = {}
         self._offsets_B1 = self._places = torch.empty(0, dtype=torch.long)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._recordings: dict[tuple[bool, bool], Forward | None] = {}
+        self._recordings: dict[tuple[Part, bool, bool], Part | None] = {}
 
     @property
     def execution(self) -> str:
@@ -81,6 +83,7 @@ class StaticForward:
                 torch.zeros(num_rows, capacity, heads, size, dtype=dtype, device=self.device)
                 for heads, size, dtype in self._shapes
             )
+            self._spans = {}
             self._places = torch.arange(capacity, device=self.device)
             self._offsets_B1 = torch.arange(num_rows, device=self.device)[:, None] * capacity
 
@@ -105,44 +108,80 @@ class StaticForward:
         """How many slots to read where rows have up to `num_tokens`."""
         return min(-(-num_tokens // self.grain) * self.grain, self.capacity)
 
-    def __call__(self, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, span: int) -> torch.Tensor:
-        """Write T tokens at their positions and read the first `span` slots; B × T × V, model dtype."""
-        inputs = (tokens_BT, positions_BT, self._offsets_B1, self._places[:span], *self._buffers)
-        with few_row_kernels(tokens_BT.numel(), self.device, self.dtype, self._rows):
-            logits_BTV = self._runner(*tokens_BT.shape)(*inputs)
-        return logits_BTV[..., : self.vocab_size]
+    def call(self, part: Part, shape: tuple[int, int], span: int, *tensors: torch.Tensor) -> Any:
+        """`part` of this model's forward, which it calls once, for `shape` (rows, tokens): tokens are written
+        at their positions, and the first `span` slots are read. A recording takes its place where there is
+        one, or where one can be made now, which is in the warm-up."""
+        with few_row_kernels(shape[0] * shape[1], self.device, self.dtype, self._rows):
+            recording = self._recording(part, shape)
+            inputs = (*tensors, *self._over(span))
+            return recording(*inputs) if recording else self._run(part, len(tensors), *inputs)
+
+    def _over(self, span: int) -> tuple[torch.Tensor, ...]:
+        """offsets_B1, slots_S, keys of every layer, then values."""
+        if span not in self._spans:
+            self._spans[span] = (self._offsets_B1, self._places[:span], *self._buffers)
+        return self._spans[span]
+
+    def logits(self, span: int, tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
+        """B × T × V, in the model's dtype."""
+        num_rows, num_tokens = tokens_BT.shape
+        found: torch.Tensor = self.call(logits_of, (num_rows, num_tokens), span, tokens_BT, positions_BT)
+        return found
+
+    def _run(self, part: Part, num_tensors: int, *inputs: torch.Tensor) -> Any:
+        """Inputs are the part's tensors, then those of `_over`."""
+        offsets_B1, slots_S, *buffers = inputs[num_tensors:]
+
+        def forward(tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
+            place = Place(positions_BT + offsets_B1, slots_S.shape[0])
+            logits_BTV: torch.Tensor = self.model(
+                input_ids=tokens_BT,
+                position_ids=positions_BT,
+                attention_mask=additive_masks(self.model, positions_BT, slots_S, self.dtype),
+                past_key_values=cache_over(buffers, place),
+                use_cache=True,
+            ).logits
+            return logits_BTV[..., : self.vocab_size]
+
+        return part(forward, *inputs[:num_tensors])
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes over all layers."""
         return sum(heads * size * dtype.itemsize for heads, size, dtype in self._shapes)
 
-    def plain(
-        self,
-        tokens_BT: torch.Tensor,
-        positions_BT: torch.Tensor,
-        offsets_B1: torch.Tensor,
-        slots_S: torch.Tensor,
-        *buffers: torch.Tensor,
-    ) -> torch.Tensor:
-        """The forward as a function of its inputs, in Python."""
-        logits_BTV: torch.Tensor = self.model(
-            input_ids=tokens_BT,
-            position_ids=positions_BT,
-            attention_mask=additive_masks(self.model, positions_BT, slots_S, self.dtype),
-            past_key_values=cache_over(buffers, Place(positions_BT + offsets_B1, slots_S.shape[0])),
-            use_cache=True,
-        ).logits
-        return logits_BTV
-
-    def _runner(self, num_rows: int, num_tokens: int) -> Forward:
-        """A recording where there is one. It is made when first asked for, which is in the warm-up: one
-        for single tokens and one for several, whose attention differs, each with the products of few rows
-        and without. Not outside of inference mode, where TorchScript takes some operations apart."""
-        if self.mode == "compiled":
-            return self._compiled
-        if self.device.type != "cpu" or not torch.is_inference_mode_enabled():
-            return self.plain
-        way = (num_tokens == 1, self._rows is not None and self._rows.are_few)
+    def _recording(self, part: Part, shape: tuple[int, int]) -> Part | None:
+        """One for single tokens and one for several, whose attention differs, each with the products of few
+        rows and without. Not outside of inference mode, where TorchScript takes some operations apart."""
+        sample = SAMPLES.get(part)
+        if sample is None or self.mode != "static" or self.device.type != "cpu":
+            return None
+        if not torch.is_inference_mode_enabled():
+            return None
+        way = (part, shape[1] == 1, self._rows is not None and self._rows.are_few)
         if way not in self._recordings:
-            self._recordings[way] = record(self, num_rows, num_tokens)
-        return self._recordings[way] or self.plain
+            self._recordings[way] = self._record(part, sample, *shape)
+        return self._recordings[way]
+
+    def _record(self, part: Part, sample: Sample, num_rows: int, num_tokens: int) -> Part | None:
+        """Made and compared at small sizes that take the same way through model and kernels."""
+        if num_tokens == 1:
+            sizes = [(4, 1), (3, 1), (5, 1)] if num_rows > 2 else [(2, 1), (1, 1), (2, 1)]
+        else:
+            sizes = [(2, 2), (2, 3), (1, 4), (3, 2)] if num_rows * num_tokens > 2 else [(1, 2), (1, 2)]
+        num_ids: int = self.model.config.get_text_config().vocab_size
+        samples = []
+        num_tensors = len(sample(1, 1, num_ids))
+
+        def run(*inputs: torch.Tensor) -> Any:
+            return self._run(part, num_tensors, *inputs)
+
+        for place, (rows, tokens) in enumerate(sizes):
+            samples.append((*sample(rows, tokens, num_ids), *self._empty(rows, 40 + 32 * place)))
+        return record(run, samples)
+
+    def _empty(self, num_rows: int, span: int) -> tuple[torch.Tensor, ...]:
+        """Offsets, slots and buffers of zeros that are a little larger than the span."""
+        offsets_B1 = torch.arange(num_rows)[:, None] * (span + 8)
+        buffers = [torch.zeros(num_rows, span + 8, heads, size, dtype=d) for heads, size, d in self._shapes]
+        return offsets_B1, torch.arange(span), *buffers

@@ -1,4 +1,4 @@
-"""A model's forward recorded once on the CPU and replayed without Python.
+"""A function of a model's forward recorded once on the CPU and replayed without Python.
 
 Decoding with a small model is bound by the host: of 3.6 ms that a token takes in a 16-layer model of
 width 192, half goes to Python between the operations (docs/benchmarks). TorchScript's interpreter
@@ -7,26 +7,33 @@ rows and tokens and all lengths, because sizes are recorded as sizes of the inpu
 are inputs, too.
 
 A recording holds one side of every branch, so none is made of a model that looks at its tensors'
-values (some mixtures of experts do), and one is used only after it gave the model's logits bit for
-bit. Without one, every forward goes through the model itself. TorchScript is deprecated in torch 2.13;
-where it is gone, that is what happens.
+values (some mixtures of experts do), and one is used only after it gave the same results bit for bit.
+Without one, the function itself is called. TorchScript is deprecated in torch 2.13; where it is gone, that
+is what happens.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from bitdraft.engine.static.forward import StaticForward
-
 _jit: Any = torch.jit  # without type hints
+Tensors = tuple[torch.Tensor, ...]
 
 
-def trace(function: Callable[..., torch.Tensor], inputs: tuple[torch.Tensor, ...]) -> Any:
+def record(function: Callable[..., Any], samples: Sequence[Tensors]) -> Callable[..., Any] | None:
+    """A recording of a function of tensors, which may change them in place, made on the first sample; None
+    where it differs from the function on any of the others."""
+    traced = _trace(function, _copies(samples[0]))
+    if traced is None or not all(_same(traced, function, sample) for sample in samples[1:]):
+        return None
+    return traced  # type: ignore[no-any-return]
+
+
+def _trace(function: Callable[..., Any], inputs: Tensors) -> Any:
     """None where it can't be recorded, or where Python looked at a tensor meanwhile."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -45,42 +52,18 @@ def _is_branch(warning: warnings.WarningMessage) -> bool:
     )
 
 
-def record(forward: StaticForward, num_rows: int, num_tokens: int) -> Any:
-    """A recording of a forward whose logits are the model's own, at other sizes than its own; else None.
-
-    Made and compared on buffers of its own, at sizes that take the same way through model and kernels.
-    """
-    if num_tokens == 1:
-        recorded, *compared = ((4, 1), (3, 1), (5, 1)) if num_rows > 2 else ((2, 1), (1, 1), (2, 1))
-    elif num_rows * num_tokens > 2:
-        recorded, *compared = (2, 2), (2, 3), (1, 4), (3, 2)
-    else:
-        recorded, *compared = (1, 2), (1, 2)
-    traced = trace(forward.plain, _inputs(forward, *recorded, 64))
-    for place, (rows, tokens) in enumerate(compared):
-        inputs = _inputs(forward, rows, tokens, 32 + 64 * place)
-        if traced is None or not _same(traced, forward.plain, inputs):
-            return None
-    return traced
+def _copies(tensors: Tensors) -> Tensors:
+    return tuple(tensor.clone() for tensor in tensors)
 
 
-def _same(traced: Any, plain: Any, inputs: tuple[torch.Tensor, ...]) -> bool:
+def _same(traced: Any, function: Callable[..., Any], sample: Tensors) -> bool:
+    """Results and changed inputs alike."""
+    own_inputs, inputs = _copies(sample), _copies(sample)
+    own = function(*own_inputs)
     try:
-        replayed: torch.Tensor = traced(*inputs)
+        found = traced(*inputs)
     except RuntimeError:  # a size that was recorded as a number
         return False
-    return torch.equal(replayed.nan_to_num(), plain(*inputs).nan_to_num())
-
-
-def _inputs(forward: StaticForward, num_rows: int, num_tokens: int, span: int) -> tuple[torch.Tensor, ...]:
-    """Rows of different lengths, their past empty."""
-    num_ids: int = forward.model.config.get_text_config().vocab_size
-    device, capacity = forward.device, span + 8
-    starts_B1 = 1 + 3 * torch.arange(num_rows, device=device)[:, None]
-    positions_BT = starts_B1 + torch.arange(num_tokens, device=device)
-    buffers = [
-        torch.zeros(num_rows, capacity, heads, size, dtype=dtype, device=device)
-        for heads, size, dtype in forward._shapes
-    ]
-    offsets_B1 = torch.arange(num_rows, device=device)[:, None] * capacity
-    return (7 * positions_BT + 1) % num_ids, positions_BT, offsets_B1, torch.arange(span, device=device), *buffers
+    pairs = [(own, found)] if isinstance(own, torch.Tensor) else list(zip(own, found, strict=True))
+    pairs += zip(own_inputs, inputs, strict=True)
+    return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in pairs)

@@ -11,188 +11,238 @@ go through the same operations and do not change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from bitdraft.engine.static.forward import StaticForward
-from bitdraft.engine.verify import Sampler, accept_greedy, accept_sampled, draw
+from bitdraft.engine.verify import Sampler, accept_sampled, draw
+
+Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(tokens_BT, positions_BT) → logits_BTV"""
+
+
+Sample = Callable[[int, int, int], tuple[torch.Tensor, ...]]
+"""(rows, tokens, size of the vocabulary) → tensors of a part that is recorded"""
 
 
 @dataclass
 class State:
-    """What a run changes. `limits_B` are the lengths at which rows end. A sum of logits that any that isn't
-    finite makes not finite stands in `watch_B`."""
+    """What a run changes. `limits_B` are the lengths at which rows end. `watch_*_B` are sums of the largest
+    logits, which any that isn't finite makes not finite."""
 
     text_BN: torch.Tensor
     lengths_B: torch.Tensor
     limits_B: torch.Tensor
     active_B: torch.Tensor
-    stop_ids: torch.Tensor
     watch_target_B: torch.Tensor
     watch_draft_B: torch.Tensor
 
     @classmethod
     def of(
-        cls, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: Sequence[int], num_spare: int, device: torch.device
+        cls, texts: Sequence[Sequence[int]], max_new_tokens: int, num_spare: int, device: torch.device
     ) -> State:
-        """Rows that hold their prompts alone; `num_spare` slots behind the longest row take what is drafted
+        """Rows that hold these texts alone; `num_spare` slots behind the longest row take what is drafted
         beyond its end."""
-        longest = max(map(len, prompts)) + max_new_tokens + num_spare
-        text_BN = torch.zeros(len(prompts), longest, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            text_BN[row, : len(prompt)] = torch.tensor(prompt)
-        lengths_B = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        text_BN = torch.zeros(len(texts), max(map(len, texts)) + max_new_tokens + num_spare, dtype=torch.long)
+        for row, text in enumerate(texts):
+            text_BN[row, : len(text)] = torch.tensor(text)
+        lengths_B = torch.tensor([len(text) for text in texts], device=device)
         return cls(
-            text_BN.to(device),
-            lengths_B,
-            lengths_B + max_new_tokens,
-            torch.ones(len(prompts), dtype=torch.bool, device=device),
-            torch.tensor(list(stop_ids), dtype=torch.long, device=device),
-            torch.zeros(len(prompts), device=device),
-            torch.zeros(len(prompts), device=device),
+            text_BN=text_BN.to(device),
+            lengths_B=lengths_B,
+            limits_B=lengths_B + max_new_tokens,
+            active_B=torch.ones(len(texts), dtype=torch.bool, device=device),
+            watch_target_B=torch.zeros(len(texts), device=device),
+            watch_draft_B=torch.zeros(len(texts), device=device),
         )
 
-    def positions(self, first: int, count: int) -> torch.Tensor:
-        """B × count positions from `first` places behind each row's length on. Those at its limit and beyond
-        share the last one, which holds no token that is ever fed."""
-        places_BT = self.lengths_B[:, None] + torch.arange(first, first + count, device=self.lengths_B.device)
-        return torch.minimum(places_BT, self.limits_B[:, None] - 1)
-
-    def last_tokens(self, count: int) -> torch.Tensor:
-        return self.text_BN.gather(1, self.positions(-count, count))
+    def of_target(self) -> tuple[torch.Tensor, ...]:
+        """The first of `verify`'s tensors."""
+        return self.text_BN, self.lengths_B, self.limits_B, self.active_B, self.watch_target_B
 
 
 @dataclass
-class Drafted:
-    """K tokens a row, which of them are `offered` (fit, and exist), and the law of each (sampling only)."""
+class Step:
+    """What a step begins with: the last two tokens of every row, B × 2, and the positions of those and of the
+    K that may follow, B × (K + 2). Positions at a row's limit and beyond share the last one, which holds no
+    token that is ever fed."""
 
-    token_ids_BK: torch.Tensor
-    offered_BK: torch.Tensor
-    probs_BKV: torch.Tensor | None = None
+    tokens_B2: torch.Tensor
+    positions_BX: torch.Tensor
 
-
-@dataclass
-class Forced:
-    """Synthetic acceptance: what the draft is made to say at each place of the text, B × N."""
-
-    text_BN: torch.Tensor
-
-
-def fitting(state: State, k: int) -> torch.Tensor:
-    """B × K: one token of a step is always the target's own."""
-    room_B1 = (state.limits_B - state.lengths_B)[:, None]
-    return torch.arange(1, k + 1, device=room_B1.device) < room_B1
+    @classmethod
+    def of(cls, state: State, offsets_X: torch.Tensor) -> Step:
+        """`offsets_X` are −2 … K − 1."""
+        places_BX = state.lengths_B[:, None] + offsets_X
+        positions_BX = torch.minimum(places_BX, state.limits_B[:, None] - 1)
+        return cls(state.text_BN.gather(1, positions_BX[:, :2]), positions_BX)
 
 
-def nothing(state: State) -> Drafted:
-    empty_B0 = state.text_BN[:, :0]
-    return Drafted(empty_B0, empty_B0.bool())
+def logits_of(forward: Forward, tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
+    return forward(tokens_BT, positions_BT)
 
 
-def draft_by_model(  # noqa: PLR0917
-    state: State,
-    forward: StaticForward,
-    k: int,
-    span: int,
-    sampler: Sampler | None,
-    uniforms_BU: torch.Tensor,
-    forced: Forced | None = None,
-) -> Drafted:
-    tokens_BT, positions_BT = state.last_tokens(2), state.positions(-2, 2)
-    drafted, probs, tops = [], [], []
-    for place in range(k):
-        logits_BV = forward(tokens_BT, positions_BT, span)[:, -1]
-        top_B, token_B = logits_BV.max(-1)
-        if sampler is not None:
-            probs_BV = sampler.probabilities(logits_BV)
-            token_B = draw(probs_BV, uniforms_BU[:, place])
-            probs.append(probs_BV)
-        positions_BT = state.positions(place, 1)
-        if forced is not None:
-            token_B = forced.text_BN.gather(1, positions_BT)[:, 0]
-        tops.append(top_B)
-        drafted.append(token_B)
-        tokens_BT = token_B[:, None]
-    offered_BK = fitting(state, k)
-    _watch(state.watch_draft_B, torch.stack(tops, 1), offered_BK & state.active_B[:, None])
-    return Drafted(torch.stack(drafted, 1), offered_BK, torch.stack(probs, 1) if probs else None)
+def draft_token(
+    forward: Forward, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, watch_B: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(most probable token B × 1, logits B × V) after T tokens of a draft model."""
+    logits_BV = forward(tokens_BT, positions_BT)[:, -1]
+    top_B, token_B = logits_BV.max(-1)
+    watch_B.add_(top_B)
+    return token_B[:, None], logits_BV
 
 
-def draft_by_lookup(state: State, k: int, sizes: range, vocab_size: int | None) -> Drafted:
-    """Prompt lookup (drafters.NgramDrafter): what followed the latest earlier occurrence of the last n tokens,
-    the largest n of `sizes` first. With `vocab_size`, laws that are all on the drafted token, for sampling."""
-    text_BN, lengths_B1 = state.text_BN, state.lengths_B[:, None]
-    num_slots = text_BN.shape[1]
-    ends_N = torch.arange(num_slots, device=text_BN.device)
+def look_up(
+    text_BN: torch.Tensor, lengths_B: torch.Tensor, offsets_K: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(drafted_BK, found_B) by prompt lookup (drafters.NgramDrafter): what followed the latest earlier
+    occurrence of the last four tokens, else three, else two."""
+    lengths_B1 = lengths_B[:, None]
+    ends_N = torch.arange(text_BN.shape[1], device=text_BN.device)
     matches_BN = ends_N < lengths_B1
     start_B1 = torch.zeros_like(lengths_B1)
-    for size in range(1, sizes[-1] + 1):
+    for size in range(1, 5):
         # does a suffix of `size` tokens end before slot e, too?
         own_B1 = text_BN.gather(1, (lengths_B1 - size).clamp(min=0))
         same_BN = (text_BN == own_B1).roll(size, 1) & (ends_N >= size)
         matches_BN = matches_BN & same_BN & (lengths_B1 > size)
-        if size in sizes:
+        if size >= 2:
             latest_B1 = torch.where(matches_BN, ends_N, 0).amax(1, keepdim=True)
             start_B1 = torch.where(latest_B1 > 0, latest_B1, start_B1)
     # reading on where the text ends goes round from where it began
-    offsets_K = torch.arange(k, device=text_BN.device)
-    period_B1 = lengths_B1 - start_B1
-    drafted_BK = text_BN.gather(1, start_B1 + offsets_K % period_B1)
-    probs_BKV = None
-    if vocab_size is not None:
-        probs_BKV = torch.nn.functional.one_hot(drafted_BK, vocab_size).float()
-    return Drafted(drafted_BK, fitting(state, k) & (start_B1 > 0), probs_BKV)
+    return text_BN.gather(1, start_B1 + offsets_K % (lengths_B1 - start_B1)), start_B1[:, 0] > 0
 
 
-def verify(  # noqa: PLR0917
-    state: State,
-    forward: StaticForward,
-    drafted: Drafted,
-    span: int,
-    sampler: Sampler | None,
-    uniforms_BU: torch.Tensor,
+def verify(  # noqa: PLR0917 - flat, as a recording takes them
+    forward: Forward,
+    text_BN: torch.Tensor,
+    lengths_B: torch.Tensor,
+    limits_B: torch.Tensor,
+    active_B: torch.Tensor,
+    watch_B: torch.Tensor,
+    tokens_BT: torch.Tensor,
+    positions_BT: torch.Tensor,
+    found_B: torch.Tensor,
+    stop_ids: torch.Tensor | None = None,
+    sampling: Sampling | None = None,
 ) -> torch.Tensor:
-    """Feed the last token and the drafted ones, keep, advance. The step's log, B × (3 + T): numbers of tokens
-    produced, drafted and kept, then the tokens. Rows that were done produce none."""
-    k = drafted.token_ids_BK.shape[1]
-    tokens_BT = torch.cat([state.last_tokens(1), drafted.token_ids_BK], 1)
-    logits_BTV = forward(tokens_BT, state.positions(-1, k + 1), span)
+    """Feed the last token and the K drafted ones, keep, advance. The step's log, B × (3 + T): numbers of
+    tokens produced and kept, whether the row had drafted tokens (`found_B`), then the tokens. Rows that
+    were done produce none. One token of a step is always the target's own, so that fewer may be kept
+    than fit. Greedy without `sampling`; a token of `stop_ids` ends its row.
+    """
+    logits_BTV = forward(tokens_BT, positions_BT)
     top_BT, choices_BT = logits_BTV.max(-1)
-    always_B1 = torch.ones_like(state.active_B)[:, None]
-    fed_BT = torch.cat([always_B1, drafted.offered_BK], 1)
-    _watch(state.watch_target_B, top_BT, fed_BT & state.active_B[:, None])
-    if sampler is None:
-        num_kept_B, next_B = accept_greedy(drafted.token_ids_BK, choices_BT, drafted.offered_BK)
+    watch_B.add_(top_BT.sum(-1, dtype=torch.float32))
+    most_B = (limits_B - lengths_B - 1) * found_B
+    if sampling is None:
+        agrees_BK = choices_BT[:, :-1] == tokens_BT[:, 1:]
+        num_kept_B = torch.minimum(agrees_BK.cumprod(1).sum(1), most_B)
+        # where a drafted token is kept it is the target's choice
+        new_BT = choices_BT
     else:
-        p_BTV = sampler.probabilities(logits_BTV)
-        q_BKV = p_BTV[:, :0] if drafted.probs_BKV is None else drafted.probs_BKV
-        num_kept_B, next_B = accept_sampled(
-            drafted.token_ids_BK, q_BKV, p_BTV, uniforms_BU[:, -2:], drafted.offered_BK
-        )
-    return _advance(state, drafted, num_kept_B, next_B)
-
-
-def _advance(state: State, drafted: Drafted, num_kept_B: torch.Tensor, next_B: torch.Tensor) -> torch.Tensor:
-    k = drafted.token_ids_BK.shape[1]
-    places_T = torch.arange(k + 1, device=num_kept_B.device)
-    padded_BT = torch.cat([drafted.token_ids_BK, next_B[:, None]], 1)
-    new_BT = torch.where(places_T < num_kept_B[:, None], padded_BT, next_B[:, None])
-    valid_BT = places_T <= num_kept_B[:, None]
-    if len(state.stop_ids):
-        stops_BT = valid_BT & torch.isin(new_BT, state.stop_ids)
+        num_kept_B, new_BT = _keep_sampled(logits_BTV, tokens_BT[:, 1:], most_B, sampling)
+    counts_B = num_kept_B + 1
+    if stop_ids is not None:
+        places_T = torch.arange(tokens_BT.shape[1], device=text_BN.device)
+        stops_BT = (new_BT[..., None] == stop_ids).any(-1) & (places_T < counts_B[:, None])
         # what stands behind a stop is dropped
-        valid_BT = valid_BT & (stops_BT.cumsum(1) - stops_BT.long() == 0)
-    counts_B = torch.where(state.active_B, valid_BT.sum(1), 0)
-    state.text_BN.scatter_(1, state.lengths_B[:, None] + places_T, new_BT)
-    state.lengths_B += counts_B
-    state.active_B &= state.lengths_B < state.limits_B
-    if len(state.stop_ids):
-        state.active_B &= ~stops_BT.any(1)
-    numbers = [counts_B, drafted.offered_BK.sum(1), torch.minimum(num_kept_B, counts_B)]
-    return torch.cat([torch.stack(numbers, 1), new_BT], 1)
+        before_BT = stops_BT.cumsum(1) - stops_BT.long() == 0
+        counts_B = ((places_T < counts_B[:, None]) & before_BT).sum(1)
+        num_kept_B = torch.minimum(num_kept_B, counts_B)
+    counts_B = counts_B * active_B
+    text_BN.scatter_(1, positions_BT + 1, new_BT)
+    lengths_B.add_(counts_B)
+    active_B.logical_and_(lengths_B < limits_B)
+    if stop_ids is not None:
+        active_B.logical_and_(~stops_BT.any(1))
+    return torch.cat([torch.stack([counts_B, num_kept_B, found_B.long()], 1), new_BT], 1)
 
 
-def _watch(watch_B: torch.Tensor, tops_BT: torch.Tensor, counted_BT: torch.Tensor) -> None:
-    watch_B += torch.where(counted_BT, tops_BT.float(), 0).sum(1)
+@dataclass(frozen=True)
+class Sampling:
+    """How a step draws: the laws of its drafted tokens, B × K × V, and two uniform numbers a row."""
+
+    sampler: Sampler
+    laws_BKV: torch.Tensor
+    uniforms_B2: torch.Tensor
+
+
+def _keep_sampled(
+    logits_BTV: torch.Tensor, drafted_BK: torch.Tensor, most_B: torch.Tensor, sampling: Sampling
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(number of kept tokens B, the step's tokens B × T)"""
+    p_BTV = sampling.sampler.probabilities(logits_BTV)
+    places_T = torch.arange(p_BTV.shape[1], device=p_BTV.device)
+    offered_BK = places_T[:-1] < most_B[:, None]
+    num_kept_B, next_B = accept_sampled(
+        drafted_BK, sampling.laws_BKV, p_BTV, sampling.uniforms_B2, offered_BK
+    )
+    padded_BT = torch.cat([drafted_BK, next_B[:, None]], 1)
+    return num_kept_B, torch.where(places_T < num_kept_B[:, None], padded_BT, next_B[:, None])
+
+
+def verify_greedy(forward: Forward, *tensors: torch.Tensor) -> torch.Tensor:
+    return verify(forward, *tensors)
+
+
+def verify_greedy_to_stops(forward: Forward, stop_ids: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+    return verify(forward, *tensors, stop_ids=stop_ids)
+
+
+def draft_by_model(  # noqa: PLR0917
+    state: State,
+    step: Step,
+    next_token: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    k: int,
+    sampler: Sampler | None = None,
+    uniforms_BK: torch.Tensor | None = None,
+    forced_BN: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(drafted_BK, their laws B × K × V if sampled). `next_token` is `draft_token` with its forward bound. Where
+    `forced_BN` is given, the model is made to say what stands there (synthetic acceptance)."""
+    tokens_BT, positions_BT = step.tokens_B2, step.positions_BX[:, :2]
+    drafted, laws = [], []
+    for place in range(k):
+        tokens_BT, logits_BV = next_token(tokens_BT, positions_BT, state.watch_draft_B)
+        positions_BT = step.positions_BX[:, place + 2 : place + 3]
+        if sampler is not None:
+            assert uniforms_BK is not None
+            laws.append(sampler.probabilities(logits_BV))
+            tokens_BT = draw(laws[-1], uniforms_BK[:, place])[:, None]
+        if forced_BN is not None:
+            tokens_BT = forced_BN.gather(1, positions_BT)
+        drafted.append(tokens_BT)
+    return torch.cat(drafted, 1), torch.stack(laws, 1) if laws else None
+
+
+def _sample_logits(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
+    positions_BT = 1 + 3 * torch.arange(num_rows)[:, None] + torch.arange(num_tokens)
+    return (7 * positions_BT) % num_ids, positions_BT
+
+
+def _sample_draft_token(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
+    return *_sample_logits(num_rows, num_tokens, num_ids), torch.zeros(num_rows)
+
+
+def _sample_verify(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
+    texts = [[(7 * place + row) % num_ids for place in range(3 + 2 * row)] for row in range(num_rows)]
+    state = State.of(texts, 20, num_tokens, torch.device("cpu"))
+    step = Step.of(state, torch.arange(-2, num_tokens - 1))
+    drafted_BK = (11 * torch.arange(num_rows * (num_tokens - 1)) % num_ids).view(num_rows, -1)
+    tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
+    return *state.of_target(), tokens_BT, step.positions_BX[:, 1:], torch.arange(num_rows) != 1
+
+
+def _sample_verify_to_stops(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
+    return torch.tensor([1, 2])[: num_rows % 2 + 1], *_sample_verify(num_rows, num_tokens, num_ids)
+
+
+SAMPLES: dict[Callable[..., object], Sample] = {
+    logits_of: _sample_logits,
+    draft_token: _sample_draft_token,
+    verify_greedy: _sample_verify,
+    verify_greedy_to_stops: _sample_verify_to_stops,
+}
+"""What is recorded on a CPU, with inputs of a small size."""
