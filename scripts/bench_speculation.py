@@ -72,7 +72,7 @@ def sides_of(precision: Precision) -> dict[str, Any]:
     plain, plain_drafts = models()
     return {
         "native": NativeSpeculation(target, drafts | {"ngram": None}, 2048, greedy),
-        "eager": NativeSpeculation(plain, plain_drafts, 2048, greedy, replay=False),
+        "eager": NativeSpeculation(plain, plain_drafts, 2048, greedy, execution="eager"),
         "transformers": TransformersSpeculation(*models(), 2048, greedy),
     }
 

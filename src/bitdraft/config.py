@@ -13,10 +13,12 @@ from bitdraft.errors import UserError
 Precision = Literal["fp32", "fp16", "bf16"]
 PplProtocol = Literal["sliding", "documents", "lm-eval", "gptq", "llama.cpp"]
 BackendName = Literal["native", "transformers"]
+Execution = Literal["auto", "eager", "static", "compiled"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 MOST_K = 32
 
 
@@ -76,6 +78,7 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
     score_chunk_tokens: int = Field(256, ge=1)
     max_ppl_increase: float = Field(0.005, ge=0, allow_inf_nan=False)
     backend: BackendName = "native"
+    execution: Execution = "auto"
     num_warmup: int = Field(1, ge=1)
     seed: int = Field(0, ge=0)
     output: Path | None = None
@@ -116,6 +119,7 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
     precision: Precision = "fp32"
     draft_precision: Precision | None = None
     backend: BackendName = "native"
+    execution: Execution = "auto"
     plan: bool = False
     seed: int = Field(0, ge=0)
     output: Path | None = None
@@ -177,6 +181,7 @@ _REMEDIES = {
     "temperature": "Give 0 for greedy decoding or a positive number",
     "top_p": "Give a number above 0 and up to 1",
     "backend": f"Choose from {', '.join(BACKENDS)}",
+    "execution": f"Choose from {', '.join(EXECUTIONS)}",
     "device": "Choose auto, cpu, cuda, cuda:N or mps",
 }
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)

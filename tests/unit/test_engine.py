@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.cpu_kernels import few_row_kernels, lay_input_major
 from bitdraft.engine.kv_cache import KVCache
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import (
@@ -94,82 +91,6 @@ def test_rejected_tokens_leave_no_trace_in_the_cache(widths: list[int], data: st
         assert runner.cache.lengths == [len(kept)]
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@torch.inference_mode()
-def test_replayed_forwards_are_the_models_own_bit_for_bit(kind: str, dtype: torch.dtype) -> None:
-    model = tiny_model(kind).to(dtype)
-    lay_input_major(model)
-    eager, replaying = Runner(model, VOCAB - 20, replay=False), Runner(model, VOCAB - 20)
-    for capacity in (80, 150):  # the second needs a larger cache
-        for runner in (eager, replaying):
-            runner.start(capacity)
-            runner.forward(runner.to_device(tokens(0, 20)))
-        for turn, width in enumerate((1, 2, 9, 1, 5, 17, 3)):
-            fed = torch.tensor([tokens(turn, width)])
-            own, replayed = eager.forward(fed, width), replaying.forward(fed, width)
-            assert torch.equal(own, replayed), (capacity, width)
-            for runner in (eager, replaying):
-                runner.cache.rollback(width // 2)
-    assert eager.execution == "eager"
-    assert replaying.execution == ("eager" if kind == "mistral" else "traced")
-
-
-@torch.inference_mode()
-def test_a_model_that_looks_at_values_is_not_replayed() -> None:
-    """A recording would hold one side of its branches for ever."""
-    model = tiny_model()
-    mlp = model.gpt_neox.layers[1].mlp
-
-    def branch(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-        return output if output.sum() > 0 else output * 1.0
-
-    mlp.register_forward_hook(branch)
-    runner = Runner(model)
-    runner.start(30)
-    for fed in ([1, 2, 3], [4], [5, 6]):
-        runner.forward(runner.to_device(fed))
-    assert runner.execution == "eager"
-
-
-@pytest.mark.parametrize("width", [1, 4, 5, 30])
-@torch.inference_mode()
-def test_the_first_small_forward_may_have_any_width(width: int) -> None:
-    runner = Runner(tiny_model().bfloat16())
-    runner.start(60)
-    runner.forward(runner.to_device([1, 2, 3]))
-    runner.forward(runner.to_device(tokens(0, width)))
-    assert runner.execution == "traced"
-
-
-@torch.inference_mode()
-def test_embeddings_that_change_with_the_length_are_not_recorded() -> None:
-    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
-    runner = Runner(tiny_model("llama", rope_parameters=rope))
-    runner.start(30)
-    for fed in ([1, 2, 3], [4], [5, 6]):
-        runner.forward(runner.to_device(fed))
-    assert runner.execution == "eager"
-
-
-@torch.inference_mode()
-def test_a_recording_that_is_not_the_model_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    real: Any = torch.jit.trace
-
-    def slightly_off(*args: Any, **settings: Any) -> Any:
-        traced = real(*args, **settings)
-        return lambda *given: traced(*given) * (1 + 1e-6)
-
-    for replacement in (slightly_off, lambda *_, **__: exec("raise RuntimeError")):
-        monkeypatch.setattr(torch.jit, "trace", replacement)
-        runner = Runner(tiny_model())
-        runner.start(30)
-        own = tiny_model()(torch.tensor([[1, 2, 3, 4]])).logits[0, -1]
-        runner.forward(runner.to_device([1, 2, 3]))
-        torch.testing.assert_close(runner.forward(runner.to_device([4]))[0, 0], own, atol=1e-5, rtol=1e-5)
-        assert runner.execution == "eager"
-
-
 def test_cache_refuses_to_overflow_and_to_forget_too_much() -> None:
     runner = Runner(tiny_model())
     runner.start(capacity=4)
@@ -236,35 +157,6 @@ def test_windows_scored_at_once_come_in_order() -> None:
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
-
-
-def test_laying_weights_input_major_changes_no_value() -> None:
-    for kind in CONFIGS:
-        model, laid = tiny_model(kind), tiny_model(kind)
-        lay_input_major(laid)
-        for (name, old), (_, new) in zip(model.named_parameters(), laid.named_parameters(), strict=True):
-            assert torch.equal(old, new), name
-        strides = [m.weight.stride() for m in laid.modules() if isinstance(m, torch.nn.Linear)]
-        assert kind == "gpt2" or all(row == 1 for row, _ in strides[:-1])
-
-
-def test_few_row_kernels_restore_the_setting() -> None:
-    switch: Any = torch.backends.mkldnn
-    before = switch.enabled
-    try:
-        for enabled in (True, False):
-            switch.enabled = enabled
-            with few_row_kernels(1, torch.device("cpu"), torch.bfloat16):
-                assert not switch.enabled
-            with few_row_kernels(9, torch.device("cpu"), torch.bfloat16):
-                assert switch.enabled == enabled
-            with few_row_kernels(9, torch.device("cpu"), torch.float32):
-                assert not switch.enabled
-            with pytest.raises(KeyError), few_row_kernels(1, torch.device("cpu"), torch.float32):
-                raise KeyError
-            assert switch.enabled == enabled
-    finally:
-        switch.enabled = before
 
 
 def test_capped_logits_are_seen_and_kept() -> None:

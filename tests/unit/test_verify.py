@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from bitdraft.config import SamplingConfig
-from bitdraft.engine.verify import Sampler, accept_greedy, accept_sampled, outcomes
+from bitdraft.engine.verify import Sampler, Uniforms, accept_greedy, accept_sampled, draw, outcomes
 
 Table = Callable[[tuple[int, ...]], torch.Tensor]
 
@@ -122,12 +122,47 @@ def test_draws_follow_the_outcomes() -> None:
     num_draws = 6000
     counts: Counter[tuple[int, int]] = Counter()
     for _ in range(num_draws):
-        drawn = accept_sampled(drafted_K, q_KV, p_TV, generator)
+        uniforms_2 = torch.rand(2, generator=generator, dtype=torch.float64)
+        drawn = accept_sampled(drafted_K, q_KV, p_TV, uniforms_2)
         counts[int(drawn[0]), int(drawn[1])] += 1
     for kept, token in itertools.product(range(3), range(4)):
         chance = float(stop_T[kept] * next_TV[kept, token])
         spread = math.sqrt(chance * (1 - chance) / num_draws)
         assert counts[kept, token] / num_draws == pytest.approx(chance, abs=5 * spread + 1e-9)
+
+
+def test_a_draw_is_where_the_cumulative_weights_pass_it() -> None:
+    weights_V = torch.tensor([0.0, 2.0, 0.0, 1.0, 1.0, 0.0])
+    shares = [0.0, 0.25, 0.4999, 0.5, 0.74, 0.75, 0.999999]
+    found = draw(weights_V.expand(len(shares), -1), torch.tensor(shares, dtype=torch.float64))
+    assert found.tolist() == [1, 1, 1, 3, 3, 4, 4]
+
+
+def test_rows_of_a_batch_are_accepted_as_alone() -> None:
+    rows = [random_table(seed, 4, seed % 2 == 0) for seed in range(6)]
+    p_BTV = torch.stack([torch.stack([p((i,)) for i in range(4)]) for p in rows])
+    q_BKV = torch.stack([torch.stack([p((i, 9)) for i in range(3)]) for p in rows])
+    drafted_BK = q_BKV.argmax(-1)
+    offered_BK = torch.arange(3) < torch.tensor([3, 3, 2, 1, 0, 3])[:, None]
+    uniforms_B2 = torch.rand(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    together = accept_sampled(drafted_BK, q_BKV, p_BTV, uniforms_B2, offered_BK)
+    for row in range(6):
+        # what is not offered might as well not have been drafted
+        k = int(offered_BK[row].sum())
+        alone = accept_sampled(drafted_BK[row, :k], q_BKV[row, :k], p_BTV[row, : k + 1], uniforms_B2[row])
+        assert [int(t[row]) for t in together] == [int(t) for t in alone]
+    choices_BT = torch.cat([drafted_BK, drafted_BK[:, :1]], 1)
+    kept_B, next_B = accept_greedy(drafted_BK, choices_BT, offered_BK)
+    assert kept_B.tolist() == [3, 3, 2, 1, 0, 3]
+    assert next_B.tolist() == choices_BT.gather(1, kept_B[:, None])[:, 0].tolist()
+
+
+def test_uniform_numbers_depend_on_seed_and_step_alone() -> None:
+    few, many = Uniforms(3, 4, 2), Uniforms(3, 40, 2)
+    assert torch.equal(few.by_step, many.by_step[:4])
+    assert torch.equal(few.first, many.first)
+    assert not torch.equal(few.first, Uniforms(4, 4, 2).first)
+    assert few.by_step.shape == (4, 4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,19 +182,19 @@ def test_probabilities_are_those_of_transformers(
     if top_p is not None and top_p < 1:
         scores = TopPLogitsWarper(top_p)(None, scores)
     config = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
-    found = Sampler(config, None).probabilities(logits_TV)
+    found = Sampler(config).probabilities(logits_TV)
     torch.testing.assert_close(found, scores.softmax(-1), atol=1e-6, rtol=1e-5)
 
 
 def test_rows_that_are_not_finite_become_uniform() -> None:
     logits_TV = torch.tensor([[math.nan, 1.0], [math.inf, 0.0], [0.0, 0.0]])
-    found = Sampler(SamplingConfig(temperature=1.0), None).probabilities(logits_TV)
+    found = Sampler(SamplingConfig(temperature=1.0)).probabilities(logits_TV)
     assert found.tolist() == [[0.5, 0.5]] * 3
 
 
 def test_tiny_temperatures_are_greedy() -> None:
     logits_TV = torch.tensor([[1.0, 3.0, 2.0], [-5.0, -7.0, -9.0]])
     for temperature in (1e-6, 1e-38):
-        found = Sampler(SamplingConfig(temperature=temperature), None).probabilities(logits_TV)
+        found = Sampler(SamplingConfig(temperature=temperature)).probabilities(logits_TV)
         assert found.argmax(-1).tolist() == [1, 0]
         assert found.max(-1).values.tolist() == [1, 1]

@@ -1,14 +1,14 @@
-"""What decodes. `BACKENDS` makes (prompt ids, DecodingConfig) → Generation from a model, `SPECULATION`
-a decoder with drafts from a target and its draft models."""
+"""What decodes: `BACKENDS` makes (prompt ids, DecodingConfig) → Generation from a model, `speculation` a
+decoder with drafts from a target and its draft models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bitdraft.backends.native import NativeSpeculation, native
 from bitdraft.backends.transformers import TransformersSpeculation, transformers
-from bitdraft.config import BackendName, DecodingConfig
+from bitdraft.config import BackendName, DecodingConfig, Execution, SamplingConfig
 from bitdraft.results import Generation
 
 Backend = Callable[[Sequence[int], DecodingConfig], Generation]
@@ -16,7 +16,17 @@ Backend = Callable[[Sequence[int], DecodingConfig], Generation]
 BACKENDS: dict[BackendName, Callable[[Any], Backend]] = {"native": native, "transformers": transformers}
 
 Speculation = NativeSpeculation | TransformersSpeculation
-SPECULATION: dict[BackendName, type[Speculation]] = {
-    "native": NativeSpeculation,
-    "transformers": TransformersSpeculation,
-}
+
+
+def speculation(  # noqa: PLR0917
+    backend: BackendName,
+    target: Any,
+    drafts: Mapping[str, Any | None],
+    vocab_size: int,
+    sampling: SamplingConfig,
+    execution: Execution = "auto",
+) -> Speculation:
+    """transformers runs models in its own way, whatever the execution."""
+    if backend == "transformers":
+        return TransformersSpeculation(target, drafts, vocab_size, sampling)
+    return NativeSpeculation(target, drafts, vocab_size, sampling, execution=execution)

@@ -1,19 +1,25 @@
-"""The native backend: bitdraft's own engine."""
+"""The native backend: bitdraft's own engine, by the static path where all models allow it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-
-from bitdraft.config import DecodingConfig, SamplingConfig
-from bitdraft.engine.cpu_kernels import lay_input_major
+from bitdraft.config import DecodingConfig, Execution, SamplingConfig
+from bitdraft.engine.cpu_kernels import prepare_linears
 from bitdraft.engine.drafters import Drafter, ModelDrafter, NgramDrafter
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.speculative import PrefilledPrompt
+from bitdraft.engine.static.cache import probe_shapes
+from bitdraft.engine.static.decoding import LOOKUP, Draft, Drawing, StaticPrompts
+from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.verify import Sampler
+from bitdraft.errors import UserError
 from bitdraft.results import Generation
+from bitdraft.timing import now
+
+GREEDY = SamplingConfig()
+_AUTO_PROMPT, _AUTO_TOKENS, _AUTO_ROUNDS = 16, 8, 3
 
 
 def end_of_sequence_ids(model: Any) -> frozenset[int]:
@@ -22,77 +28,168 @@ def end_of_sequence_ids(model: Any) -> frozenset[int]:
     return frozenset([ids] if isinstance(ids, int) else ids or ())
 
 
-def native(model: Any) -> Callable[[Sequence[int], DecodingConfig], Generation]:
-    lay_input_major(model)
-    runner, eos_ids = Runner(model), end_of_sequence_ids(model)
+def native(
+    model: Any, execution: Execution = "auto"
+) -> Callable[[Sequence[int], DecodingConfig], Generation]:
+    decoder = NativeSpeculation(model, {}, None, GREEDY, execution=execution)
 
     def generate(prompt: Sequence[int], config: DecodingConfig) -> Generation:
-        prefilled = PrefilledPrompt(runner, prompt, config.max_new_tokens)
+        decoder.prepare(prompt, config)
         # the speed of a precision that overflows is still its speed
-        return prefilled.decode(config, eos_ids=eos_ids, finite_only=False)
+        return decoder.decode(config, None, 0, 0, finite_only=False)
 
     return generate
 
 
 class NativeSpeculation:
-    """Decode one prompt after another with any draft and K. A draft that is None is prompt lookup.
-    Without `replay` no forward is recorded.
+    """Decode one prompt, or one batch, after another with any draft and K. A draft that is None is prompt
+    lookup; `drafts` holds the draft models by their labels.
 
-    `runners` holds the target under None and the draft models under their labels.
+    `mode` is how models are run, and `fallback_reason` says why that is not the static path, where it
+    was asked for. Raises `UserError` for a model without a key-value cache.
     """
 
     def __init__(
         self,
         target: Any,
         drafts: Mapping[str, Any | None],
-        vocab_size: int,
+        vocab_size: int | None,
         sampling: SamplingConfig,
         *,
-        replay: bool = True,
+        execution: Execution = "auto",
     ) -> None:
-        models = {label: model for label, model in drafts.items() if model is not None}
-        for model in (target, *models.values()):
-            lay_input_major(model)
-        self.target = Runner(target, vocab_size, replay=replay)
-        self._runners = {label: Runner(model, vocab_size, replay=replay) for label, model in models.items()}
-        device = self.target.device
+        self._models = {None: target} | {label: model for label, model in drafts.items() if model is not None}
+        for model in self._models.values():
+            prepare_linears(model)
+        self._vocab_size, self.device = vocab_size, target.device
+        self._runners = {label: Runner(model, vocab_size) for label, model in self._models.items()}
         self.drafters: dict[str, Drafter] = {
-            label: NgramDrafter(device, vocab_size)
+            label: NgramDrafter(self.device, vocab_size or 0)
             if model is None
-            else ModelDrafter(self._runners[label], device)
+            else ModelDrafter(self._runners[label], self.device)
             for label, model in drafts.items()
         }
-        self._sampling = sampling
+        self.sampler = None if sampling.temperature == 0 else Sampler(sampling)
         self._eos_ids = end_of_sequence_ids(target)
-        self._prefilled: PrefilledPrompt | None = None
+        self._prefilled: PrefilledPrompt | StaticPrompts | None = None
+        self.fallback_reason: str | None = None
+        self.mode = "eager" if execution == "eager" else self._possible(execution)
+        self._static: dict[str | None, Draft] = {}
+        if self.mode != "eager":
+            self._go_static(drafts)
+        if execution == "auto" and self.mode != "eager":
+            self._choose()
+
+    def _possible(self, execution: Execution) -> str:
+        for label, model in self._models.items():
+            reason = unsupported_reason(model)
+            if reason is not None:
+                who = "the target" if label is None else f"draft {label}"
+                self.fallback_reason = f"{who} is run eagerly: {reason}"
+                return "eager"
+        return "compiled" if execution == "compiled" else "static"
+
+    def _go_static(self, drafts: Mapping[str, Any | None]) -> None:
+        self._static = dict.fromkeys(drafts, LOOKUP)
+        for label, model in self._models.items():
+            self._static[label] = StaticForward(model, self._vocab_size, self.mode)
+
+    def _choose(self) -> None:
+        """The faster way for the target's decode steps, by a short measurement."""
+        config = DecodingConfig(max_new_tokens=_AUTO_TOKENS)
+        prompt = [1] * _AUTO_PROMPT
+        seconds: dict[str, list[float]] = {"static": [], "eager": []}
+        for _ in range(1 + _AUTO_ROUNDS):
+            for mode, found in seconds.items():
+                self.mode = mode
+                self.prepare(prompt, config)
+                start_s = now()
+                self.decode(config, None, 0, 0, finite_only=False)
+                found.append(now() - start_s)
+        self.mode = min(seconds, key=lambda mode: min(seconds[mode][1:]))
+        self._prefilled = None
 
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
         """Prefill a prompt once for all the runs that follow."""
-        self._prefilled = PrefilledPrompt(self.target, prompt, config.max_new_tokens)
+        self.prepare_batch([prompt], config)
+
+    def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
+        """The same for prompts that are decoded at once. Raises `UserError` where models allow one alone."""
+        if self.mode == "eager":
+            if len(prompts) > 1:
+                reason = self.fallback_reason or "eager execution decodes one prompt at a time"
+                raise UserError("batch_size", len(prompts), reason, "Use --batch-size 1")
+            self._prefilled = PrefilledPrompt(self._runners[None], prompts[0], config.max_new_tokens)
+        else:
+            target = self._static[None]
+            assert isinstance(target, StaticForward)
+            self._prefilled = StaticPrompts(target, prompts, config.max_new_tokens)
 
     def runner(self, draft: str | None) -> Runner:
-        """The target's, or that of a draft that is a model."""
-        return self.target if draft is None else self._runners[draft]
+        """For scoring: the target's, or that of a draft that is a model."""
+        return self._runners[draft]
 
     def execution(self, draft: str | None) -> str:
-        """How the forwards of the target, or of a draft that is a model, are run: `traced` or `eager`."""
-        return self.runner(draft).execution
+        """How the forwards of the target, or of a draft that is a model, are run."""
+        static = self._static.get(draft)
+        return static.execution if self.mode != "eager" and isinstance(static, StaticForward) else self.mode
+
+    def kv_bytes_per_token(self, draft: str | None) -> int:
+        return sum(heads * size * dtype.itemsize for heads, size, dtype in probe_shapes(self._models[draft]))
 
     def prefill_seconds(self, draft: str | None) -> float:
         """What the prepared prompt's prefill takes, in the target or in a draft."""
         assert self._prefilled is not None
         if draft is None:
             return self._prefilled.prefill_s
+        if isinstance(self._prefilled, StaticPrompts):
+            return self._prefilled.ready(self._static[draft])
         return self._prefilled.ready(self.drafters[draft])
 
-    def decode(self, config: DecodingConfig, draft: str | None, k: int, seed: int) -> Generation:
+    def decode(
+        self, config: DecodingConfig, draft: str | None, k: int, seed: int, *, finite_only: bool = True
+    ) -> Generation:
         """One run of the prepared prompt; K = 0 where no draft is named."""
+        return self.decode_batch(config, draft, k, [seed], finite_only=finite_only)[0]
+
+    def decode_batch(
+        self,
+        config: DecodingConfig,
+        draft: str | None,
+        k: int,
+        seeds: Sequence[int],
+        forced: Sequence[Sequence[int]] | None = None,
+        *,
+        finite_only: bool = True,
+    ) -> list[Generation]:
+        """One run of the prepared prompts, a record and a seed for each."""
+        if isinstance(self._prefilled, StaticPrompts):
+            model = None if draft is None else self._static[draft]
+            drawing = Drawing(self.sampler, seeds)
+            return self._prefilled.decode(
+                config, model, k, drawing, self._eos_ids, forced, finite_only=finite_only
+            )
         assert self._prefilled is not None
         drafter = None if draft is None else self.drafters[draft]
-        return self._prefilled.decode(config, drafter, k, self.sampler(seed), self._eos_ids)
+        return [
+            self._prefilled.decode(
+                config, drafter, k, self.sampler, self._eos_ids, seed=seeds[0], finite_only=finite_only
+            )
+        ]
 
-    def sampler(self, seed: int) -> Sampler | None:
-        """None for greedy decoding."""
-        if self._sampling.temperature == 0:
-            return None
-        return Sampler(self._sampling, torch.Generator(self.target.device).manual_seed(seed))
+    def draft_seconds(self, draft: str, text: list[int], num_tokens: int) -> float:
+        """What drafting `num_tokens` behind a text takes, which begins with the prepared prompt; its drafters
+        have been used."""
+        if isinstance(self._prefilled, StaticPrompts):
+            model = self._static[draft]
+            return self._prefilled.draft_seconds(model, [text], num_tokens, self.sampler)
+        assert self._prefilled is not None
+        return self._prefilled.draft_seconds(self.drafters[draft], text, num_tokens, self.sampler)
+
+    def verify_seconds(self, text: list[int], num_drafted: int) -> float:
+        """What the target's forward over the text's last token and `num_drafted` behind it takes, until the
+        ids are on the host."""
+        assert self._prefilled is not None
+        if isinstance(self._prefilled, StaticPrompts):
+            return self._prefilled.verify_seconds([text], num_drafted, self.sampler)
+        return self._prefilled.verify_seconds(text, num_drafted, self.sampler)

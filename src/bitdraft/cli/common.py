@@ -28,6 +28,7 @@ StopAtEos = Annotated[
     bool, typer.Option("--stop-at-eos", help="Let EOS end a text (speeds are then less comparable).")
 ]
 BackendFlag = Annotated[str, typer.Option(help="native or transformers.")]
+ExecutionFlag = Annotated[str, typer.Option(help="Of the native backend: auto, eager, static or compiled.")]
 DeviceFlag = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the model.")]
 AllowPickle = Annotated[

@@ -16,6 +16,7 @@ from bitdraft.cli.common import (
     DatasetFlag,
     Debug,
     DeviceFlag,
+    ExecutionFlag,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
@@ -54,6 +55,7 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
         str, typer.Option(help="Perplexity increase that the verdict tolerates, e.g. 0.5%.")
     ] = "0.5%",
     backend: BackendFlag = "native",
+    execution: ExecutionFlag = "auto",
     device: DeviceFlag = "auto",
     revision: Revision = None,
     allow_pickle: AllowPickle = False,

@@ -16,6 +16,7 @@ from bitdraft.cli.common import (
     DatasetFlag,
     Debug,
     DeviceFlag,
+    ExecutionFlag,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
@@ -54,6 +55,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     top_k: Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")] = None,
     backend: BackendFlag = "native",
+    execution: ExecutionFlag = "auto",
     plan: Annotated[
         bool, typer.Option("--plan", help="No sweep: predict the best K from replay and cost curves.")
     ] = False,

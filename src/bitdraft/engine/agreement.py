@@ -48,7 +48,7 @@ def sampled_agreement(
     The joint law of rejection sampling gives the first: a text x is kept as drafted with
     min(p, q)(x), and written by the target instead with p(x) − min(p, q)(x). Raises `NonFiniteLogits`.
     """
-    sampler = Sampler(sampling, None)
+    sampler = Sampler(sampling)
     ids = [*prompt, *output]
     keeps: list[float] = []
     overlaps: list[float] = []

@@ -76,7 +76,8 @@ _packed: dict[int, torch.Tensor] = {}
 def _product() -> Any:
     """oneDNN's product with a packed weight as an operator that can be recorded and compiled, which its
     own is not for its list of optional numbers."""
-    library: Any = torch.library.Library("bitdraft", "FRAGMENT")
+    make: Any = torch.library.Library  # without type hints
+    library = make("bitdraft", "FRAGMENT")
     library.define("packed_linear(Tensor states, Tensor? bias, int key) -> Tensor")
 
     def product(states: torch.Tensor, bias: torch.Tensor | None, key: int) -> torch.Tensor:
@@ -154,7 +155,8 @@ def _prepare(module: Any, rows: Rows, tied: torch.Tensor) -> None:
 
 
 def _can_pack(dtype: torch.dtype) -> bool:
-    if not torch.backends.mkldnn.is_available():
+    backend: Any = torch.backends.mkldnn  # without type hints
+    if not backend.is_available():
         return False
     if dtype == torch.bfloat16:
         return bool(_mkldnn._is_mkldnn_bf16_supported())

@@ -65,7 +65,6 @@ class KVCache(Cache):  # type: ignore[misc]
     def __init__(self, num_layers: int, capacity: int, num_rows: int = 1) -> None:
         self.lengths = [0] * num_rows
         self.capacity = capacity
-        self._buffers: list[torch.Tensor] = []
         super().__init__(layers=[_Layer(self.lengths, capacity) for _ in range(num_layers)])
 
     def check_room(self, num_tokens: int) -> None:
@@ -88,12 +87,6 @@ class KVCache(Cache):  # type: ignore[misc]
 
     def clear(self) -> None:
         self.keep(0)
-
-    def buffers(self) -> list[torch.Tensor]:
-        """Keys of every layer, then values, B × H × C × D; there after the first forward."""
-        if not self._buffers:
-            self._buffers = [layer.keys for layer in self.layers] + [layer.values for layer in self.layers]
-        return self._buffers
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes over all layers; known after the first forward."""

@@ -139,7 +139,6 @@ def locate_overflow(
     runner: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int, window: int
 ) -> Overflow:
     """Run a window again and name the first module, in execution order, whose output is not finite."""
-    runner = Runner(runner.model, runner.vocab_size, replay=False)
     found: list[tuple[str, int]] = []
 
     def watch(name: str) -> Any:

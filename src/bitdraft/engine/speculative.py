@@ -1,5 +1,5 @@
-"""Decoding, the simple way: draft K tokens, verify them with one forward of the target, keep what holds. K = 0 is
-the same loop without a drafter.
+"""Decoding, the simple way: draft K tokens, verify them with one forward of the target, keep what holds.
+K = 0 is the same loop without a drafter. The static path (engine.static) is held equal to it.
 
 A prompt is prefilled once, into the target's cache and into that of each drafter that is used, and
 can then be decoded any number of times; each run counts the prefills it rests on as its own time.
@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.drafters import Draft, Drafter
+from bitdraft.engine.drafters import Draft, Drafter, NgramDrafter
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.verify import Sampler, Uniforms, accept_greedy, accept_sampled, draw
 from bitdraft.results import Generation, Step
@@ -95,6 +95,36 @@ class PrefilledPrompt:
             token_ids=tuple(run.token_ids),
             finish_reason=reason,
         )
+
+    @torch.inference_mode()
+    def draft_seconds(
+        self, drafter: Drafter, text: list[int], num_tokens: int, sampler: Sampler | None
+    ) -> float:
+        """What drafting behind a text takes. The caches are as the last run left them."""
+        drafter.rewind(len(text) - 1)
+        uniforms = Uniforms(0, 1, num_tokens)
+        if isinstance(drafter, NgramDrafter):
+            drafter.propose(text, 1)  # indexes what is new to it; a model must not find its weights warm
+        synchronize(self.target.device)
+        start_s = now()
+        drafter.draft(text, num_tokens, sampler, uniforms.by_step[0])
+        synchronize(self.target.device)
+        return now() - start_s
+
+    @torch.inference_mode()
+    def verify_seconds(self, text: list[int], num_drafted: int, sampler: Sampler | None) -> float:
+        """What the target's forward over the text's last token and `num_drafted` behind it takes: tokens to
+        the device, forward, choice, ids to the host."""
+        tokens, uniforms = [text[-1]] * (num_drafted + 1), Uniforms(0, 1, num_drafted)
+        self.target.cache.keep(len(text) - 1)
+        synchronize(self.target.device)
+        start_s = now()
+        logits_TV = self.target.forward(self.target.to_device(tokens), len(tokens))[0]
+        chosen_T = logits_TV.max(-1).indices
+        if sampler is not None:
+            chosen_T = draw(sampler.probabilities(logits_TV), uniforms.by_step[0, : len(tokens)])
+        chosen_T.tolist()
+        return now() - start_s
 
 
 class _Run:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitdraft.backends import BACKENDS
+from bitdraft.backends.native import native
+from bitdraft.backends.transformers import transformers
 from bitdraft.checkpoints import find_checkpoint
 from bitdraft.config import Precision, PrecisionConfig
 from bitdraft.engine.runner import Runner
@@ -106,7 +107,8 @@ def _time(
     loaded: LoadedModel, prompts: list[list[int]], config: PrecisionConfig, emit: Emit
 ) -> dict[str, Any]:
     """Generate from every prompt after the warm-up; energy is read at the two ends."""
-    backend = BACKENDS[config.backend](loaded.model)
+    is_native = config.backend == "native"
+    backend = native(loaded.model, config.execution) if is_native else transformers(loaded.model)
     emit("progress", stage="speed", done=0, total=len(prompts))
     warm_up = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
     for index in range(config.num_warmup):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from bitdraft.backends import SPECULATION, Speculation
+from bitdraft.backends import Speculation, speculation
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import UnexpectedK
 from bitdraft.checkpoints import find_checkpoint
@@ -75,7 +75,8 @@ class Cell:
         drafts = {label: loaded.model if loaded else None for label, loaded in self.models.items()}
         if self.config.plan:
             drafts[PLAN_WRITER] = None
-        return SPECULATION[self.config.backend](target, drafts, self.vocab_size, self.config)
+        config = self.config
+        return speculation(config.backend, target, drafts, self.vocab_size, config, config.execution)
 
     def drop(self, draft: str, k: int | None, error: Exception) -> None:
         """Take a draft (or its one K) out of the run and say why."""
@@ -107,20 +108,22 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         environment["ceilings"] = measure_ceilings(device, (config.precision,))
     emit("environment", environment=environment)
     target = _load_all(cell, device)
-    speculation = cell.speculation(target.model)
-    _warm_up(cell, speculation)
-    emit("execution", by_model={label or "": speculation.execution(label) for label in _models(cell)})
+    decoder = cell.speculation(target.model)
+    _warm_up(cell, decoder)
+    emit("execution", by_model={label or "": decoder.execution(label) for label in _models(cell)})
+    if isinstance(decoder, NativeSpeculation) and decoder.fallback_reason is not None:
+        emit("note", text=f"Not the static path: {decoder.fallback_reason}.")
     found: list[tuple[int, str, int, Generation, Generation]] = []
     for index, prompt in enumerate(cell.prompts):
         emit("progress", stage="plan" if config.plan else "sweep", done=index, total=len(cell.prompts))
         if config.plan:
-            assert isinstance(speculation, NativeSpeculation)
-            _plan_prompt(cell, speculation, index, prompt)
+            assert isinstance(decoder, NativeSpeculation)
+            _plan_prompt(cell, decoder, index, prompt)
         else:
-            found += _sweep_prompt(cell, speculation, index, prompt)
+            found += _sweep_prompt(cell, decoder, index, prompt)
     if found:
         try:
-            explain(cell, speculation, found)
+            explain(cell, decoder, found)
         except (RuntimeError, MemoryError) as error:
             emit("note", text=f"Differences to K = 0 have no control: {_failure(error)[1]}.")
 
@@ -134,10 +137,10 @@ def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
     target = cell.load(cell.config.model, cell.config.precision, device)
     if draft is not None:
         cell.models[draft] = cell.load_draft(draft, device)
-    speculation = cell.speculation(target.model)
+    decoder = cell.speculation(target.model)
     index = max(range(len(cell.prompts)), key=lambda place: len(cell.prompts[place]))
-    speculation.prepare(cell.prompts[index], cell.config)
-    _decode(cell, speculation, draft, cell.config.k[-1] if draft else 0, index)
+    decoder.prepare(cell.prompts[index], cell.config)
+    _decode(cell, decoder, draft, cell.config.k[-1] if draft else 0, index)
     emit("memory", peak_bytes=peak_memory_bytes(device))
 
 
@@ -166,16 +169,16 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     return sizes | {"precision": loaded.precision}
 
 
-def _decode(cell: Cell, speculation: Speculation, draft: str | None, k: int, index: int) -> Generation:
+def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
     arm = 0 if draft is None else 1 + 64 * [*cell.folders, PLAN_WRITER].index(draft) + k
-    return speculation.decode(cell.config, draft, k, cell.config.seed * _PRIME + 4099 * index + arm)
+    return decoder.decode(cell.config, draft, k, cell.config.seed * _PRIME + 4099 * index + arm)
 
 
-def _try(cell: Cell, speculation: Speculation, draft: str, k: int, index: int) -> Generation | None:
+def _try(cell: Cell, decoder: Speculation, draft: str, k: int, index: int) -> Generation | None:
     """One run of an arm; what goes wrong with it takes the arm out, and a draft that isn't finite all
     of its arms."""
     try:
-        return _decode(cell, speculation, draft, k, index)
+        return _decode(cell, decoder, draft, k, index)
     except NonFiniteDecoding as error:
         if error.who == "target":
             raise
@@ -185,33 +188,33 @@ def _try(cell: Cell, speculation: Speculation, draft: str, k: int, index: int) -
     return None
 
 
-def _warm_up(cell: Cell, speculation: Speculation) -> None:
+def _warm_up(cell: Cell, decoder: Speculation) -> None:
     """Every arm once, briefly: the first forward of each shape is slow."""
     full = cell.config
     room = max(WARM_UP_TOKENS, 2 * full.k[-1] + 2)
     cell.config = full.model_copy(update={"max_new_tokens": min(room, full.max_new_tokens)})
-    speculation.prepare(cell.prompts[0], cell.config)
-    _decode(cell, speculation, None, 0, 0)
+    decoder.prepare(cell.prompts[0], cell.config)
+    _decode(cell, decoder, None, 0, 0)
     arms = [(label, full.k[-1]) for label in cell.labels] if full.plan else list(cell.arms)
     for place, (draft, k) in enumerate(arms):
         cell.emit("progress", stage="warm-up", done=place, total=len(arms))
         if (draft, k) in cell.arms:
-            _try(cell, speculation, draft, k, 0)
+            _try(cell, decoder, draft, k, 0)
     cell.config = full
 
 
 def _sweep_prompt(
-    cell: Cell, speculation: Speculation, index: int, prompt: list[int]
+    cell: Cell, decoder: Speculation, index: int, prompt: list[int]
 ) -> list[tuple[int, str, int, Generation, Generation]]:
     """Baseline and every arm on one prompt, the order reversed on every other one; what diverged."""
-    speculation.prepare(prompt, cell.config)
+    decoder.prepare(prompt, cell.config)
     arms: list[tuple[str | None, int]] = [(None, 0), *cell.arms]
     runs: dict[tuple[str | None, int], Generation] = {}
     for draft, k in arms if index % 2 == 0 else reversed(arms):
         if draft is None:
-            runs[None, 0] = _decode(cell, speculation, None, 0, index)
+            runs[None, 0] = _decode(cell, decoder, None, 0, index)
         elif (draft, k) in cell.arms:
-            run = _try(cell, speculation, draft, k, index)
+            run = _try(cell, decoder, draft, k, index)
             if run is not None:
                 runs[draft, k] = run
     baseline = runs.pop((None, 0))
@@ -220,15 +223,13 @@ def _sweep_prompt(
         {"draft": draft, "k": k, "generation": run.model_dump(mode="json")}
         for (draft, k), run in runs.items()
     ]
-    if isinstance(speculation, NativeSpeculation):
+    if isinstance(decoder, NativeSpeculation):
         record["costs"] = measure_costs(
-            speculation, prompt, baseline.token_ids, cell.config, cell.labels, COST_ROUNDS
+            decoder, prompt, baseline.token_ids, cell.config, cell.labels, COST_ROUNDS
         )
-    record["agreement"] = _agreements(cell, speculation, prompt, baseline.token_ids)
-    if isinstance(speculation, NativeSpeculation):
-        record["kv_bytes"] = {
-            label or "": speculation.runner(label).cache.bytes_per_token() for label in _models(cell)
-        }
+    record["agreement"] = _agreements(cell, decoder, prompt, baseline.token_ids)
+    if isinstance(decoder, NativeSpeculation):
+        record["kv_bytes"] = {label or "": decoder.kv_bytes_per_token(label) for label in _models(cell)}
     cell.emit("prompt", **record)
     if cell.config.temperature > 0:
         return []
@@ -239,31 +240,31 @@ def _sweep_prompt(
     ]
 
 
-def _plan_prompt(cell: Cell, speculation: NativeSpeculation, index: int, prompt: list[int]) -> None:
+def _plan_prompt(cell: Cell, decoder: NativeSpeculation, index: int, prompt: list[int]) -> None:
     """The target's text, written with prompt lookup's help (it is the target's text all the same), then
     costs and agreement."""
-    speculation.prepare(prompt, cell.config)
-    run = _decode(cell, speculation, PLAN_WRITER, PLAN_K, index)
-    draft_prefill_s = {label: speculation.prefill_seconds(label) for label in cell.labels}
+    decoder.prepare(prompt, cell.config)
+    run = _decode(cell, decoder, PLAN_WRITER, PLAN_K, index)
+    draft_prefill_s = {label: decoder.prefill_seconds(label) for label in cell.labels}
     cell.emit(
         "prompt",
         index=index,
         token_ids=run.token_ids,
-        prefill_s=speculation.prefill_seconds(None),
+        prefill_s=decoder.prefill_seconds(None),
         draft_prefill_s=draft_prefill_s,
-        costs=measure_costs(speculation, prompt, run.token_ids, cell.config, cell.labels, PLAN_COST_ROUNDS),
-        agreement=_agreements(cell, speculation, prompt, run.token_ids),
+        costs=measure_costs(decoder, prompt, run.token_ids, cell.config, cell.labels, PLAN_COST_ROUNDS),
+        agreement=_agreements(cell, decoder, prompt, run.token_ids),
     )
 
 
 def _agreements(
-    cell: Cell, speculation: Speculation, prompt: list[int], output: tuple[int, ...]
+    cell: Cell, decoder: Speculation, prompt: list[int], output: tuple[int, ...]
 ) -> dict[str, Any]:
     """For the replay, by draft: `keeps`, and what explains them."""
     found: dict[str, Any] = {}
     for label in cell.labels:
         try:
-            found[label] = _agreement(cell, speculation, label, prompt, output)
+            found[label] = _agreement(cell, decoder, label, prompt, output)
         except NonFiniteLogits as error:
             cell.drop(label, None, error)
         except (RuntimeError, MemoryError) as error:
@@ -273,7 +274,7 @@ def _agreements(
 
 
 def _agreement(
-    cell: Cell, speculation: Speculation, label: str, prompt: list[int], output: tuple[int, ...]
+    cell: Cell, decoder: Speculation, label: str, prompt: list[int], output: tuple[int, ...]
 ) -> dict[str, Any]:
     text = [*prompt, *output]
     if cell.models[label] is None:
@@ -281,9 +282,9 @@ def _agreement(
         lookup.start(prompt, len(text))
         # proposals before the first token are needed by no backend that has prompt lookup
         return {"proposals": [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]}
-    drafter = speculation.runner(label)
+    drafter = decoder.runner(label)
     if cell.config.temperature > 0:
-        target = speculation.runner(None)
+        target = decoder.runner(None)
         keeps, overlaps = sampled_agreement(target, drafter, prompt, output, cell.config)
         return {"keeps": keeps, "overlaps": overlaps}
     agrees, leads = greedy_agreement(drafter, prompt, output)

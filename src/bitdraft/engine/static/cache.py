@@ -76,7 +76,11 @@ def cache_over(buffers: tuple[torch.Tensor, ...], place: Place) -> Cache:
 def probe_shapes(model: Any) -> list[tuple[int, int, torch.dtype]]:
     """(H, D, dtype) of the keys of every layer, then of the values, from a forward of one token."""
     cache = DynamicCache()
-    model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=cache, use_cache=True)
+    model(
+        input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device),
+        past_key_values=cache,
+        use_cache=True,
+    )
     states = [layer.keys for layer in cache.layers] + [layer.values for layer in cache.layers]
     return [(found.shape[1], found.shape[3], found.dtype) for found in states]
 
@@ -100,7 +104,7 @@ def additive_masks(
     """What a model takes for `attention_mask`: B × 1 × T × S, 0 where a token sees a slot, else −∞; by
     kind of layer where there are several."""
     kinds = mask_kinds(model)
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    window: Any = getattr(model.config.get_text_config(), "sliding_window", None)
     places_B1T1 = positions_BT[:, None, :, None]
     hidden_B1TS = slots_S > places_B1T1
     masks = {}

@@ -99,11 +99,12 @@ class StaticPrompts:
         assert (draft is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
         draft_prefill_s = self.ready(draft)
-        run = _Run(self, draft, k, config.max_new_tokens, drawing, sorted(stops), forced)
+        limit = config.max_new_tokens
+        run = _Run(self.target, self.prompts, draft, k, limit, drawing, sorted(stops), forced)
+        books = _Books(self.prompts, limit, stops, k)
         start_s = now()
-        run.first_tokens()
-        books = _Books(self.prompts, config.max_new_tokens, stops, k)
-        books.enter_first(run.clock_in(), now() - draft_prefill_s)
+        first_ids = run.first_tokens(self.first_logits_BV)
+        books.enter_first(first_ids, now() - draft_prefill_s)
         run.clock.mark("host")
         run.to_end(books)
         if finite_only:
@@ -112,50 +113,82 @@ class StaticPrompts:
         phases = run.clock.seconds() if draft is not None else {}
         return [row.generation(submit_s, phases) for row in books.rows]
 
+    @torch.inference_mode()
+    def draft_seconds(
+        self, draft: Draft, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None
+    ) -> float:
+        """What drafting K tokens behind these texts takes. Their caches are as the last run left them."""
+        run = _Run(self.target, texts, draft, k, k + 2, Drawing(sampler, range(len(texts))))
+        synchronize(self.target.device)
+        start_s = now()
+        run.propose(max(map(len, texts)) + k + 1)
+        synchronize(self.target.device)
+        return now() - start_s
+
+    @torch.inference_mode()
+    def verify_seconds(self, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None) -> float:
+        """What verifying K tokens behind these texts takes, until the ids are on the host."""
+        run = _Run(self.target, texts, None, k, k + 2, Drawing(sampler, range(len(texts))))
+        proposal = run.propose(0)
+        proposal.drafted_BK = proposal.step.tokens_B2[:, -1:].expand(len(texts), k).contiguous()
+        synchronize(self.target.device)
+        start_s = now()
+        _Log(run.check(proposal, max(map(len, texts)) + k + 1)).read()
+        return now() - start_s
+
+
+@dataclass
+class Proposal:
+    """Where a step begins, its drafted tokens, B × K, the rows that have any, and their laws, B × K × V,
+    where they are sampled."""
+
+    step: Step
+    drafted_BK: torch.Tensor
+    found_B: torch.Tensor
+    laws_BKV: torch.Tensor | None = None
+
 
 class _Run:
-    """The device's side of one decoding."""
+    """The device's side of one decoding of these texts."""
 
     def __init__(  # noqa: PLR0917
         self,
-        prefilled: StaticPrompts,
+        target: StaticForward,
+        texts: Sequence[Sequence[int]],
         draft: Draft | None,
         k: int,
         max_new_tokens: int,
-        drawing: Drawing,
-        stop_ids: Sequence[int],
-        forced: Sequence[Sequence[int]] | None,
+        drawing: Drawing = Drawing(),
+        stop_ids: Sequence[int] = (),
+        forced: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        self.target, self.draft, self.k = prefilled.target, draft, k
+        self.target, self.draft, self.k = target, draft, k
         device = self.target.device
-        self.state = State.of(prefilled.prompts, max_new_tokens, k + 1, device)
+        self.state = State.of(texts, max_new_tokens, k + 1, device)
         self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
         self._offsets_X = torch.arange(-2, k, device=device)
-        self._all_B = torch.ones(len(prefilled.prompts), dtype=torch.bool, device=device)
+        self._all_B = torch.ones(len(texts), dtype=torch.bool, device=device)
         self.sampler = drawing.sampler
         self.clock = PhaseClock(device)
-        self._first_logits_BV = prefilled.first_logits_BV
         uniforms = [Uniforms(seed, max_new_tokens, k) for seed in drawing.seeds] if self.sampler else []
         self._first_uniforms_B = _stacked([row.first for row in uniforms], device)
         self._uniforms_BSU = _stacked([row.by_step for row in uniforms], device)
         self._num_steps = 0
-        self._forced_BN = None if forced is None else _forced_text(self.state, prefilled.prompts, forced)
+        self._forced_BN = None if forced is None else _forced_text(self.state, texts, forced)
         # a GPU works on the next step while the host reads the log of the last one
         self._lag = 1 if device.type == "cuda" else 0
 
-    def first_tokens(self) -> None:
+    def first_tokens(self, logits_BV: torch.Tensor) -> list[int]:
+        """From the prefill's logits to the host."""
         state = self.state
-        top_B, token_B = self._first_logits_BV.max(-1)
+        top_B, token_B = logits_BV.max(-1)
         state.watch_target_B += top_B.float()
         if self.sampler is not None:
-            token_B = draw(self.sampler.probabilities(self._first_logits_BV), self._first_uniforms_B[:, 0])
+            token_B = draw(self.sampler.probabilities(logits_BV), self._first_uniforms_B[:, 0])
         state.text_BN.scatter_(1, state.lengths_B[:, None], token_B[:, None])
         state.lengths_B += 1
         state.active_B &= (state.lengths_B < state.limits_B) & ~torch.isin(token_B, self._stop_ids)
-
-    def clock_in(self) -> list[int]:
-        """The newest token of each row."""
-        ids: list[int] = self.state.text_BN.gather(1, self.state.lengths_B[:, None] - 1)[:, 0].tolist()
+        ids: list[int] = token_B.tolist()
         return ids
 
     def to_end(self, books: _Books) -> None:
@@ -172,50 +205,53 @@ class _Run:
 
     def step(self, longest: int) -> torch.Tensor:
         """`longest`: tokens of the longest row that was active when the host last looked."""
-        span = self.target.span(longest + (self._lag + 1) * (self.k + 1))
-        step, uniforms_BU = Step.of(self.state, self._offsets_X), self._uniforms()
-        drafted_BK, found_B, laws_BKV = self._drafted(step, span, uniforms_BU)
+        span = longest + (self._lag + 1) * (self.k + 1)
+        proposal = self.propose(span)
         self.clock.mark("draft")
-        tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
-        rows, num_tokens = tokens_BT.shape
-        inputs = [*self.state.of_target(), tokens_BT, step.positions_BX[:, 1 : num_tokens + 1], found_B]
-        if self.sampler is not None:
-            sampling = Sampling(self.sampler, laws_BKV, uniforms_BU[:, -2:])
-            forward = functools.partial(self.target.logits, span)
-            log = verify(forward, *inputs, stop_ids=self._stop_ids, sampling=sampling)
-        elif len(self._stop_ids):
-            log = self.target.call(verify_greedy_to_stops, (rows, num_tokens), span, self._stop_ids, *inputs)
-        else:
-            log = self.target.call(verify_greedy, (rows, num_tokens), span, *inputs)
+        log = self.check(proposal, span)
         if self._lag:
             self.clock.mark("verify")
         self._num_steps += 1
         return log
 
-    def _uniforms(self) -> torch.Tensor:
-        if self.sampler is None:
-            return self._uniforms_BSU
-        return self._uniforms_BSU[:, min(self._num_steps, self._uniforms_BSU.shape[1] - 1)]
-
-    def _drafted(
-        self, step: Step, span: int, uniforms_BU: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """(drafted_BK, rows that have any, their laws B × K × V where they are sampled)"""
-        state, num_ids = self.state, self._first_logits_BV.shape[-1]
-        drafted_BK, found_B, laws_BKV = step.tokens_B2[:, :0], self._all_B, None
+    def propose(self, span: int) -> Proposal:
+        """By the draft, which reads at least `span` tokens."""
+        state, step = self.state, Step.of(self.state, self._offsets_X)
+        if self.draft is None:
+            return Proposal(step, step.tokens_B2[:, :0], self._all_B)
         if isinstance(self.draft, StaticForward):
             next_token = functools.partial(_next_token, self.draft, self.draft.span(span))
+            uniforms_BU = self._uniforms() if self.sampler else None
             drafted_BK, laws_BKV = draft_by_model(
                 state, step, next_token, self.k, self.sampler, uniforms_BU, self._forced_BN
             )
-        elif self.draft is not None:
-            drafted_BK, found_B = look_up(state.text_BN, state.lengths_B, self._offsets_X[2:])
-            # without captured graphs a step may be smaller where nothing is found
-            if state.text_BN.device.type == "cpu" and not found_B.any():
-                drafted_BK = drafted_BK[:, :0]
-        if self.sampler is not None and laws_BKV is None:
-            laws_BKV = torch.nn.functional.one_hot(drafted_BK, num_ids).float()
-        return drafted_BK, found_B, laws_BKV
+            return Proposal(step, drafted_BK, self._all_B, laws_BKV)
+        drafted_BK, found_B = look_up(state.text_BN, state.lengths_B, self._offsets_X[2:])
+        # without captured graphs a step may be smaller where nothing is found
+        if state.text_BN.device.type == "cpu" and not found_B.any():
+            drafted_BK = drafted_BK[:, :0]
+        return Proposal(step, drafted_BK, found_B)
+
+    def check(self, proposal: Proposal, span: int) -> torch.Tensor:
+        """Verify and advance; the step's log."""
+        step, drafted_BK, span = proposal.step, proposal.drafted_BK, self.target.span(span)
+        tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
+        shape = (tokens_BT.shape[0], tokens_BT.shape[1])
+        positions_BT = step.positions_BX[:, 1 : shape[1] + 1]
+        inputs = [*self.state.of_target(), tokens_BT, positions_BT, proposal.found_B]
+        log: torch.Tensor
+        if self.sampler is not None:
+            sampling = Sampling(self.sampler, drafted_BK, proposal.laws_BKV, self._uniforms()[:, -2:])
+            forward = functools.partial(self.target.logits, span)
+            log = verify(forward, *inputs, stop_ids=self._stop_ids, sampling=sampling)
+        elif len(self._stop_ids):
+            log = self.target.call(verify_greedy_to_stops, shape, span, self._stop_ids, *inputs)
+        else:
+            log = self.target.call(verify_greedy, shape, span, *inputs)
+        return log
+
+    def _uniforms(self) -> torch.Tensor:
+        return self._uniforms_BSU[:, min(self._num_steps, self._uniforms_BSU.shape[1] - 1)]
 
     def check_finite(self) -> None:
         state = self.state

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from bitdraft.engine.cpu_kernels import few_row_kernels, prepare_linears
+from bitdraft.engine.runner import adapts_to_length
 from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask_kinds, probe_shapes
 from bitdraft.engine.static.record import record
 from bitdraft.engine.static.step import SAMPLES, Sample, logits_of
@@ -23,15 +24,8 @@ Part = Callable[..., Any]
 """A function of (forward, tensors …), where forward is (tokens_BT, positions_BT) → logits_BTV"""
 
 
-def adapts_to_length(model: Any) -> bool:
-    """Rotary embeddings that change themselves with the sequence's length: they can neither serve two
-    sequences at once nor be recorded at one length."""
-    rope = str(getattr(model.config.get_text_config(), "rope_parameters", ""))
-    return "dynamic" in rope or "longrope" in rope
-
-
-def static_reason(model: Any) -> str | None:
-    """Why a model cannot be decoded here, or None where it can."""
+def unsupported_reason(model: Any) -> str | None:
+    """Why a model cannot be decoded here, or None where it can: its configuration first, then its logits."""
     config = model.config.get_text_config()
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention takes no mask of its caller's"
@@ -41,7 +35,24 @@ def static_reason(model: Any) -> str | None:
         return "its layers see the past neither as a whole nor through a sliding window"
     if adapts_to_length(model):
         return "its rotary embeddings change with the length"
-    return None
+    with torch.inference_mode():
+        return None if _gives_own_logits(model) else "a forward over a static cache gives other logits"
+
+
+def _gives_own_logits(model: Any) -> bool:
+    """Within what rounding does in the model's dtype."""
+    forward = StaticForward(model)
+    forward.allocate(1, 8)
+    num_ids = model.config.get_text_config().vocab_size
+    ids = [token_id % num_ids for token_id in (5, 3, 7, 2, 6)]
+    forward.prefill(0, ids[:3])
+    tokens_BT, positions_BT = (torch.tensor([row], device=model.device) for row in (ids[3:], [3, 4]))
+    found_TV = forward.logits(8, tokens_BT, positions_BT)[0].float()
+    own_TV = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, 3:].float()
+    tolerance = 1e-3 if forward.dtype == torch.float32 else 0.1
+    return not own_TV.isfinite().all() or bool(
+        (found_TV - own_TV).abs().max() <= tolerance * own_TV.abs().max()
+    )
 
 
 class StaticForward:
@@ -139,16 +150,12 @@ class StaticForward:
                 input_ids=tokens_BT,
                 position_ids=positions_BT,
                 attention_mask=additive_masks(self.model, positions_BT, slots_S, self.dtype),
-                past_key_values=cache_over(buffers, place),
+                past_key_values=cache_over(tuple(buffers), place),
                 use_cache=True,
             ).logits
             return logits_BTV[..., : self.vocab_size]
 
         return part(forward, *inputs[:num_tensors])
-
-    def bytes_per_token(self) -> int:
-        """Bytes that one token of one row takes over all layers."""
-        return sum(heads * size * dtype.itemsize for heads, size, dtype in self._shapes)
 
     def _recording(self, part: Part, shape: tuple[int, int]) -> Part | None:
         """One for single tokens and one for several, whose attention differs, each with the products of few

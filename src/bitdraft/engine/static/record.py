@@ -64,6 +64,6 @@ def _same(traced: Any, function: Callable[..., Any], sample: Tensors) -> bool:
         found = traced(*inputs)
     except RuntimeError:  # a size that was recorded as a number
         return False
-    pairs = [(own, found)] if isinstance(own, torch.Tensor) else list(zip(own, found, strict=True))
-    pairs += zip(own_inputs, inputs, strict=True)
+    results = ([own], [found]) if isinstance(own, torch.Tensor) else (own, found)
+    pairs = zip([*results[0], *own_inputs], [*results[1], *inputs], strict=True)
     return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in pairs)

@@ -114,16 +114,9 @@ def look_up(
     return text_BN.gather(1, start_B1 + offsets_K % (lengths_B1 - start_B1)), start_B1[:, 0] > 0
 
 
-def verify(  # noqa: PLR0917 - flat, as a recording takes them
+def verify(
     forward: Forward,
-    text_BN: torch.Tensor,
-    lengths_B: torch.Tensor,
-    limits_B: torch.Tensor,
-    active_B: torch.Tensor,
-    watch_B: torch.Tensor,
-    tokens_BT: torch.Tensor,
-    positions_BT: torch.Tensor,
-    found_B: torch.Tensor,
+    *tensors: torch.Tensor,
     stop_ids: torch.Tensor | None = None,
     sampling: Sampling | None = None,
 ) -> torch.Tensor:
@@ -131,7 +124,10 @@ def verify(  # noqa: PLR0917 - flat, as a recording takes them
     tokens produced and kept, whether the row had drafted tokens (`found_B`), then the tokens. Rows that
     were done produce none. One token of a step is always the target's own, so that fewer may be kept
     than fit. Greedy without `sampling`; a token of `stop_ids` ends its row.
+
+    The tensors are those of `State.of_target`, then tokens_BT, positions_BT, found_B.
     """
+    text_BN, lengths_B, limits_B, active_B, watch_B, tokens_BT, positions_BT, found_B = tensors
     logits_BTV = forward(tokens_BT, positions_BT)
     top_BT, choices_BT = logits_BTV.max(-1)
     watch_B.add_(top_BT.sum(-1, dtype=torch.float32))
@@ -142,7 +138,7 @@ def verify(  # noqa: PLR0917 - flat, as a recording takes them
         # where a drafted token is kept it is the target's choice
         new_BT = choices_BT
     else:
-        num_kept_B, new_BT = _keep_sampled(logits_BTV, tokens_BT[:, 1:], most_B, sampling)
+        num_kept_B, new_BT = _keep_sampled(logits_BTV, most_B, sampling)
     counts_B = num_kept_B + 1
     if stop_ids is not None:
         places_T = torch.arange(tokens_BT.shape[1], device=text_BN.device)
@@ -162,23 +158,29 @@ def verify(  # noqa: PLR0917 - flat, as a recording takes them
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a step draws: the laws of its drafted tokens, B × K × V, and two uniform numbers a row."""
+    """How a step draws: its drafted tokens, B × K, their laws, B × K × V (all on the drafted token where
+    there are none), and two uniform numbers a row."""
 
     sampler: Sampler
-    laws_BKV: torch.Tensor
+    drafted_BK: torch.Tensor
+    laws_BKV: torch.Tensor | None
     uniforms_B2: torch.Tensor
+
+    def laws(self, num_ids: int) -> torch.Tensor:
+        if self.laws_BKV is not None:
+            return self.laws_BKV
+        return torch.nn.functional.one_hot(self.drafted_BK, num_ids).float()
 
 
 def _keep_sampled(
-    logits_BTV: torch.Tensor, drafted_BK: torch.Tensor, most_B: torch.Tensor, sampling: Sampling
+    logits_BTV: torch.Tensor, most_B: torch.Tensor, sampling: Sampling
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(number of kept tokens B, the step's tokens B × T)"""
+    drafted_BK, laws_BKV = sampling.drafted_BK, sampling.laws(logits_BTV.shape[-1])
     p_BTV = sampling.sampler.probabilities(logits_BTV)
     places_T = torch.arange(p_BTV.shape[1], device=p_BTV.device)
     offered_BK = places_T[:-1] < most_B[:, None]
-    num_kept_B, next_B = accept_sampled(
-        drafted_BK, sampling.laws_BKV, p_BTV, sampling.uniforms_B2, offered_BK
-    )
+    num_kept_B, next_B = accept_sampled(drafted_BK, laws_BKV, p_BTV, sampling.uniforms_B2, offered_BK)
     padded_BT = torch.cat([drafted_BK, next_B[:, None]], 1)
     return num_kept_B, torch.where(places_T < num_kept_B[:, None], padded_BT, next_B[:, None])
 
@@ -200,8 +202,8 @@ def draft_by_model(  # noqa: PLR0917
     uniforms_BK: torch.Tensor | None = None,
     forced_BN: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(drafted_BK, their laws B × K × V if sampled). `next_token` is `draft_token` with its forward bound. Where
-    `forced_BN` is given, the model is made to say what stands there (synthetic acceptance)."""
+    """(drafted_BK, their laws B × K × V if sampled). `next_token` is `draft_token` with its forward bound.
+    Where `forced_BN` is given, the model is made to say what stands there (synthetic acceptance)."""
     tokens_BT, positions_BT = step.tokens_B2, step.positions_BX[:, :2]
     drafted, laws = [], []
     for place in range(k):
