@@ -41,12 +41,15 @@ class SamplingConfig(Config):
 
 
 class ModelConfig(Config):
-    """Which checkpoint, and what may be executed to load it."""
+    """Which checkpoint, and what may be executed to load it; with `random_weights`, which shape. `seed`
+    is that of all chance in a run: of random weights, of sampling and of the bootstrap."""
 
     model: str = "demo/target"
     revision: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    random_weights: bool = False
+    seed: int = Field(0, ge=0)
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
 
 
@@ -77,7 +80,6 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
     max_ppl_increase: float = Field(0.005, ge=0, allow_inf_nan=False)
     backend: BackendName = "native"
     num_warmup: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
     output: Path | None = None
 
     @field_validator("precisions")
@@ -117,7 +119,6 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
     draft_precision: Precision | None = None
     backend: BackendName = "native"
     plan: bool = False
-    seed: int = Field(0, ge=0)
     output: Path | None = None
 
     @field_validator("drafts", mode="before")
