@@ -79,6 +79,15 @@ def save_checkpoint(folder: Path, model: Any) -> Path:
     return folder
 
 
+def save_shape(folder: Path, kind: str = "gpt_neox", **changes: Any) -> Path:
+    """A config.json alone, whose vocabulary holds the embedded tokenizer's."""
+    config = CONFIGS[kind]()
+    for name, value in ({"vocab_size": 2048} | changes).items():
+        setattr(config, name, value)
+    config.save_pretrained(folder)
+    return folder
+
+
 def generation(submit_s: float, times_s: list[float], prompt_tokens: int = 10) -> Generation:
     """One token an emission, at the given times."""
     return Generation(

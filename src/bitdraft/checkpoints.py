@@ -1,7 +1,7 @@
 """From a model name to a checkpoint folder that is known to be readable, without loading weights.
 
-A name is `demo/NAME` (embedded), a local folder, or a hub id. Only safetensors are accepted unless
-pickle is allowed: unpickling runs code that the file brings.
+A name is `demo/NAME` (embedded), a local folder, or a hub id; with random weights, a shape. Only
+safetensors are accepted unless pickle is allowed: unpickling runs code that the file brings.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
+from bitdraft.shapes import SHAPES, find_shape
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
 DEMO_MODELS = ("target", "draft-medium", "draft-small")
@@ -28,7 +29,8 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekke
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A readable checkpoint. `stored_dtypes` counts elements by the dtype they are stored in."""
+    """A readable checkpoint. `stored_dtypes` counts elements by the dtype they are stored in; with
+    random weights nothing is stored."""
 
     name: str
     folder: Path
@@ -38,10 +40,13 @@ class Checkpoint:
     vocab_size: int
     stored_dtypes: dict[str, int]
     stored_bytes: int
+    random_weights: bool = False
 
     @property
     def stored_dtype(self) -> str:
-        """The dtype that most elements are stored in; `unknown` for pickles."""
+        """The dtype that most elements are stored in; `unknown` for pickles, `none` without a file."""
+        if self.random_weights:
+            return "none"
         if not self.stored_dtypes:
             return "unknown"
         return max(self.stored_dtypes, key=lambda name: self.stored_dtypes[name])
@@ -54,13 +59,16 @@ class Checkpoint:
 
 def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
     """Resolve and check; raises `UserError` with what is wrong and what to do."""
-    folder, revision = _find_folder(config, field)
+    shape = config.random_weights
+    folder, revision = (find_shape(config, field), None) if shape else _find_folder(config, field)
     settings = _read_config(folder, config.model, field)
     architecture = _check_architecture(settings, config, field)
-    dtypes, num_bytes = _check_weights(folder, config, field)
+    dtypes, num_bytes = ({}, 0) if shape else _check_weights(folder, config, field)
     text_settings = settings.get("text_config") or settings
+    if shape and not text_settings.get("vocab_size"):
+        raise UserError(field, config.model, "its config.json names no vocab_size", "Add it there")
     return Checkpoint(
-        name=config.model,
+        name=f"{config.model} (random weights)" if shape else config.model,
         folder=folder,
         revision=revision,
         architecture=architecture,
@@ -68,6 +76,7 @@ def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
         vocab_size=int(text_settings.get("vocab_size", 0)),
         stored_dtypes=dtypes,
         stored_bytes=num_bytes,
+        random_weights=shape,
     )
 
 
@@ -85,6 +94,9 @@ def _find_folder(config: ModelConfig, field: str) -> tuple[Path, str | None]:
         raise UserError(field, name, "is a file", "Name the folder that holds config.json and the weights")
     if name.startswith((".", "/", "~")) or (name.count("/") != 1 and "/" in name) or os.sep == "\\" in name:
         raise UserError(field, name, "no such folder", "Name an existing checkpoint folder or a hub id")
+    if name in SHAPES:
+        remedy = f"Add --random-weights, or name EleutherAI/{name}"
+        raise UserError(field, name, "is a shape without weights", remedy)
     return _download(config, field)
 
 
@@ -134,8 +146,8 @@ def _read_config(folder: Path, name: str, field: str) -> dict[str, Any]:
 
 
 def _check_architecture(settings: dict[str, Any], config: ModelConfig, field: str) -> str:
-    architectures = settings.get("architectures") or ["unknown"]
-    architecture = str(architectures[0])
+    architectures = settings.get("architectures")
+    architecture = str(architectures[0]) if architectures else _default_architecture(settings, config)
     if not architecture.endswith(_CAUSAL_ENDINGS):
         problem = f"is not a causal language model (its architecture is {architecture})"
         raise UserError(field, config.model, problem, "Choose a decoder-only model (…ForCausalLM)")
@@ -146,6 +158,15 @@ def _check_architecture(settings: dict[str, Any], config: ModelConfig, field: st
             remedy = "Read that code, then pass --trust-remote-code"
             raise UserError(field, config.model, "needs Python code from its checkpoint", remedy)
     return architecture
+
+
+def _default_architecture(settings: dict[str, Any], config: ModelConfig) -> str:
+    """Of a config.json that names none: what a shape's kind of model is built as."""
+    if not config.random_weights:
+        return "unknown"
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(settings.get("model_type"), "unknown"))
 
 
 def _check_weights(folder: Path, config: ModelConfig, field: str) -> tuple[dict[str, int], int]:
@@ -205,20 +226,33 @@ def _context_tokens(settings: dict[str, Any]) -> int | None:
 
 
 def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "model") -> Any:
-    """The checkpoint's tokenizer (transformers), or a `UserError`."""
+    """The checkpoint's tokenizer (transformers), or a `UserError`. All shapes have the embedded models'."""
     from transformers import AutoTokenizer
 
     remedy = "Save the tokenizer beside the weights (tokenizer.json)"
-    if not any(path for pattern in _TOKENIZER_FILES for path in checkpoint.folder.glob(pattern)):
+    folder = DEMO_FOLDER / "target" if checkpoint.random_weights else checkpoint.folder
+    if not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
         # transformers would build an empty one and encode every text to nothing
         raise UserError(field, checkpoint.name, "has no tokenizer", remedy)
     try:
         return AutoTokenizer.from_pretrained(
-            checkpoint.folder, trust_remote_code=config.trust_remote_code, local_files_only=True
+            folder, trust_remote_code=config.trust_remote_code, local_files_only=True
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         problem = f"its tokenizer cannot be loaded ({one_line(error)})"
         raise UserError(field, checkpoint.name, problem, remedy) from error
+
+
+def check_token_ids(largest: int, checkpoint: Checkpoint, field: str = "model") -> None:
+    """Refuse token ids that have no row in a model's embedding."""
+    if not checkpoint.vocab_size or largest < checkpoint.vocab_size:
+        return
+    what = "the embedded tokenizer" if checkpoint.random_weights else "its tokenizer"
+    problem = f"{what} gives id {largest}, its embedding has {checkpoint.vocab_size} rows"
+    remedy = "Use the tokenizer that the model was trained with"
+    if checkpoint.random_weights:
+        remedy = f"Set vocab_size in its config.json to {largest + 1} or more"
+    raise UserError(field, checkpoint.name, problem, remedy)
 
 
 def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:

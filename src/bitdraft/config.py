@@ -43,12 +43,15 @@ class SamplingConfig(Config):
 
 
 class ModelConfig(Config):
-    """Which checkpoint, and what may be executed to load it."""
+    """Which checkpoint, and what may be executed to load it; with `random_weights`, which shape. `seed`
+    is that of all chance in a run: of random weights, of sampling and of the bootstrap."""
 
     model: str = "demo/target"
     revision: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    random_weights: bool = False
+    seed: int = Field(0, ge=0)
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
 
 
@@ -80,7 +83,6 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
     backend: BackendName = "native"
     execution: Execution = "auto"
     num_warmup: int = Field(1, ge=1)
-    seed: int = Field(0, ge=0)
     output: Path | None = None
 
     @field_validator("precisions")
@@ -121,7 +123,6 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
     backend: BackendName = "native"
     execution: Execution = "auto"
     plan: bool = False
-    seed: int = Field(0, ge=0)
     output: Path | None = None
 
     @field_validator("drafts", mode="before")

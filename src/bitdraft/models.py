@@ -1,4 +1,4 @@
-"""Load a checkpoint at a precision on a device, and count what was loaded."""
+"""Load a checkpoint at a precision on a device, or draw a shape's weights, and count what there is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from bitdraft.checkpoints import Checkpoint
 from bitdraft.config import ModelConfig, Precision
 from bitdraft.errors import UserError
 from bitdraft.precisions import DTYPES
+
+WEIGHT_STD = 0.02
+NOISE_LENGTH = 1_048_573  # a prime, so that no two rows of a matrix begin at the same place of the noise
 
 
 @dataclass(frozen=True)
@@ -52,20 +56,11 @@ def resolve_device(name: str) -> torch.device:
 def load_model(
     checkpoint: Checkpoint, precision: Precision, device: torch.device, config: ModelConfig
 ) -> LoadedModel:
-    """Load for inference. Every floating-point parameter is verified to have the asked dtype."""
+    """For inference. Every floating-point parameter is verified to have the asked dtype."""
     transformers_logging.disable_progress_bar()
     dtype = DTYPES[precision]
-    model, found = AutoModelForCausalLM.from_pretrained(
-        checkpoint.folder,
-        dtype=dtype,
-        use_safetensors=None if config.allow_pickle else True,
-        trust_remote_code=config.trust_remote_code,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # reported, and refused just below
-    )
-    _refuse_gaps(checkpoint, found)
-    model = model.to(device).eval().requires_grad_(False)
+    make = _draw if checkpoint.random_weights else _read
+    model = make(checkpoint, dtype, device, config).eval().requires_grad_(False)
     parameters = list(model.parameters())
     wrong = {p.dtype for p in parameters if p.is_floating_point() and p.dtype != dtype}
     assert not wrong, f"parameters loaded as {wrong}, not {dtype}"
@@ -78,6 +73,49 @@ def load_model(
         weight_bytes=weight_bytes,
         streamed_bytes=weight_bytes - _unread_embedding_bytes(model),
     )
+
+
+def _read(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:
+    model, found = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder,
+        dtype=dtype,
+        use_safetensors=None if config.allow_pickle else True,
+        trust_remote_code=config.trust_remote_code,
+        local_files_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported, and refused just below
+    )
+    _refuse_gaps(checkpoint, found)
+    return model.to(device)
+
+
+def _draw(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:
+    """A model of the shape with weights drawn from the seed: the same ones, rounded, at every precision
+    and on every device."""
+    trusted = config.trust_remote_code
+    shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trusted, local_files_only=True)
+    with no_init_weights(), device:
+        model = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=trusted)
+    model.tie_weights()  # left out with the initialisation
+    _fill(model, dtype, device, config.seed)
+    return model
+
+
+@torch.no_grad()
+def _fill(model: Any, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+    """Each matrix from a stretch of normal noise, repeated: copying is several times as fast as drawing.
+    Biases are zero and norms one."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            parameter.fill_(0 if name.endswith("bias") else 1)
+            continue
+        flat = parameter.view(-1)
+        drawn = torch.randn(min(len(flat), NOISE_LENGTH), generator=generator)
+        noise = (WEIGHT_STD * drawn).to(device, dtype)
+        num_whole, num_left = divmod(len(flat), len(noise))
+        flat[num_left:].view(num_whole, -1).copy_(noise)
+        flat[:num_left] = noise[len(noise) - num_left :]
 
 
 def _refuse_gaps(checkpoint: Checkpoint, found: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ SOURCE = Path(bitdraft.__file__).parent
 # One row a layer, lowest first; names are modules or packages under bitdraft.
 LAYERS = [
     ["errors", "config", "results", "stats", "metrics"],
-    ["drawing", "tables", "checkpoints", "precisions", "texts", "timing", "models", "environment"],
+    ["drawing", "tables", "shapes", "checkpoints", "precisions", "texts", "timing", "models", "environment"],
     ["engine"],
     ["backends", "executors"],
     ["precision", "spec_decode"],
@@ -28,6 +28,7 @@ NO_TORCH = {
     "metrics",
     "drawing",
     "tables",
+    "shapes",
     "checkpoints",
     "texts",
     "executors",

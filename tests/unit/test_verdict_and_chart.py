@@ -181,6 +181,27 @@ def test_csv_has_a_line_a_precision_and_an_end_a_figure() -> None:
     assert records[1]["throughput_tok_s"] == ""
 
 
+def test_random_weights_have_speed_and_memory_alone() -> None:
+    rows = [
+        row.model_copy(update={"quality": {"not_measured": "random weights"}})
+        for row in (ok_row("fp32", 0.02), ok_row("bf16", 0.01, gib=0.6))
+    ]
+    for row in rows:
+        del row.metrics["ppl"]
+    verdict = decide(rows, "fp32", LIMIT, "none")
+    assert verdict["precision"] is None
+    assert "Random weights: quality not measured. By speed and memory alone: bf16." in verdict["summary"]
+    assert "2.00×" in verdict["summary"]
+    assert "perplexity" not in verdict["summary"]
+    shown = result(*rows, failed("fp16", "oom"))
+    assert not {"ppl", "delta_ln_ppl", "kl_divergence"} & {column.key for column in columns(shown.rows)}
+    assert "PPL" not in markdown_text(shown)
+    assert render(shown).startswith(b"\x89PNG")
+    lost = decide([failed("fp32", "oom"), rows[1]], "fp32", LIMIT, "none")
+    assert "quality not measured" in lost["summary"]
+    assert lost["reasons"] == ["fp32 is out: oom (a reason)."]
+
+
 def test_markdown_holds_verdict_and_best_values() -> None:
     text = markdown_text(result(*ROWS))
     assert "Use bf16." in text

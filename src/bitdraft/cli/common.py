@@ -37,8 +37,18 @@ AllowPickle = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that the checkpoint brings.")
 ]
+RandomWeights = Annotated[
+    bool,
+    typer.Option(
+        "--random-weights",
+        help="Measure speed without a checkpoint: every model is a shape (pythia-70m, -160m, -410m, -1.4b, "
+        "-2.8b, or a folder with a config.json) with weights drawn from the seed.",
+    ),
+]
 Output = Annotated[Path, typer.Option(help="Folder for JSON, CSV, Markdown and charts.")]
-MODEL_HELP = "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id."
+MODEL_HELP = (
+    "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id; with --random-weights, a shape."
+)
 
 # settings whose flag has another name
 _FLAGS = {"model": "MODEL", "drafts": "--draft"}

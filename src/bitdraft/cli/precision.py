@@ -22,6 +22,7 @@ from bitdraft.cli.common import (
     MinTextChars,
     NumPrompts,
     Output,
+    RandomWeights,
     Revision,
     StopAtEos,
     TrustRemoteCode,
@@ -60,7 +61,8 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     revision: Revision = None,
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    random_weights: RandomWeights = False,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random weights.")] = 0,
     output: Output = Path("results"),
     debug: Debug = False,
 ) -> None:

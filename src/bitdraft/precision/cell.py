@@ -1,4 +1,5 @@
-"""One precision, measured in its own process: load → quality → speed → peak memory, then (for
+"""One precision, measured in its own process: load → quality (not of random weights) → speed → peak
+memory, then (for
 all but the reference) the divergence from the reference, which needs both models and so comes after
 the peak is taken and the row is handed over."""
 
@@ -48,7 +49,8 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
     loaded = load_model(checkpoint, precision, resolve_device(config.device), config)
     load_s = now() - start_s
     runner = Runner(loaded.model)
-    overflow = _score(runner, windows, config, Path(payload["scores"]), emit)
+    scores_path = Path(payload["scores"])
+    overflow = None if config.random_weights else _score(runner, windows, config, scores_path, emit)
     speed = _time(loaded, workload["prompts"], config, emit)
     emit(
         "row",

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bitdraft.drawing import BLUE, GREEN, GREY, INK, ORANGE, hardware, margins, new_canvas, plain, png, tidy
-from bitdraft.precision.verdict import memory_name
+from bitdraft.precision.verdict import NOT_MEASURED, memory_name, quality_is_skipped
 from bitdraft.results import Figure, PrecisionResult, PrecisionRow
 
 # colour, hatch of a bar, marker of a point
@@ -33,6 +33,9 @@ def render(result: PrecisionResult) -> bytes:
         (memory, "Peak VRAM" if memory == "peak_vram_gb" else "Peak RAM", "GiB", "lower is better", 2),
     ]
     for axis, (key, title, unit, better, digits) in zip(axes.flat, panels, strict=False):
+        if key == "ppl" and quality_is_skipped(rows):
+            _say(axis, title, NOT_MEASURED)
+            continue
         _bars(axis, rows, key, digits)
         axis.set_title(f"{title}{f' ({unit})' if unit else ''}\n{better}", fontsize=11)
     _trade_off(axes[1, 2], result, memory)
@@ -48,10 +51,13 @@ def _title(result: PrecisionResult) -> str:
 
 def _footnote(result: PrecisionResult) -> str:
     config = result.config
+    if quality_is_skipped(result.rows):
+        ppl, bars = NOT_MEASURED, "over prompts"
+    else:
+        ppl, bars = f"PPL protocol {config['ppl_protocol']}", "over prompts (PPL: over blocks of text)"
     return plain(
         f"{len(result.text['prompt_ids'])} prompts × {config['max_new_tokens']} new tokens, batch 1, greedy, "
-        f"backend {config['backend']}; PPL protocol {config['ppl_protocol']}; "
-        "bars: 95 % bootstrap interval over prompts (PPL: over blocks of text)"
+        f"backend {config['backend']}; {ppl}; bars: 95 % bootstrap interval {bars}"
     )
 
 
@@ -77,19 +83,25 @@ def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> No
     tidy(axis)
 
 
+def _say(axis: Axes, title: str, text: str) -> None:
+    """Why a panel is empty."""
+    axis.set_title(title, fontsize=11)
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
 def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
     """Speed against quality loss relative to the reference; the area of a point is its memory."""
     reference = result.verdict.get("comparisons") or []
+    rows = [row for row in result.rows if row.status == "ok"]
+    if quality_is_skipped(rows) or not reference or len(rows) < 2:
+        why = NOT_MEASURED if quality_is_skipped(rows) else "needs two finished precisions"
+        _say(axis, "Trade-off of speed, quality and memory", why)
+        return
     axis.set_title("Trade-off: area = peak memory\nup and left is better", fontsize=11)
     axis.spines[["top", "right"]].set_visible(False)
-    rows = [row for row in result.rows if row.status == "ok"]
-    if not reference or len(rows) < 2:
-        axis.text(
-            0.5, 0.5, "needs two finished precisions", ha="center", va="center", transform=axis.transAxes
-        )
-        axis.set_xticks([])
-        axis.set_yticks([])
-        return
     compared = {entry["precision"]: entry for entry in reference}
     largest = max(row.metrics[memory].value for row in rows)
     zero = {"value": 0.0, "low": None, "high": None}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bitdraft.checkpoints import Checkpoint, find_checkpoint, load_tokenizer, text_encoder
+from bitdraft.checkpoints import Checkpoint, check_token_ids, find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import Precision, PrecisionConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.executors.local import Event, Failure, run_job
@@ -30,15 +30,16 @@ DEFAULT_CONTEXT = 2048
 
 @dataclass(frozen=True)
 class Workload:
-    """What every precision is given alike."""
+    """What every precision is given alike. Random weights have no plan: nothing is scored."""
 
     checkpoint: Checkpoint
     dataset: Dataset
     prompts: list[Prompt]
-    plan: ScoringPlan
+    plan: ScoringPlan | None
 
     def as_json(self) -> str:
-        windows = [(w.token_ids, w.first_scored, w.document) for w in self.plan.windows]
+        scored = self.plan.windows if self.plan else ()
+        windows = [(w.token_ids, w.first_scored, w.document) for w in scored]
         return json.dumps({"prompts": [p.token_ids for p in self.prompts], "windows": windows})
 
 
@@ -81,27 +82,21 @@ def prepare(config: PrecisionConfig) -> Workload:
     prompts = select_prompts(dataset, config, encode)
     context = checkpoint.context_tokens or DEFAULT_CONTEXT
     check_context(prompts, config, config.max_new_tokens, context, "the model's")
-    prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    plan = plan_scoring(
-        dataset,
-        encode,
-        config.ppl_protocol,
-        context=context,
-        prefix=prefix,
-        max_scored=config.ppl_max_tokens,
-    )
-    _check_token_ids(prompts, plan, checkpoint)
-    return Workload(checkpoint, dataset, prompts, plan)
-
-
-def _check_token_ids(prompts: Sequence[Prompt], plan: ScoringPlan, checkpoint: Checkpoint) -> None:
-    rows = [prompt.token_ids for prompt in prompts] + [window.token_ids for window in plan.windows]
-    largest = max(map(max, rows))
-    if checkpoint.vocab_size and largest >= checkpoint.vocab_size:
-        problem = f"its tokenizer gives id {largest}, its embedding has {checkpoint.vocab_size} rows"
-        raise UserError(
-            "model", checkpoint.name, problem, "Use the tokenizer that the model was trained with"
+    plan = None
+    if not config.random_weights:
+        prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+        plan = plan_scoring(
+            dataset,
+            encode,
+            config.ppl_protocol,
+            context=context,
+            prefix=prefix,
+            max_scored=config.ppl_max_tokens,
         )
+    rows = [prompt.token_ids for prompt in prompts]
+    rows += [window.token_ids for window in plan.windows] if plan else []
+    check_token_ids(max(map(max, rows)), checkpoint)
+    return Workload(checkpoint, dataset, prompts, plan)
 
 
 def _probe(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -182,7 +177,7 @@ class _Cell:
 
     def run(
         self,
-        plan: ScoringPlan,
+        plan: ScoringPlan | None,
         environment: dict[str, Any],
         reference: Scores | None,
         report: Progress,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bitdraft.precision.chart import render
-from bitdraft.precision.verdict import memory_name
+from bitdraft.precision.verdict import memory_name, quality_is_skipped
 from bitdraft.results import PrecisionResult, PrecisionRow, to_json, write_atomically
 from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
@@ -22,16 +22,22 @@ def _change_percent(delta: float) -> float:
 def columns(rows: Sequence[PrecisionRow]) -> list[Column]:
     memory = memory_name(rows)
     title = "Peak VRAM (GiB)" if memory == "peak_vram_gb" else "Peak RAM (GiB)"
-    return [
+    speed = [
         Column("throughput_tok_s", "Throughput (tok/s)", 1, True),
         Column("tpot_ms", "TPOT (ms)", 2, False),
         Column("ttft_ms", "TTFT (ms)", 1, False),
+    ]
+    memory_column, mbu = Column(memory, title, 3, False), Column("mbu", "MBU", 3, True)
+    if quality_is_skipped(rows):
+        return [*speed, memory_column, mbu]
+    return [
+        *speed,
         Column("ppl", "PPL", 3, False),
-        Column(memory, title, 3, False),
+        memory_column,
         Column("delta_ln_ppl", "ΔPPL (%)", 4, None, in_quality=True, transform=_change_percent),
         Column("kl_divergence", "KL (nats)", 6, None, in_quality=True),
         Column("top1_agreement", "Same top-1 (%)", 2, None, in_quality=True, transform=lambda x: 100 * x),
-        Column("mbu", "MBU", 3, True),
+        mbu,
     ]
 
 

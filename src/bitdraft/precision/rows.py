@@ -36,9 +36,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class RowContext:
-    """What a row's numbers need besides the cell's own records."""
+    """What a row's numbers need besides the cell's own records. Without a plan quality is not measured."""
 
-    plan: ScoringPlan
+    plan: ScoringPlan | None
     copy_bytes_s: float
     seed: int
     reference: Scores | None
@@ -59,6 +59,9 @@ def build_row(
     """A finished row: `ok`, or `overflow` with the place where it began (its speed is still real)."""
     raw = {key: cell[key] for key in cell if key not in ("event", "overflow")}
     metrics = _speed_and_memory(cell, context)
+    if context.plan is None:
+        skipped = {"not_measured": "random weights"}
+        return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=skipped, raw=raw)
     quality: dict[str, Any] = {"protocol": context.plan.card}
     if scores is None:
         place = Overflow(**cell["overflow"])

@@ -3,7 +3,8 @@
 Quality comes first: a precision qualifies when the upper end of its paired Δ ln PPL interval stays
 inside the limit. Among those the fastest wins. Two speeds can't be told apart when the interval of
 their ratio holds 1, when there are too few prompts for an interval, or when the ratio is smaller
-than the machine's own drift during the run; then memory decides, and then the reference.
+than the machine's own drift during the run; then memory decides, and then the reference. Of random
+weights only the speeds are compared, and no precision is recommended.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bitdraft.tables import times_text
 DRIFT_WARNING = 1.10
 WIDE_INTERVAL = 0.20
 MEMORY_MARGIN = 0.95
+NOT_MEASURED = "random weights: quality not measured"
 
 
 def generations_of(row: PrecisionRow) -> list[Generation]:
@@ -28,6 +30,11 @@ def generations_of(row: PrecisionRow) -> list[Generation]:
 def memory_name(rows: Sequence[PrecisionRow]) -> str:
     """`peak_vram_gb` where any row has it, else `peak_ram_gb`."""
     return "peak_vram_gb" if any("peak_vram_gb" in row.metrics for row in rows) else "peak_ram_gb"
+
+
+def quality_is_skipped(rows: Sequence[PrecisionRow]) -> bool:
+    """Random weights have speed and memory alone."""
+    return any("not_measured" in row.quality for row in rows)
 
 
 def machine_drift(rows: Sequence[PrecisionRow]) -> float:
@@ -75,15 +82,17 @@ def decide(
             eligible.append(row)
         else:
             reasons.append(f"{row.precision} is out: {problem}.")
+    skipped = quality_is_skipped(finished)
     if base is None:
-        reasons.append(f"The reference {reference} has no scores, so quality differences are unknown.")
+        if not skipped:
+            reasons.append(f"The reference {reference} has no scores, so quality differences are unknown.")
         eligible = finished
     chosen, tied = _fastest(eligible, reference, machine_drift(rows))
     comparisons = [_comparison(row, base) for row in finished if base is not None and row is not base]
     if stored_dtype in ("fp16", "bf16"):
         reasons.append(_stored_note(stored_dtype))
     return {
-        "precision": chosen.precision,
+        "precision": None if skipped else chosen.precision,
         "summary": _summary(chosen, tied, base, len(finished)),
         "reasons": reasons,
         "comparisons": comparisons,
@@ -93,7 +102,7 @@ def decide(
 
 
 def _quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> str | None:
-    if base is None or row is base:
+    if base is None or row is base or "not_measured" in row.quality:
         return None
     delta = Figure(**row.quality["delta_ln_ppl"])
     if delta.high is None:
@@ -127,35 +136,42 @@ def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float) -> bool:
 
 
 def _comparison(row: PrecisionRow, base: PrecisionRow) -> dict[str, Any]:
-    delta = Figure(**row.quality["delta_ln_ppl"])
-    return {
+    compared = {
         "precision": row.precision,
         "reference": base.precision,
         "speedup": speed_ratio(generations_of(row), generations_of(base)).model_dump(),
-        "ppl_change": {
-            name: None if value is None else math.expm1(value)
-            for name, value in (("value", delta.value), ("low", delta.low), ("high", delta.high))
-        },
     }
+    if "not_measured" in row.quality:
+        return compared
+    delta = Figure(**row.quality["delta_ln_ppl"])
+    ends = (("value", delta.value), ("low", delta.low), ("high", delta.high))
+    change = {name: None if value is None else math.expm1(value) for name, value in ends}
+    return compared | {"ppl_change": change}
 
 
 def _summary(
     chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None, num_measured: int
 ) -> str:
     others = [row.precision for row in tied if row is not chosen]
-    parts = [f"Use {chosen.precision}."]
+    skipped = quality_is_skipped([chosen])
+    parts = [
+        f"{NOT_MEASURED.capitalize()}. By speed and memory alone: {chosen.precision}."
+        if skipped
+        else f"Use {chosen.precision}."
+    ]
     if others:
         reason = _tie_reason(chosen, tied, base)
         parts.append(f"Its speed cannot be told from that of {' and '.join(others)}; {reason}.")
     elif num_measured == 1:
         parts.append("It is the only precision that was measured.")
     elif chosen is base:
-        parts.append("No other measured precision is faster within the quality limit.")
+        limit = "" if skipped else " within the quality limit"
+        parts.append(f"No other measured precision is faster{limit}.")
     if base is not None and chosen is not base:
         ratio = speed_ratio(generations_of(chosen), generations_of(base))
+        quality = "" if skipped else f"perplexity {_ppl_change(chosen)}, "
         parts.append(
-            f"Against {base.precision}: {times_text(ratio)} the tokens/s, perplexity {_ppl_change(chosen)}, "
-            f"{_memory(chosen, base)}."
+            f"Against {base.precision}: {times_text(ratio)} the tokens/s, {quality}{_memory(chosen, base)}."
         )
     return " ".join(parts)
 

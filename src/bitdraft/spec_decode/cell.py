@@ -14,7 +14,7 @@ from bitdraft.backends import Speculation, speculation
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import UnexpectedK
 from bitdraft.checkpoints import find_checkpoint
-from bitdraft.config import MOST_K, ModelConfig, Precision, SpecDecodeConfig
+from bitdraft.config import MOST_K, Precision, SpecDecodeConfig
 from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
 from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.scoring import NonFiniteLogits
@@ -59,11 +59,7 @@ class Cell:
         return list(dict.fromkeys(label for label, _ in self.arms))
 
     def load(self, name: str, precision: Precision, device: torch.device) -> LoadedModel:
-        own = ModelConfig(
-            model=name,
-            allow_pickle=self.config.allow_pickle,
-            trust_remote_code=self.config.trust_remote_code,
-        )
+        own = self.config.model_copy(update={"model": name})
         return load_model(find_checkpoint(own), precision, device, own)
 
     def load_draft(self, label: str, device: torch.device) -> LoadedModel | None:

@@ -172,6 +172,12 @@ def _width(figure: Figure) -> float:
     return 0.0 if figure.low is None or figure.high is None else (figure.high - figure.low) / figure.value
 
 
+def mark_random_weights(verdict: dict[str, Any]) -> dict[str, Any]:
+    """What random weights accept is chance, so no verdict on them holds for trained ones."""
+    caveat = "Random weights: acceptance, and so speedup, says nothing of trained ones."
+    return verdict | {"summary": f"{caveat} {verdict['summary']}"}
+
+
 def decide_plan(plan: Mapping[str, Any], num_prompts: int) -> dict[str, Any]:
     """The best predicted (draft, K), or not to speculate."""
     if not plan:

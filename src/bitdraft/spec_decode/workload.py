@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bitdraft.checkpoints import Checkpoint, find_checkpoint, load_tokenizer, text_encoder
-from bitdraft.config import ModelConfig, SpecDecodeConfig
+from bitdraft.checkpoints import (
+    Checkpoint,
+    check_token_ids,
+    find_checkpoint,
+    load_tokenizer,
+    text_encoder,
+)
+from bitdraft.config import SpecDecodeConfig
 from bitdraft.errors import UserError
 from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts
 
@@ -61,17 +67,15 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     sample = next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
     context = target.context_tokens or DEFAULT_CONTEXT
     check_context(prompts, config, config.max_new_tokens, context, "the target's")
+    largest = max(max(prompt.token_ids) for prompt in prompts)
+    check_token_ids(largest, target)
     for draft, checkpoint in models:
         _check_tokenizer(draft, config, tokenizer, sample)
+        check_token_ids(largest, checkpoint, "drafts")
         room = checkpoint.context_tokens or DEFAULT_CONTEXT
         check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
     sizes = [c.vocab_size for c in (target, *(checkpoint for _, checkpoint in models)) if c.vocab_size]
-    vocab_size = min(sizes)
-    largest = max(max(prompt.token_ids) for prompt in prompts)
-    if largest >= vocab_size:
-        problem = f"the tokenizer gives id {largest}, the smallest embedding has {vocab_size} rows"
-        raise UserError("model", config.model, problem, "Use the tokenizer that the models were trained with")
-    return Workload(target, drafts, dataset, prompts, vocab_size, _size_warnings(target, models))
+    return Workload(target, drafts, dataset, prompts, min(sizes), _size_warnings(target, models))
 
 
 def _check_settings(config: SpecDecodeConfig) -> None:
@@ -125,9 +129,7 @@ def _find_draft(text: str, config: SpecDecodeConfig) -> DraftSource:
     label, name = _parse(text)
     if name == NGRAM:
         return DraftSource(label, None)
-    own = ModelConfig(
-        model=name, allow_pickle=config.allow_pickle, trust_remote_code=config.trust_remote_code
-    )
+    own = config.model_copy(update={"model": name, "revision": None})
     return DraftSource(label, find_checkpoint(own, "drafts"))
 
 
@@ -159,6 +161,8 @@ def _check_tokenizer(draft: DraftSource, config: SpecDecodeConfig, tokenizer: An
 
 
 def _size_warnings(target: Checkpoint, models: Sequence[tuple[DraftSource, Checkpoint]]) -> tuple[str, ...]:
+    """Shapes have nothing stored to compare."""
+
     def size(checkpoint: Checkpoint) -> int:
         return sum(checkpoint.stored_dtypes.values()) or checkpoint.stored_bytes
 
@@ -166,5 +170,5 @@ def _size_warnings(target: Checkpoint, models: Sequence[tuple[DraftSource, Check
         f"Draft {draft.label} is no smaller than the target ({size(checkpoint):,} and {size(target):,} "
         "parameters): it is unlikely to make it faster."
         for draft, checkpoint in models
-        if size(checkpoint) >= size(target)
+        if size(checkpoint) >= size(target) and not checkpoint.random_weights
     )
