@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ from bitdraft.engine.static import forward as forward_module
 from bitdraft.engine.static import record as record_module
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
-from bitdraft.engine.static.step import look_up
+from bitdraft.engine.static.step import look_up, recorded_look_up
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
 from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
@@ -109,6 +110,10 @@ def test_lookup_on_the_device_is_the_drafters(texts: list[list[int]], k: int) ->
         text_BN[row, : len(text)] = torch.tensor(text)
     lengths_B = torch.tensor([len(text) for text in texts])
     drafted_BK, found_B = look_up(text_BN, lengths_B, torch.arange(k))
+    assert recorded_look_up() is not look_up
+    recorded = recorded_look_up()(text_BN, lengths_B, torch.arange(k))
+    assert torch.equal(recorded[0], drafted_BK)
+    assert torch.equal(recorded[1], found_B)
     for row, text in enumerate(texts):
         drafter = NgramDrafter(torch.device("cpu"), 3)
         drafter.start(text, 100)
@@ -213,6 +218,36 @@ def test_a_recording_is_compared_in_what_it_changes_too() -> None:
         return counts + torch.zeros(int(counts.shape[0]))
 
     assert record_module.record(of_one_size, samples) is None
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_equals_eager() -> None:
+    """Two prompts of different lengths, two K: sizes that are variables of a compilation."""
+    texts: dict[str, list[Any]] = {"eager": [], "compiled": []}
+    for execution, found in texts.items():
+        target, draft = (tiny_model("gpt_neox", seed, num_hidden_layers=1) for seed in (0, 1))
+        settings: Any = {"execution": execution}
+        runs = NativeSpeculation(target, {"draft": draft}, VOCAB, GREEDY, **settings)
+        for prompt in (tokens(0, 240), tokens(1, 40)):
+            runs.prepare(prompt, DecodingConfig(max_new_tokens=16))
+            for draft_name, k in ((None, 0), ("draft", 2), ("draft", 5)):
+                found.append(seen(runs.decode(DecodingConfig(max_new_tokens=16), draft_name, k, 0)))
+        assert runs.execution(None) == runs.execution("draft") == execution
+    assert texts["eager"] == texts["compiled"]
+
+
+def test_without_a_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        def raising(*_: Any) -> Any:
+            raise torch._dynamo.exc.BackendCompilerFailed(fail, RuntimeError("no compiler"), None)
+
+        return raising
+
+    monkeypatch.setattr(torch, "compile", fail)
+    runs = NativeSpeculation(tiny_model(), {}, VOCAB, GREEDY, execution="compiled")
+    runs.prepare(PROMPTS[0], THIRTY)
+    with pytest.raises(UserError, match="--execution static"):
+        runs.decode(THIRTY, None, 0, 0)
 
 
 # --- which models ----------------------------------------------------------------------------------

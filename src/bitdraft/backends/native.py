@@ -11,8 +11,9 @@ from bitdraft.engine.drafters import Drafter, ModelDrafter, NgramDrafter
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.speculative import PrefilledPrompt
 from bitdraft.engine.static.cache import probe_shapes
-from bitdraft.engine.static.decoding import LOOKUP, Draft, Drawing, StaticPrompts
+from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
+from bitdraft.engine.static.run import LOOKUP, Draft, Drawing
 from bitdraft.engine.verify import Sampler
 from bitdraft.errors import UserError
 from bitdraft.results import Generation

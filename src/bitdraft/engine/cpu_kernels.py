@@ -12,11 +12,9 @@ with torch 2.13 (docs/benchmarks):
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +31,7 @@ MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT = 4
 LEAST_LARGE = 2**19
 
 _mkldnn: Any = torch.ops.mkldnn
+_mkldnn_switch: Any = torch.backends.mkldnn
 
 
 @dataclass
@@ -57,7 +56,7 @@ class DecodingLinear(torch.nn.Linear):
             return torch.nn.functional.linear(states, self.weight, self.bias)
         if self.packed_key is None:
             self.pack()
-        product: torch.Tensor = _product()(states, self.bias, self.packed_key)
+        product: torch.Tensor = torch.ops.bitdraft.packed_linear(states, self.bias, self.packed_key)
         return product
 
     def pack(self) -> None:
@@ -73,7 +72,7 @@ _packed: dict[int, torch.Tensor] = {}
 
 
 @functools.cache
-def _product() -> Any:
+def _define_product() -> None:
     """oneDNN's product with a packed weight as an operator that can be recorded and compiled, which its
     own is not for its list of optional numbers."""
     make: Any = torch.library.Library  # without type hints
@@ -90,31 +89,34 @@ def _product() -> Any:
     library.impl("packed_linear", product, "CPU")
     library.impl("packed_linear", shape_alone, "Meta")
     _libraries.append(library)
-    return torch.ops.bitdraft.packed_linear
 
 
 _libraries: list[Any] = []  # an operator goes with the library that defined it
 
 
-@contextlib.contextmanager
-def few_row_kernels(
-    num_rows: int, device: torch.device, dtype: torch.dtype, rows: Rows | None = None
-) -> Iterator[None]:
+class few_row_kernels:
     """Within, a CPU forward of few rows uses packed weights, if its model's are prepared, and avoids
     oneDNN where that packs or sets up anew at each call."""
-    most = MOST_ROWS_WITHOUT_ONEDNN.get(dtype, MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT)
-    if rows is not None:
-        most = MOST_ROWS_PACKED
-        rows.are_few = MOST_ROWS_PLAIN < num_rows <= MOST_ROWS_PACKED
-    switch: Any = torch.backends.mkldnn
-    before = switch.enabled
-    switch.enabled = before and not (device.type == "cpu" and num_rows <= most)
-    try:
-        yield
-    finally:
-        switch.enabled = before
-        if rows is not None:
-            rows.are_few = False
+
+    def __init__(
+        self, num_rows: int, device: torch.device, dtype: torch.dtype, rows: Rows | None = None
+    ) -> None:
+        most = MOST_ROWS_WITHOUT_ONEDNN.get(dtype, MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT)
+        most = most if rows is None else MOST_ROWS_PACKED
+        self._off = device.type == "cpu" and num_rows <= most
+        self._rows, self._are_few = rows, MOST_ROWS_PLAIN < num_rows <= MOST_ROWS_PACKED
+
+    def __enter__(self) -> None:
+        self._before = _mkldnn_switch.enabled
+        if self._off:
+            _mkldnn_switch.enabled = False
+        if self._rows is not None:
+            self._rows.are_few = self._are_few
+
+    def __exit__(self, *_: object) -> None:
+        _mkldnn_switch.enabled = self._before
+        if self._rows is not None:
+            self._rows.are_few = False
 
 
 def prepare_linears(model: Any) -> Rows | None:
@@ -136,6 +138,7 @@ def prepare_linears(model: Any) -> Rows | None:
     num_bytes = sum(module.weight.numel() * module.weight.element_size() for module in linears)
     if not linears or not _can_pack(model.dtype) or 2 * num_bytes > psutil.virtual_memory().available:
         return None
+    _define_product()
     rows = Rows()
     for module in linears:
         _prepare(module, rows, tied)

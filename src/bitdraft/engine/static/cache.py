@@ -1,8 +1,7 @@
 """Keys and values of fixed capacity, written at given slots and read under a mask.
 
-Shapes: B rows, C capacity, S ≤ C slots that a forward reads, T tokens of a forward, H key-value heads,
-D head size. A buffer is B × C × H × D, so that the tokens of a forward are whole lines of it; the slot of
-row b's token t is b · C + t.
+Shapes: B rows, H key-value heads, C capacity, S ≤ C slots that a forward reads, T tokens of a forward,
+D head size. A buffer is B × H × C × D.
 """
 
 from __future__ import annotations
@@ -19,11 +18,19 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 @dataclass
 class Place:
-    """Where a forward writes and how far it reads. `num_read` is S; None for a prefill, which reads only
-    its own tokens."""
+    """Where a forward writes and how far it reads. `num_read` is S; None for a prefill of one row, which
+    reads only its own tokens. `rows_B11` is None for a forward of one row."""
 
-    slots_BT: torch.Tensor
+    positions_BT: torch.Tensor
     num_read: Any = None
+    rows_B11: torch.Tensor | None = None
+
+    def write(self, buffer_BHCD: torch.Tensor, states_BHTD: torch.Tensor) -> None:
+        if self.rows_B11 is None:
+            buffer_BHCD.index_copy_(2, self.positions_BT[0], states_BHTD)
+        else:
+            heads_H1 = torch.arange(states_BHTD.shape[1], device=states_BHTD.device)[:, None]
+            buffer_BHCD.index_put_((self.rows_B11, heads_H1, self.positions_BT[:, None]), states_BHTD)
 
 
 class StaticLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -41,13 +48,12 @@ class StaticLayer(CacheLayerMixin):  # type: ignore[misc]
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write B × H × T × D states; returns what is to be attended to, B × H × S × D."""
-        slots = self.place.slots_BT.flatten()
-        for buffer, states in ((self.keys, key_states), (self.values, value_states)):
-            buffer.flatten(0, 1).index_copy_(0, slots, states.transpose(1, 2).flatten(0, 1))
-        if self.place.num_read is None:
-            return key_states, value_states
+        self.place.write(self.keys, key_states)
+        self.place.write(self.values, value_states)
         end = self.place.num_read
-        return self.keys[:, :end].transpose(1, 2), self.values[:, :end].transpose(1, 2)
+        if end is None:
+            return key_states, value_states
+        return torch.narrow(self.keys, 2, 0, end), torch.narrow(self.values, 2, 0, end)
 
     # what the rest of the model may ask; positions and mask are given to it, so nothing depends on these
     def get_seq_length(self) -> int:
@@ -57,7 +63,7 @@ class StaticLayer(CacheLayerMixin):  # type: ignore[misc]
         return query_length, 0
 
     def get_max_length(self) -> int:
-        return int(self.keys.shape[1])
+        return int(self.keys.shape[2])
 
     get_max_cache_shape = get_max_length  # its name in earlier 5.x releases
 

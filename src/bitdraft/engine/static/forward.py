@@ -5,21 +5,33 @@ Shapes: B rows, T tokens of a forward, S slots that it reads, C capacity, V voca
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from bitdraft.engine.cpu_kernels import few_row_kernels, prepare_linears
+from bitdraft.engine.cpu_kernels import MOST_ROWS_PLAIN, few_row_kernels, prepare_linears
 from bitdraft.engine.runner import adapts_to_length
 from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask_kinds, probe_shapes
+from bitdraft.engine.static.compile import compile_part
 from bitdraft.engine.static.record import record
 from bitdraft.engine.static.step import SAMPLES, Sample, logits_of
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
 FINE, COARSE = 32, 256
 
+# (rows, tokens) that a recording is made of and compared at, by whether a forward has a single token a row, a
+# single row, and more rows for its products than plain ones are fast for
+SIZES = {
+    (True, True, False): [(1, 1), (1, 1)],
+    (True, False, False): [(2, 1), (2, 1)],
+    (True, False, True): [(3, 1), (4, 1)],
+    (False, True, False): [(1, 2), (1, 2)],
+    (False, True, True): [(1, 3), (1, 4), (1, 9)],
+    (False, False, True): [(2, 2), (2, 3), (3, 2)],
+}
 Part = Callable[..., Any]
 """A function of (forward, tensors …), where forward is (tokens_BT, positions_BT) → logits_BTV"""
 
@@ -69,10 +81,11 @@ class StaticForward:
         self._rows = prepare_linears(model)
         self._shapes = probe_shapes(model)
         self._buffers: tuple[torch.Tensor, ...] = ()
-        self._spans: dict[int, tuple[torch.Tensor, ...]] = {}
-        self._offsets_B1 = self._places = torch.empty(0, dtype=torch.long)
+        self._ways: dict[tuple[Part, tuple[int, int], int], tuple[Part, tuple[torch.Tensor, ...]]] = {}
+        self._rows_B11 = self._places = torch.empty(0, dtype=torch.long)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._recordings: dict[tuple[Part, bool, bool], Part | None] = {}
+        self._compilations: dict[tuple[Any, ...], Part] = {}
+        self._recordings: dict[tuple[Part, bool, bool, bool], Part | None] = {}
 
     @property
     def execution(self) -> str:
@@ -91,24 +104,24 @@ class StaticForward:
         if num_rows != self.num_rows or capacity > self.capacity:
             self.num_rows, self.capacity = num_rows, capacity
             self._buffers = tuple(
-                torch.zeros(num_rows, capacity, heads, size, dtype=dtype, device=self.device)
+                torch.zeros(num_rows, heads, capacity, size, dtype=dtype, device=self.device)
                 for heads, size, dtype in self._shapes
             )
-            self._spans = {}
+            self._ways = {}
             self._places = torch.arange(capacity, device=self.device)
-            self._offsets_B1 = torch.arange(num_rows, device=self.device)[:, None] * capacity
+            self._rows_B11 = torch.arange(num_rows, device=self.device)[:, None, None]
 
     def prefill(self, row: int, prompt: Sequence[int]) -> torch.Tensor:
         """Read a prompt into a row; the logits behind its last token, 1 × V."""
         tokens_1T = torch.tensor([list(prompt)], dtype=torch.long, device=self.device)
         places_1T = self._places[None, : len(prompt)]
-        place = Place(places_1T + row * self.capacity)
+        buffers = tuple(buffer[row : row + 1] for buffer in self._buffers)
         extra: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
         with few_row_kernels(len(prompt), self.device, self.dtype, self._rows):
             output = self.model(
                 input_ids=tokens_1T,
                 position_ids=places_1T,
-                past_key_values=cache_over(self._buffers, place),
+                past_key_values=cache_over(buffers, Place(places_1T)),
                 use_cache=True,
                 **extra,
             )
@@ -123,16 +136,21 @@ class StaticForward:
         """`part` of this model's forward, which it calls once, for `shape` (rows, tokens): tokens are written
         at their positions, and the first `span` slots are read. A recording takes its place where there is
         one, or where one can be made now, which is in the warm-up."""
+        key = (part, shape, span)
+        if key not in self._ways:
+            self._ways[key] = self._way(part, shape, span, tensors)
+        run, over = self._ways[key]
         with few_row_kernels(shape[0] * shape[1], self.device, self.dtype, self._rows):
-            recording = self._recording(part, shape)
-            inputs = (*tensors, *self._over(span))
-            return recording(*inputs) if recording else self._run(part, len(tensors), *inputs)
+            return run(*tensors, *over)
 
-    def _over(self, span: int) -> tuple[torch.Tensor, ...]:
-        """offsets_B1, slots_S, keys of every layer, then values."""
-        if span not in self._spans:
-            self._spans[span] = (self._offsets_B1, self._places[:span], *self._buffers)
-        return self._spans[span]
+    def _way(
+        self, part: Part, shape: tuple[int, int], span: int, tensors: tuple[torch.Tensor, ...]
+    ) -> tuple[Part, tuple[torch.Tensor, ...]]:
+        """How a part is run, and what it runs over: rows_B11, slots_S, keys of every layer, then values."""
+        over = (self._rows_B11, self._places[:span], *self._buffers)
+        with few_row_kernels(shape[0] * shape[1], self.device, self.dtype, self._rows):
+            run = self._compiled(part, shape, (*tensors, *over)) or self._recording(part, shape)
+        return run or functools.partial(self._run, part, shape[0], len(tensors)), over
 
     def logits(self, span: int, tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
         """B × T × V, in the model's dtype."""
@@ -140,12 +158,12 @@ class StaticForward:
         found: torch.Tensor = self.call(logits_of, (num_rows, num_tokens), span, tokens_BT, positions_BT)
         return found
 
-    def _run(self, part: Part, num_tensors: int, *inputs: torch.Tensor) -> Any:
-        """Inputs are the part's tensors, then those of `_over`."""
-        offsets_B1, slots_S, *buffers = inputs[num_tensors:]
+    def _run(self, part: Part, num_rows: int, num_tensors: int, *inputs: torch.Tensor) -> Any:
+        """Inputs are the part's tensors, then those of `_way`."""
+        rows_B11, slots_S, *buffers = inputs[num_tensors:]
 
         def forward(tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
-            place = Place(positions_BT + offsets_B1, slots_S.shape[0])
+            place = Place(positions_BT, slots_S.shape[0], rows_B11 if num_rows > 1 else None)
             logits_BTV: torch.Tensor = self.model(
                 input_ids=tokens_BT,
                 position_ids=positions_BT,
@@ -157,38 +175,50 @@ class StaticForward:
 
         return part(forward, *inputs[:num_tensors])
 
+    def _compiled(self, part: Part, shape: tuple[int, int], inputs: tuple[torch.Tensor, ...]) -> Part | None:
+        if self.mode != "compiled" or part not in SAMPLES:
+            return None
+        num_rows, num_tokens = shape
+        num_tensors = len(inputs) - len(self._buffers) - 2
+        # the sizes that are constants there
+        way = (part, num_rows, num_tokens == 1, num_rows * num_tokens > MOST_ROWS_PLAIN, self.capacity)
+        if way not in self._compilations:
+
+            def run(*inputs: torch.Tensor) -> Any:
+                return self._run(part, num_rows, num_tensors, *inputs)
+
+            self._compilations[way] = compile_part(run, inputs, num_tensors)
+        return self._compilations[way]
+
     def _recording(self, part: Part, shape: tuple[int, int]) -> Part | None:
-        """One for single tokens and one for several, whose attention differs, each with the products of few
-        rows and without. Not outside of inference mode, where TorchScript takes some operations apart."""
+        """One for each way through model and kernels. Not outside of inference mode, where TorchScript takes
+        some operations apart."""
         sample = SAMPLES.get(part)
         if sample is None or self.mode != "static" or self.device.type != "cpu":
             return None
         if not torch.is_inference_mode_enabled():
             return None
-        way = (part, shape[1] == 1, self._rows is not None and self._rows.are_few)
+        # attention, cache and linear layers differ
+        is_single, is_alone = shape[1] == 1, shape[0] == 1
+        way = (part, is_single, is_alone, shape[0] * shape[1] > MOST_ROWS_PLAIN)
         if way not in self._recordings:
-            self._recordings[way] = self._record(part, sample, *shape)
+            self._recordings[way] = self._record(part, sample, SIZES[way[1:]])
         return self._recordings[way]
 
-    def _record(self, part: Part, sample: Sample, num_rows: int, num_tokens: int) -> Part | None:
-        """Made and compared at small sizes that take the same way through model and kernels."""
-        if num_tokens == 1:
-            sizes = [(4, 1), (3, 1), (5, 1)] if num_rows > 2 else [(2, 1), (1, 1), (2, 1)]
-        else:
-            sizes = [(2, 2), (2, 3), (1, 4), (3, 2)] if num_rows * num_tokens > 2 else [(1, 2), (1, 2)]
+    def _record(self, part: Part, sample: Sample, sizes: Sequence[tuple[int, int]]) -> Part | None:
         num_ids: int = self.model.config.get_text_config().vocab_size
-        samples = []
         num_tensors = len(sample(1, 1, num_ids))
 
         def run(*inputs: torch.Tensor) -> Any:
-            return self._run(part, num_tensors, *inputs)
+            return self._run(part, sizes[0][0], num_tensors, *inputs)
 
+        samples = []
         for place, (rows, tokens) in enumerate(sizes):
             samples.append((*sample(rows, tokens, num_ids), *self._empty(rows, 40 + 32 * place)))
         return record(run, samples)
 
     def _empty(self, num_rows: int, span: int) -> tuple[torch.Tensor, ...]:
-        """Offsets, slots and buffers of zeros that are a little larger than the span."""
-        offsets_B1 = torch.arange(num_rows)[:, None] * (span + 8)
-        buffers = [torch.zeros(num_rows, span + 8, heads, size, dtype=d) for heads, size, d in self._shapes]
-        return offsets_B1, torch.arange(span), *buffers
+        """Rows, slots and buffers of zeros that are a little larger than the span."""
+        rows_B11 = torch.arange(num_rows)[:, None, None]
+        buffers = [torch.zeros(num_rows, heads, span + 8, size, dtype=d) for heads, size, d in self._shapes]
+        return rows_B11, torch.arange(span), *buffers
