@@ -112,8 +112,8 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
 
     `drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, for an embedded target, the
     embedded ones and `ngram`. `k` are the numbers of speculative tokens. `draft_precision` is
-    `precision` unless it is set. With `plan` nothing is swept: the best K follows from replay and cost
-    curves.
+    `precision` unless it is set. With `synthetic_acceptance` draft models agree with the target at that
+    rate, whatever they are. With `plan` nothing is swept: the best K follows from replay and cost curves.
     """
 
     drafts: tuple[str, ...] | None = None
@@ -122,6 +122,7 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
     draft_precision: Precision | None = None
     backend: BackendName = "native"
     execution: Execution = "auto"
+    synthetic_acceptance: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     plan: bool = False
     output: Path | None = None
 
@@ -180,6 +181,7 @@ _REMEDIES = {
     "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
     "k": f"Give numbers from 1 to {MOST_K}, as 3-10 or 1,2,4",
     "temperature": "Give 0 for greedy decoding or a positive number",
+    "synthetic_acceptance": "Give a probability from 0 to 1",
     "top_p": "Give a number above 0 and up to 1",
     "backend": f"Choose from {', '.join(BACKENDS)}",
     "execution": f"Choose from {', '.join(EXECUTIONS)}",

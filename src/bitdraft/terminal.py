@@ -13,6 +13,7 @@ from rich.table import Table
 from bitdraft.precision.output import columns
 from bitdraft.results import PrecisionResult, SpecDecodeResult
 from bitdraft.spec_decode import output as spec_decode_output
+from bitdraft.spec_decode.chart import subject
 from bitdraft.tables import best_rows
 
 # What each stage is called, and the share of a precision's time it begins and ends at (a rough guess).
@@ -147,7 +148,7 @@ def show_precision(console: Console, result: PrecisionResult) -> None:
 
 def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
     """A row for K = 0 and one for every (draft, K), or the plan; then verdict, reasons and warnings."""
-    title = escape(f"{result.model['name']} · {result.text['dataset']} · {result.config['precision']}")
+    title = escape(f"{subject(result)} · {result.text['dataset']} · {result.config['precision']}")
     table = Table(title=title, title_justify="left")
     if spec_decode_output.is_plan(result):
         _plan_table(table, result)

@@ -148,10 +148,18 @@ class NativeSpeculation:
         return self._prefilled.ready(self.drafters[draft])
 
     def decode(
-        self, config: DecodingConfig, draft: str | None, k: int, seed: int, *, finite_only: bool = True
+        self,
+        config: DecodingConfig,
+        draft: str | None,
+        k: int,
+        seed: int,
+        forced: Sequence[int] = (),
+        *,
+        finite_only: bool = True,
     ) -> Generation:
-        """One run of the prepared prompt; K = 0 where no draft is named."""
-        return self.decode_batch(config, draft, k, [seed], finite_only=finite_only)[0]
+        """One run of the prepared prompt; K = 0 where no draft is named. `forced` are output tokens that a
+        draft model is made to say."""
+        return self.decode_batch(config, draft, k, [seed], [forced], finite_only=finite_only)[0]
 
     def decode_batch(
         self,
@@ -159,7 +167,7 @@ class NativeSpeculation:
         draft: str | None,
         k: int,
         seeds: Sequence[int],
-        forced: Sequence[Sequence[int]] | None = None,
+        forced: Sequence[Sequence[int]] = (),
         *,
         finite_only: bool = True,
     ) -> list[Generation]:
@@ -172,11 +180,11 @@ class NativeSpeculation:
             )
         assert self._prefilled is not None
         drafter = None if draft is None else self.drafters[draft]
-        return [
-            self._prefilled.decode(
-                config, drafter, k, self.sampler, self._eos_ids, seed=seeds[0], finite_only=finite_only
-            )
-        ]
+        words = forced[0] if forced else ()
+        run = self._prefilled.decode(
+            config, drafter, k, self.sampler, self._eos_ids, words, seed=seeds[0], finite_only=finite_only
+        )
+        return [run]
 
     def draft_seconds(self, draft: str, text: list[int], num_tokens: int) -> float:
         """What drafting `num_tokens` behind a text takes, which begins with the prepared prompt; its drafters

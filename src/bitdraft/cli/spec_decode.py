@@ -57,6 +57,12 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     top_p: Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")] = None,
     backend: BackendFlag = "native",
     execution: ExecutionFlag = "auto",
+    synthetic_acceptance: Annotated[
+        float | None,
+        typer.Option(
+            help="Make draft models agree with the target at this rate: speed is real, acceptance stated."
+        ),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="No sweep: predict the best K from replay and cost curves.")
     ] = False,

@@ -42,7 +42,11 @@ class ModelDrafter:
 
     Its cache holds a prefix of what is certain. After a step in which all drafts were kept it has
     not yet seen its own last one: the next first forward takes two tokens.
+
+    With `forced`, ids by their place in the whole text, it is made to say those (synthetic acceptance).
     """
+
+    forced: Sequence[int] = ()
 
     def __init__(self, runner: Runner, target_device: torch.device) -> None:
         self.runner = runner
@@ -66,6 +70,8 @@ class ModelDrafter:
                 probs_BV = sampler.probabilities(logits_BV)
                 token_B = draw(probs_BV, uniforms_K[place : place + 1])
                 probs.append(probs_BV)
+            if self.forced:
+                token_B = torch.full_like(token_B, self.forced[len(context) + place])
             tops.append(top_B)
             tokens.append(token_B)
             tokens_BT = token_B[:, None]

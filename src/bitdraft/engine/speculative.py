@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.drafters import Draft, Drafter, NgramDrafter
+from bitdraft.engine.drafters import Draft, Drafter, ModelDrafter, NgramDrafter
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.verify import Sampler, Uniforms, accept_greedy, accept_sampled, draw
 from bitdraft.results import Generation, Step
@@ -55,24 +55,27 @@ class PrefilledPrompt:
         return self._draft_prefill_s[id(drafter)]
 
     @torch.inference_mode()
-    def decode(
+    def decode(  # noqa: PLR0917
         self,
         config: DecodingConfig,
         drafter: Drafter | None = None,
         k: int = 0,
         sampler: Sampler | None = None,
         eos_ids: frozenset[int] = frozenset(),
+        forced: Sequence[int] = (),
         *,
         seed: int = 0,
         finite_only: bool = True,
     ) -> Generation:
         """One run, greedy without a sampler, which draws by the seed. `eos_ids` end it unless the config
-        ignores them.
+        ignores them. `forced` are output tokens that a draft model is made to say.
 
         With `finite_only`, raises `NonFiniteDecoding` at the end of a run in which any logits weren't.
         """
         assert (drafter is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
+        if isinstance(drafter, ModelDrafter):
+            drafter.forced = [*self.prompt, *forced] if forced else ()
         draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
         self.target.cache.keep(len(self.prompt))
         run = _Run(self, drafter, sampler, Uniforms(seed, config.max_new_tokens, k))

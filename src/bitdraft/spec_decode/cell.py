@@ -3,7 +3,7 @@ prompt, so that a drift of the machine hits all alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,18 +14,17 @@ from bitdraft.backends import Speculation, speculation
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import UnexpectedK
 from bitdraft.checkpoints import find_checkpoint
-from bitdraft.config import MOST_K, Precision, SpecDecodeConfig
-from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
-from bitdraft.engine.drafters import NgramDrafter
-from bitdraft.engine.scoring import NonFiniteLogits
+from bitdraft.config import Precision, SpecDecodeConfig
 from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.environment import describe, measure_ceilings
 from bitdraft.errors import UserError
-from bitdraft.executors.child import classify
 from bitdraft.models import LoadedModel, load_model, resolve_device
 from bitdraft.results import Generation
+from bitdraft.spec_decode.agreements import agreements
 from bitdraft.spec_decode.control import explain
 from bitdraft.spec_decode.costs import measure_costs
+from bitdraft.spec_decode.failures import failure_of
+from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
 from bitdraft.timing import peak_memory_bytes
 
 Emit = Callable[..., None]
@@ -38,7 +37,8 @@ _PRIME = 1_000_003
 
 @dataclass
 class Cell:
-    """What all stages share. `arms` are the (draft, K) still running; a failure takes one out."""
+    """What all stages share. `arms` are the (draft, K) still running; a failure takes one out. `forced` is
+    what draft models are made to say on a prompt, by its index (synthetic acceptance)."""
 
     config: SpecDecodeConfig
     prompts: list[list[int]]
@@ -47,6 +47,7 @@ class Cell:
     emit: Emit
     models: dict[str, LoadedModel | None] = field(default_factory=dict)
     arms: list[tuple[str, int]] = field(default_factory=list)
+    forced: dict[int, Sequence[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, payload: dict[str, Any], emit: Emit) -> Cell:
@@ -74,22 +75,18 @@ class Cell:
         config = self.config
         return speculation(config.backend, target, drafts, self.vocab_size, config, config.execution)
 
+    def bits(self, index: int) -> list[bool]:
+        """Where draft models agree on a prompt (synthetic acceptance)."""
+        config = self.config
+        assert config.synthetic_acceptance is not None
+        return agreement_bits(config.synthetic_acceptance, config.max_new_tokens, config.seed, index)
+
     def drop(self, draft: str, k: int | None, error: Exception) -> None:
         """Take a draft (or its one K) out of the run and say why."""
-        status, reason = _failure(error)
+        status, reason = failure_of(error)
         for arm in [arm for arm in self.arms if arm[0] == draft and k in (None, arm[1])]:
             self.arms.remove(arm)
             self.emit("failed", draft=draft, k=arm[1], status=status, reason=reason)
-
-
-def _failure(error: Exception) -> tuple[str, str]:
-    if isinstance(error, NonFiniteDecoding):
-        return classify(error), str(error)
-    if isinstance(error, NonFiniteLogits):
-        return classify(error), f"the draft model's logits are not finite at position {error.position}"
-    if isinstance(error, UserError):
-        return "unsupported", error.problem
-    return classify(error), f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
@@ -121,7 +118,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         try:
             explain(cell, decoder, found)
         except (RuntimeError, MemoryError) as error:
-            emit("note", text=f"Differences to K = 0 have no control: {_failure(error)[1]}.")
+            emit("note", text=f"Differences to K = 0 have no control: {failure_of(error)[1]}.")
 
 
 def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
@@ -167,7 +164,16 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
 
 def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
     arm = 0 if draft is None else 1 + 64 * [*cell.folders, PLAN_WRITER].index(draft) + k
-    return decoder.decode(cell.config, draft, k, cell.config.seed * _PRIME + 4099 * index + arm)
+    seed = cell.config.seed * _PRIME + 4099 * index + arm
+    if isinstance(decoder, NativeSpeculation) and draft is not None:
+        return decoder.decode(cell.config, draft, k, seed, cell.forced.get(index, ()))
+    return decoder.decode(cell.config, draft, k, seed)
+
+
+def _force(cell: Cell, index: int, output: Sequence[int]) -> None:
+    """With synthetic acceptance, fix what draft models say from here on; `output` is the target's text."""
+    if cell.config.synthetic_acceptance is not None:
+        cell.forced[index] = forced_tokens(output, cell.bits(index), cell.vocab_size)
 
 
 def _try(cell: Cell, decoder: Speculation, draft: str, k: int, index: int) -> Generation | None:
@@ -204,6 +210,8 @@ def _sweep_prompt(
 ) -> list[tuple[int, str, int, Generation, Generation]]:
     """Baseline and every arm on one prompt, the order reversed on every other one; what diverged."""
     decoder.prepare(prompt, cell.config)
+    if cell.config.synthetic_acceptance is not None:
+        _force(cell, index, _decode(cell, decoder, None, 0, index).token_ids)
     arms: list[tuple[str | None, int]] = [(None, 0), *cell.arms]
     runs: dict[tuple[str | None, int], Generation] = {}
     for draft, k in arms if index % 2 == 0 else reversed(arms):
@@ -223,7 +231,7 @@ def _sweep_prompt(
         record["costs"] = measure_costs(
             decoder, prompt, baseline.token_ids, cell.config, cell.labels, COST_ROUNDS
         )
-    record["agreement"] = _agreements(cell, decoder, prompt, baseline.token_ids)
+    record["agreement"] = agreements(cell, decoder, index, baseline.token_ids)
     if isinstance(decoder, NativeSpeculation):
         record["kv_bytes"] = {label or "": decoder.kv_bytes_per_token(label) for label in _models(cell)}
     cell.emit("prompt", **record)
@@ -249,39 +257,5 @@ def _plan_prompt(cell: Cell, decoder: NativeSpeculation, index: int, prompt: lis
         prefill_s=decoder.prefill_seconds(None),
         draft_prefill_s=draft_prefill_s,
         costs=measure_costs(decoder, prompt, run.token_ids, cell.config, cell.labels, PLAN_COST_ROUNDS),
-        agreement=_agreements(cell, decoder, prompt, run.token_ids),
+        agreement=agreements(cell, decoder, index, run.token_ids),
     )
-
-
-def _agreements(
-    cell: Cell, decoder: Speculation, prompt: list[int], output: tuple[int, ...]
-) -> dict[str, Any]:
-    """For the replay, by draft: `keeps`, and what explains them."""
-    found: dict[str, Any] = {}
-    for label in cell.labels:
-        try:
-            found[label] = _agreement(cell, decoder, label, prompt, output)
-        except NonFiniteLogits as error:
-            cell.drop(label, None, error)
-        except (RuntimeError, MemoryError) as error:
-            # what was measured stands without its check
-            cell.emit("note", text=f"No replay of {label}: {_failure(error)[1]}.")
-    return found
-
-
-def _agreement(
-    cell: Cell, decoder: Speculation, label: str, prompt: list[int], output: tuple[int, ...]
-) -> dict[str, Any]:
-    text = [*prompt, *output]
-    if cell.models[label] is None:
-        lookup = NgramDrafter(torch.device("cpu"), cell.vocab_size)
-        lookup.start(prompt, len(text))
-        # proposals before the first token are needed by no backend that has prompt lookup
-        return {"proposals": [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]}
-    drafter = decoder.runner(label)
-    if cell.config.temperature > 0:
-        target = decoder.runner(None)
-        keeps, overlaps = sampled_agreement(target, drafter, prompt, output, cell.config)
-        return {"keeps": keeps, "overlaps": overlaps}
-    agrees, leads = greedy_agreement(drafter, prompt, output)
-    return {"keeps": [int(agree) for agree in agrees], "leads": leads}

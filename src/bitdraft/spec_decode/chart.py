@@ -156,9 +156,16 @@ def k_axis(axis: Axes, result: SpecDecodeResult) -> None:
     tidy(axis)
 
 
+def subject(result: SpecDecodeResult) -> str:
+    """The target's name, and that acceptance is synthetic where it is."""
+    acceptance = result.config.get("synthetic_acceptance")
+    name = str(result.model["name"])
+    return name if acceptance is None else f"{name} · synthetic acceptance {acceptance:g}"
+
+
 def title(result: SpecDecodeResult) -> str:
     where = hardware(result.environment)
-    return plain(f"Speculative decoding of {result.model['name']} on {where}, text: {result.text['dataset']}")
+    return plain(f"Speculative decoding of {subject(result)} on {where}, text: {result.text['dataset']}")
 
 
 def new_tokens(config: Mapping[str, Any]) -> str:

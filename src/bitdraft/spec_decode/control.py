@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bitdraft.backends import Speculation
+from bitdraft.backends.native import NativeSpeculation
 from bitdraft.engine.runner import Runner
 from bitdraft.results import Divergence, Generation
 
@@ -79,4 +80,8 @@ def _agree(cell: Cell, control: Speculation, index: int, draft: str, k: int) -> 
     control.prepare(cell.prompts[index], cell.config)
     seed = cell.config.seed
     plain = control.decode(cell.config, None, 0, seed)
-    return control.decode(cell.config, draft, k, seed).token_ids == plain.token_ids
+    if isinstance(control, NativeSpeculation):
+        run = control.decode(cell.config, draft, k, seed, cell.forced.get(index, ()))
+    else:
+        run = control.decode(cell.config, draft, k, seed)
+    return run.token_ids == plain.token_ids

@@ -19,7 +19,7 @@ from bitdraft.spec_decode.rows import (
     replay_record,
     smaller_k_hints,
 )
-from bitdraft.spec_decode.verdict import decide, decide_plan, mark_random_weights, warnings_of
+from bitdraft.spec_decode.verdict import decide, decide_plan, mark_random_weights, mark_synthetic, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.texts import text_record
 
@@ -122,7 +122,9 @@ def build_result(config: SpecDecodeConfig, workload: Workload, records: Records)
         generations = {(row.draft, row.k): records.generations(row.draft, row.k) for row in finished}
         verdict = decide(rows, generations, costs, config.seed)
     verdict["reasons"] += smaller_k_hints(records)
-    if config.random_weights:
+    if config.synthetic_acceptance is not None:
+        verdict = mark_synthetic(verdict, config.synthetic_acceptance)
+    elif config.random_weights:
         verdict = mark_random_weights(verdict)
     return SpecDecodeResult(
         config=config.model_dump(mode="json", exclude={"output", "data_root"}),

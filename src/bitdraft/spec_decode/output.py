@@ -15,13 +15,14 @@ from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
 
 def file_stem(result: SpecDecodeResult) -> str:
-    """A plan stands beside a sweep of the same text, not in its place."""
+    """A plan, and what is synthetic, stands beside a sweep of the same text, not in its place."""
     return f"spec_decode_{'plan_' if is_plan(result) else ''}{_dataset(result)}"
 
 
 def _dataset(result: SpecDecodeResult) -> str:
     """Its name as part of a file's."""
-    return re.sub(r"[^\w.-]+", "_", result.text["dataset"])
+    name = re.sub(r"[^\w.-]+", "_", result.text["dataset"])
+    return name if result.config.get("synthetic_acceptance") is None else f"synthetic_{name}"
 
 
 def is_plan(result: SpecDecodeResult) -> bool:
@@ -56,14 +57,17 @@ def lossless_text(row: SpecDecodeRow) -> str:
 def csv_text(result: SpecDecodeResult) -> str:
     """A line for K = 0 and a line a row: every metric with its interval and n; or a line a prediction."""
     if is_plan(result):
-        return csv_of(
-            [
-                {"draft": d, "k": k} | point
-                for d, entry in result.plan.items()
-                for k, point in entry["by_k"].items()
-            ]
-        )
-    return csv_of([_flat(row) for row in (baseline_row(result), *result.rows)])
+        lines = [
+            {"draft": d, "k": k} | point
+            for d, entry in result.plan.items()
+            for k, point in entry["by_k"].items()
+        ]
+    else:
+        lines = [_flat(row) for row in (baseline_row(result), *result.rows)]
+    acceptance = result.config.get("synthetic_acceptance")
+    if acceptance is not None:
+        lines = [{"synthetic_acceptance": acceptance} | line for line in lines]
+    return csv_of(lines)
 
 
 def _flat(row: SpecDecodeRow) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def _flat(row: SpecDecodeRow) -> dict[str, Any]:
 
 def markdown_text(result: SpecDecodeResult) -> str:
     lines = [
-        f"# Speculative decoding of {result.model['name']}".replace("\n", " "),
+        f"# Speculative decoding of {chart.subject(result)}".replace("\n", " "),
         "",
         str(result.verdict.get("summary", "")),
         "",

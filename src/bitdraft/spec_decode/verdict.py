@@ -178,6 +178,12 @@ def mark_random_weights(verdict: dict[str, Any]) -> dict[str, Any]:
     return verdict | {"summary": f"{caveat} {verdict['summary']}"}
 
 
+def mark_synthetic(verdict: dict[str, Any], acceptance: float) -> dict[str, Any]:
+    """Speeds were measured, acceptance was not."""
+    caveat = f"Synthetic acceptance of {acceptance:g}: speeds are measured, agreement is stated."
+    return verdict | {"summary": f"{caveat} {verdict['summary']}"}
+
+
 def decide_plan(plan: Mapping[str, Any], num_prompts: int) -> dict[str, Any]:
     """The best predicted (draft, K), or not to speculate."""
     if not plan:

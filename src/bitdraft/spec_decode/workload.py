@@ -96,6 +96,8 @@ def _check_settings(config: SpecDecodeConfig) -> None:
     if config.draft_precision is not None and all(_parse(name)[1] == NGRAM for name in names):
         problem = "prompt lookup has no weights and so no precision"
         raise UserError("draft_precision", config.draft_precision, problem, "Leave it out")
+    if config.synthetic_acceptance is not None:
+        _check_synthetic(config, names)
     if config.backend == "transformers":
         if any(_parse(name)[1] == NGRAM for name in names):
             problem = "transformers' prompt lookup drafts up to K tokens, not K"
@@ -105,11 +107,24 @@ def _check_settings(config: SpecDecodeConfig) -> None:
             raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
 
 
+def _check_synthetic(config: SpecDecodeConfig, names: Sequence[str]) -> None:
+    field, value = "synthetic_acceptance", config.synthetic_acceptance
+    if config.temperature > 0:
+        problem = "is defined for greedy decoding: a sampled token is kept by chance already"
+        raise UserError(field, value, problem, "Leave --temperature out")
+    if config.backend != "native":
+        raise UserError(field, value, "needs the native engine", "Use --backend native")
+    if any(_parse(name)[1] == NGRAM for name in names):
+        problem = "is for draft models: prompt lookup has nothing to say where it finds nothing"
+        raise UserError(field, value, problem, "Name draft models with --draft, without ngram")
+
+
 def _draft_names(config: SpecDecodeConfig) -> Sequence[str]:
     if config.drafts is not None:
         return config.drafts
     if config.model.startswith("demo/"):
-        return DEMO_DRAFTS if config.backend == "native" else DEMO_DRAFTS[:-1]
+        with_lookup = config.backend == "native" and config.synthetic_acceptance is None
+        return DEMO_DRAFTS if with_lookup else DEMO_DRAFTS[:-1]
     remedy = "Name one or more with --draft: a smaller model of the same tokenizer, or ngram"
     raise UserError("drafts", "none", f"no draft is named for {config.model}", remedy)
 

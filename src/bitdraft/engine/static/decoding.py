@@ -61,12 +61,12 @@ class StaticPrompts:
         k: int = 0,
         drawing: Drawing = GREEDY,
         eos_ids: frozenset[int] = frozenset(),
-        forced: Sequence[Sequence[int]] | None = None,
+        forced: Sequence[Sequence[int]] = (),
         *,
         finite_only: bool = True,
     ) -> list[Generation]:
         """One run; a record for each prompt. `eos_ids` end a row unless the config ignores them. `forced` are
-        output tokens that the draft is made to say (synthetic acceptance).
+        output tokens that a draft model is made to say (synthetic acceptance), a row each.
 
         With `finite_only`, raises `NonFiniteDecoding` at the end of a run in which any logits weren't.
         """

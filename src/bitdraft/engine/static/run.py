@@ -66,7 +66,7 @@ class Run:
         max_new_tokens: int,
         drawing: Drawing = GREEDY,
         stop_ids: Sequence[int] = (),
-        forced: Sequence[Sequence[int]] | None = None,
+        forced: Sequence[Sequence[int]] = (),
     ) -> None:
         self.target, self.draft, self.k = target, draft, k
         device = self.target.device
@@ -80,7 +80,7 @@ class Run:
         self._first_uniforms_B = _stacked([row.first for row in uniforms], device)
         self._uniforms_BSU = _stacked([row.by_step for row in uniforms], device)
         self._num_steps = 0
-        self._forced_BN = None if forced is None else _forced_text(self.state, texts, forced)
+        self._forced_BN = _forced_text(self.state, texts, forced) if any(forced) else None
         # a GPU works on the next step while the host reads the log of the last one
         self._lag = 1 if device.type == "cuda" else 0
 

@@ -1,0 +1,52 @@
+"""What the replay is made of: for each prompt and draft, where the draft agrees with the target's text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bitdraft.backends import Speculation
+from bitdraft.config import MOST_K
+from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
+from bitdraft.engine.drafters import NgramDrafter
+from bitdraft.engine.scoring import NonFiniteLogits
+from bitdraft.spec_decode.failures import failure_of
+
+if TYPE_CHECKING:
+    from bitdraft.spec_decode.cell import Cell
+
+
+def agreements(cell: Cell, decoder: Speculation, index: int, output: tuple[int, ...]) -> dict[str, Any]:
+    """For the replay, by draft: `keeps`, and what explains them."""
+    found: dict[str, Any] = {}
+    for label in cell.labels:
+        try:
+            found[label] = _agreement(cell, decoder, label, index, output)
+        except NonFiniteLogits as error:
+            cell.drop(label, None, error)
+        except (RuntimeError, MemoryError) as error:
+            # what was measured stands without its check
+            cell.emit("note", text=f"No replay of {label}: {failure_of(error)[1]}.")
+    return found
+
+
+def _agreement(
+    cell: Cell, decoder: Speculation, label: str, index: int, output: tuple[int, ...]
+) -> dict[str, Any]:
+    if cell.config.synthetic_acceptance is not None:
+        return {"keeps": [int(agrees) for agrees in cell.bits(index)[: len(output)]]}
+    prompt = cell.prompts[index]
+    text = [*prompt, *output]
+    if cell.models[label] is None:
+        lookup = NgramDrafter(torch.device("cpu"), cell.vocab_size)
+        lookup.start(prompt, len(text))
+        # proposals before the first token are needed by no backend that has prompt lookup
+        return {"proposals": [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]}
+    drafter = decoder.runner(label)
+    if cell.config.temperature > 0:
+        target = decoder.runner(None)
+        keeps, overlaps = sampled_agreement(target, drafter, prompt, output, cell.config)
+        return {"keeps": keeps, "overlaps": overlaps}
+    agrees, leads = greedy_agreement(drafter, prompt, output)
+    return {"keeps": [int(agree) for agree in agrees], "leads": leads}

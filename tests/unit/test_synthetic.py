@@ -1,0 +1,131 @@
+"""Synthetic acceptance: stated agreement, everything else real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bitdraft
+from bitdraft.backends.native import NativeSpeculation
+from bitdraft.config import DecodingConfig, SamplingConfig, SpecDecodeConfig, make_config
+from bitdraft.engine.static import forward
+from bitdraft.errors import UserError
+from bitdraft.results import SpecDecodeResult
+from bitdraft.spec_decode.chart import title
+from bitdraft.spec_decode.output import csv_text, markdown_text
+from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
+from bitdraft.spec_decode.workload import prepare
+from tiny import VOCAB, save_checkpoint, tiny_model, tokens
+
+ALPHA, NEW, PROMPTS = 0.7, 24, 5
+
+
+def test_bits_are_as_many_as_stated_and_the_same_again() -> None:
+    bits = agreement_bits(ALPHA, 20_000, seed=1, index=3)
+    assert sum(bits) / len(bits) == pytest.approx(ALPHA, abs=0.02)
+    assert bits == agreement_bits(ALPHA, 20_000, seed=1, index=3)
+    # a longer output begins alike; other prompts and seeds do not
+    assert bits[:50] == agreement_bits(ALPHA, 50, seed=1, index=3)
+    assert bits != agreement_bits(ALPHA, 20_000, seed=1, index=4)
+    assert bits != agreement_bits(ALPHA, 20_000, seed=2, index=3)
+    assert not any(agreement_bits(0.0, 100, 0, 0))
+    assert all(agreement_bits(1.0, 100, 0, 0))
+
+
+def test_what_the_draft_says_by_hand() -> None:
+    assert forced_tokens([4, 9, 2], [True, False, True, False], vocab_size=10) == [4, 0, 2, 1]
+
+
+@pytest.mark.parametrize("execution", ["eager", "static"])
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
+    execution: Any, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "SAMPLES", {})
+    config = DecodingConfig(max_new_tokens=NEW)
+    target, draft = tiny_model(), tiny_model("gpt_neox", 1)
+    runs = NativeSpeculation(target, {"draft": draft}, VOCAB, SamplingConfig(), execution=execution)
+    runs.prepare(tokens(0, 20), config)
+    text = runs.decode(config, None, 0, 0).token_ids
+    bits = agreement_bits(ALPHA, NEW, 0, 0)
+    run = runs.decode(config, "draft", k, 0, forced_tokens(text, bits, VOCAB))
+    assert run.token_ids == text
+    place = 1
+    for step in run.steps:
+        kept = 0
+        while kept < step.num_drafted and bits[place + kept]:
+            kept += 1
+        assert step.num_accepted == kept
+        place += kept + 1
+    assert place == NEW
+    # and the next run says what it likes again
+    free = runs.decode(config, "draft", k, 0)
+    assert sum(step.num_accepted for step in free.steps) < sum(step.num_accepted for step in run.steps)
+
+
+@pytest.fixture(scope="module")
+def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SpecDecodeResult:
+    folder = tmp_path_factory.mktemp("synthetic")
+    draft = save_checkpoint(folder / "draft", tiny_model("gpt_neox", 1))
+    text = folder / "text.txt"
+    text.write_text("".join(f"the cat and the hen number {i} sat in the barn\n" for i in range(80)))
+    return bitdraft.evaluate_spec_decode(
+        model=str(checkpoint),
+        drafts=str(draft),
+        k=(2, 5),
+        dataset=f"file:{text}",
+        synthetic_acceptance=ALPHA,
+        num_prompts=PROMPTS,
+        max_prompt_tokens=20,
+        max_new_tokens=NEW,
+        device="cpu",
+        output=folder / "out",
+    )
+
+
+def test_a_synthetic_sweep_is_lossless_and_the_replay_of_its_bits(result: SpecDecodeResult) -> None:
+    bits = [agreement_bits(ALPHA, NEW, 0, index) for index in range(PROMPTS)]
+    for row in result.rows:
+        assert row.lossless == {"identical": PROMPTS, "num_prompts": PROMPTS, "divergences": []}
+        assert row.replay_check is not None
+        assert row.replay_check["num_identical"] == PROMPTS
+        first = row.acceptance_by_position[0]
+        assert first["share"] == pytest.approx(ALPHA, abs=0.2)
+        # one step by hand: it begins at output token 1
+        steps = row.raw["generations"][0]["steps"]
+        kept = next((i for i, agrees in enumerate(bits[0][1:]) if not agrees), NEW)
+        assert steps[0][1] == min(kept, row.k)
+    assert result.replay["draft"]["1"]["acceptance_rate"] == pytest.approx(ALPHA, abs=0.15)
+
+
+def test_everything_says_that_it_is_synthetic(
+    result: SpecDecodeResult, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert "synthetic acceptance 0.7" in title(result)
+    assert "synthetic acceptance 0.7" in markdown_text(result).splitlines()[0]
+    header, *lines = csv_text(result).splitlines()
+    assert header.split(",")[0] == "synthetic_acceptance"
+    assert {line.split(",")[0] for line in lines} == {"0.7"}
+    assert result.verdict["summary"].startswith("Synthetic acceptance of 0.7: speeds are measured")
+    assert result.config["synthetic_acceptance"] == ALPHA
+    folder = next(tmp_path_factory.getbasetemp().glob("synthetic*/out"))
+    names = {path.name for path in folder.iterdir()}
+    assert {"spec_decode_synthetic_file.json", "speculative_comparison_synthetic_file.png"} <= names
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"synthetic_acceptance": 1.5}, "probability from 0 to 1"),
+        ({"synthetic_acceptance": 0.5, "temperature": 1.0}, "greedy decoding"),
+        ({"synthetic_acceptance": 0.5, "backend": "transformers"}, "--backend native"),
+        ({"synthetic_acceptance": 0.5, "drafts": ("demo/draft-small", "ngram")}, "without ngram"),
+    ],
+)
+def test_what_means_nothing_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        prepare(make_config(SpecDecodeConfig, settings))
+    assert caught.value.field == "synthetic_acceptance"
+    assert message in f"{caught.value.problem}. {caught.value.remedy}"
