@@ -22,6 +22,7 @@ from bitdraft.engine.static import forward as forward_module
 from bitdraft.engine.static import record as record_module
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
+from bitdraft.engine.static.graphs import Graphs
 from bitdraft.engine.static.step import look_up, recorded_look_up
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
@@ -139,6 +140,91 @@ def test_a_drafts_own_last_token_is_fed_once_more_or_not_at_all() -> None:
         run = runs.decode(THIRTY, "draft", 3, 0)
     assert len({step.num_accepted for step in run.steps if not step.truncated}) > 1
     assert sizes == [2, 1, 1] * len(run.steps)
+
+
+# --- graphs, with a stand-in for the capture ---------------------------------------------------------
+
+
+def flat(results: Any) -> list[torch.Tensor]:
+    if isinstance(results, torch.Tensor):
+        return [results]
+    parts = [getattr(results, name) for name in results.__dataclass_fields__]
+    return [tensor for part in parts if part is not None for tensor in flat(part)]
+
+
+def stand_in(function: Any) -> Any:
+    """A replay reads and writes the tensors of the first call, as a graph does."""
+    results = function()
+
+    def replay() -> None:
+        for old, new in zip(flat(results), flat(function()), strict=True):
+            old.copy_(new)
+
+    return replay, results
+
+
+def with_graphs(runs: NativeSpeculation, capture: Any) -> Graphs:
+    target = runs._static[None]
+    assert isinstance(target, StaticForward)
+    target.graphs = Graphs(capture)
+    return target.graphs
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
+def test_graphs_equal_eager_with_the_host_one_step_behind(
+    sampling: SamplingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward_module, "SAMPLES", {})
+    monkeypatch.setattr(forward_module, "COARSE", 32)  # several spans in one run
+    eager, static = (decoder("llama", sampling, execution) for execution in ("eager", "static"))
+    stop = 7
+    for model in (eager, static):
+        model._eos_ids = frozenset({stop})
+    graphs = with_graphs(static, stand_in)
+    long = DecodingConfig(max_new_tokens=40, ignore_eos=False)
+    for config in (THIRTY, long):
+        for rows in ([0], [3, 1, 2, 0]):
+            static.prepare_batch([PROMPTS[row] for row in rows], config)
+            for draft, k in ARMS:
+                for _ in range(2):  # taken, then replayed alone
+                    runs = static.decode_batch(config, draft, k, rows)
+                for row, run in zip(rows, runs, strict=True):
+                    eager.prepare(PROMPTS[row], config)
+                    expected = seen(eager.decode(config, draft, k, seed=row))
+                    if draft == "ngram" and sampling == GREEDY:
+                        assert run.token_ids == expected[0]
+                    assert seen(run) == expected, (config, rows, draft, k)
+            assert len(graphs) >= len(ARMS) * 2
+    assert static.execution(None) == static.execution("draft") == "static, graphs"
+    assert graphs.capture_s > 0
+
+
+def test_what_cannot_be_captured_is_run_as_it_is() -> None:
+    def fail(_function: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    static = decoder("llama", GREEDY, "static")
+    static.prepare(PROMPTS[0], THIRTY)
+    expected = [seen(static.decode(THIRTY, draft, k, 0)) for draft, k in ARMS]
+    graphs = with_graphs(static, fail)
+    assert [seen(static.decode(THIRTY, draft, k, 0)) for draft, k in ARMS] == expected
+    assert len(graphs) == 0
+    assert "out of memory" in str(graphs.failure)
+    assert static.execution(None) == "static, recorded"
+
+
+def test_costs_are_those_of_what_is_replayed() -> None:
+    """Timed with graphs where there are graphs, and nothing is changed by it."""
+    static = decoder("gpt_neox", GREEDY, "static")
+    graphs = with_graphs(static, stand_in)
+    static.prepare(PROMPTS[0], THIRTY)
+    before = seen(static.decode(THIRTY, "draft", 4, 0))
+    taken = len(graphs)
+    assert static.draft_seconds("draft", [*PROMPTS[0], 5], 4) > 0
+    assert static.verify_seconds([*PROMPTS[0], 5], 4) > 0
+    assert static.verify_seconds([*PROMPTS[0], 5], 0) > 0
+    assert len(graphs) > taken
+    assert seen(static.decode(THIRTY, "draft", 4, 0)) == before
 
 
 # --- recordings ----------------------------------------------------------------------------------

@@ -132,8 +132,11 @@ class NativeSpeculation:
 
     def execution(self, draft: str | None) -> str:
         """How the forwards of the target, or of a draft that is a model, are run."""
-        static = self._static.get(draft)
-        return static.execution if self.mode != "eager" and isinstance(static, StaticForward) else self.mode
+        static, target = self._static.get(draft), self._static.get(None)
+        if self.mode == "eager" or not isinstance(static, StaticForward):
+            return self.mode
+        assert isinstance(target, StaticForward)
+        return f"{static.execution}, graphs" if target.graphs else static.execution
 
     def kv_bytes_per_token(self, draft: str | None) -> int:
         return sum(heads * size * dtype.itemsize for heads, size, dtype in probe_shapes(self._models[draft]))

@@ -16,11 +16,14 @@ class Log:
 
     def __init__(self, log_BX: torch.Tensor) -> None:
         self._event: Any = None
-        self._log_BX = log_BX
         if log_BX.device.type == "cuda":
-            self._log_BX = log_BX.to("cpu", non_blocking=True)
+            self._log_BX = torch.empty(log_BX.shape, dtype=log_BX.dtype, pin_memory=True)
+            self._log_BX.copy_(log_BX, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
+        else:
+            # the next step may write where this one did
+            self._log_BX = log_BX.clone()
 
     def read(self) -> list[list[int]]:
         if self._event is not None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.static.books import Books, Log
+from bitdraft.engine.static.books import Books
 from bitdraft.engine.static.forward import StaticForward
-from bitdraft.engine.static.run import GREEDY, Draft, Drawing, Run
+from bitdraft.engine.static.run import GREEDY, REPEAT, Draft, Drawing, Run
 from bitdraft.engine.verify import Sampler
 from bitdraft.results import Generation
 from bitdraft.timing import now, synchronize
@@ -75,6 +75,7 @@ class StaticPrompts:
         draft_prefill_s = self.ready(draft)
         limit = config.max_new_tokens
         run = Run(self.target, self.prompts, draft, k, limit, drawing, sorted(stops), forced)
+        run.capture()
         books = Books(self.prompts, limit, stops, k)
         start_s = now()
         first_ids = run.first_tokens(self.first_logits_BV)
@@ -92,20 +93,11 @@ class StaticPrompts:
         self, draft: Draft, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None
     ) -> float:
         """What drafting K tokens behind these texts takes. Their caches are as the last run left them."""
-        run = Run(self.target, texts, draft, k, k + 2, Drawing(sampler, range(len(texts))))
-        synchronize(self.target.device)
-        start_s = now()
-        run.propose(max(map(len, texts)) + k + 1)
-        synchronize(self.target.device)
-        return now() - start_s
+        drawing = Drawing(sampler, range(len(texts)))
+        return Run(self.target, texts, draft, k, k + 2, drawing).draft_seconds()
 
     @torch.inference_mode()
     def verify_seconds(self, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None) -> float:
         """What verifying K tokens behind these texts takes, until the ids are on the host."""
-        run = Run(self.target, texts, None, k, k + 2, Drawing(sampler, range(len(texts))))
-        proposal = run.propose(0)
-        proposal.drafted_BK = proposal.step.tokens_B2[:, -1:].expand(len(texts), k).contiguous()
-        synchronize(self.target.device)
-        start_s = now()
-        Log(run.check(proposal, max(map(len, texts)) + k + 1)).read()
-        return now() - start_s
+        drawing = Drawing(sampler, range(len(texts)))
+        return Run(self.target, texts, REPEAT if k else None, k, k + 2, drawing).verify_seconds()

@@ -16,8 +16,9 @@ from bitdraft.engine.cpu_kernels import MOST_ROWS_PLAIN, few_row_kernels, prepar
 from bitdraft.engine.runner import adapts_to_length
 from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask_kinds, probe_shapes
 from bitdraft.engine.static.compile import compile_part
+from bitdraft.engine.static.graphs import Graphs, cuda_capture
 from bitdraft.engine.static.record import record
-from bitdraft.engine.static.step import SAMPLES, Sample, logits_of
+from bitdraft.engine.static.step import SAMPLES, Sample, State, logits_of
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
 FINE, COARSE = 32, 256
@@ -87,6 +88,20 @@ class StaticForward:
         self._compilations: dict[tuple[Any, ...], Part] = {}
         self._recordings: dict[tuple[Part, bool, bool, bool], Part | None] = {}
 
+        # on a GPU a step's halves are captured, whatever they are made of
+        self.graphs = Graphs(cuda_capture()) if self.device.type == "cuda" else None
+        self.allocation = 0
+        self._states: dict[tuple[int, tuple[int, ...]], State] = {}
+
+    def state(self, capacity: int, k: int, stop_ids: tuple[int, ...]) -> State:
+        """For a run of texts of up to `capacity` tokens. With graphs, whose tensors must stay where they are,
+        runs share one."""
+        if self.graphs is None:
+            return State.empty(self.num_rows, capacity, k, stop_ids, self.device)
+        if (k, stop_ids) not in self._states:
+            self._states[k, stop_ids] = State.empty(self.num_rows, self.capacity, k, stop_ids, self.device)
+        return self._states[k, stop_ids]
+
     @property
     def execution(self) -> str:
         """How forwards of few tokens are run; known after the first of them."""
@@ -96,7 +111,8 @@ class StaticForward:
 
     @property
     def grain(self) -> int:
-        return FINE if self.mode == "static" and self.device.type == "cpu" else COARSE
+        is_free = self.mode == "static" and self.device.type == "cpu" and self.graphs is None
+        return FINE if is_free else COARSE
 
     def allocate(self, num_rows: int, capacity: int) -> None:
         """Room for `capacity` tokens in each row. What was there is lost."""
@@ -107,7 +123,10 @@ class StaticForward:
                 torch.zeros(num_rows, heads, capacity, size, dtype=dtype, device=self.device)
                 for heads, size, dtype in self._shapes
             )
-            self._ways = {}
+            self._ways, self._states = {}, {}
+            self.allocation += 1
+            if self.graphs is not None:
+                self.graphs.clear()
             self._places = torch.arange(capacity, device=self.device)
             self._rows_B11 = torch.arange(num_rows, device=self.device)[:, None, None]
 

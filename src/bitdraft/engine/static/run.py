@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ import torch
 from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.engine.static.books import Books, Log
 from bitdraft.engine.static.forward import StaticForward
+from bitdraft.engine.static.graphs import Halves
 from bitdraft.engine.static.step import (
     Sampling,
     State,
@@ -26,10 +27,12 @@ from bitdraft.engine.static.step import (
     verify_greedy_to_stops,
 )
 from bitdraft.engine.verify import Sampler, Uniforms, draw
-from bitdraft.timing import PhaseClock, now
+from bitdraft.timing import PhaseClock, now, synchronize
 
-Draft = StaticForward | Literal["lookup"]
 LOOKUP: Literal["lookup"] = "lookup"
+REPEAT: Literal["repeat"] = "repeat"
+Draft = StaticForward | Literal["lookup", "repeat"]
+"""A model, prompt lookup, or the last token again and again (to time verifications alone)."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,27 @@ class Run:
         forced: Sequence[Sequence[int]] = (),
     ) -> None:
         self.target, self.draft, self.k = target, draft, k
-        device = self.target.device
-        self.state = State.of(texts, max_new_tokens, k + 1, device)
-        self._stop_ids = torch.tensor(list(stop_ids), dtype=torch.long, device=device)
-        self._offsets_X = torch.arange(-2, k, device=device)
-        self._all_B = torch.ones(len(texts), dtype=torch.bool, device=device)
-        self.sampler = drawing.sampler
-        self.clock = PhaseClock(device)
+        self.sampler, self._is_forced = drawing.sampler, any(forced)
+        self._end = max(map(len, texts)) + max_new_tokens
+        self._stop_ids = tuple(stop_ids)
+        self.state = target.state(self._end, k, self._stop_ids)
+        self.state.begin(texts, max_new_tokens, forced)
+        self.clock = PhaseClock(target.device)
         uniforms = [Uniforms(seed, max_new_tokens, k) for seed in drawing.seeds] if self.sampler else []
-        self._first_uniforms_B = _stacked([row.first for row in uniforms], device)
-        self._uniforms_BSU = _stacked([row.by_step for row in uniforms], device)
+        self._first_uniforms_B = _stacked([row.first for row in uniforms], self.state)
+        self._uniforms_BSU = _stacked([row.by_step for row in uniforms], self.state)
         self._num_steps = 0
-        self._forced_BN = _forced_text(self.state, texts, forced) if any(forced) else None
-        # a GPU works on the next step while the host reads the log of the last one
-        self._lag = 1 if device.type == "cuda" else 0
+        # with graphs the device works on the next step while the host reads the log of the last one
+        self._lag = 0 if target.graphs is None else 1
+
+    def capture(self) -> None:
+        """Take the graphs of all spans that this run will meet, where there are graphs."""
+        lengths_B = self.state.lengths_B.clone()
+        self.state.lengths_B.clamp_(min=2)  # as after the first token
+        for longest in range(int(lengths_B.max()), self._end + 1, self.target.grain):
+            self._halves(self._span(longest))
+        self._halves(self._span(self._end))
+        self.state.lengths_B.copy_(lengths_B)
 
     def first_tokens(self, logits_BV: torch.Tensor) -> list[int]:
         """From the prefill's logits to the host."""
@@ -93,7 +103,7 @@ class Run:
             token_B = draw(self.sampler.probabilities(logits_BV), self._first_uniforms_B[:, 0])
         state.text_BN.scatter_(1, state.lengths_B[:, None], token_B[:, None])
         state.lengths_B += 1
-        state.active_B &= (state.lengths_B < state.limits_B) & ~torch.isin(token_B, self._stop_ids)
+        state.active_B &= (state.lengths_B < state.limits_B) & ~torch.isin(token_B, state.stop_ids)
         ids: list[int] = token_B.tolist()
         return ids
 
@@ -110,56 +120,104 @@ class Run:
             self.clock.mark("host")
 
     def step(self, longest: int) -> torch.Tensor:
-        """`longest`: tokens of the longest row that was active when the host last looked."""
-        span = longest + (self._lag + 1) * (self.k + 1)
-        proposal = self.propose(span)
-        self.clock.mark("draft")
-        log = self.check(proposal, span)
+        """`longest`: tokens of the longest row that was active when the host last looked. The log is
+        overwritten by the next step where there are graphs."""
+        span = self._span(longest)
+        halves = self._halves(span)
+        if self.sampler is not None:
+            last = self._uniforms_BSU.shape[1] - 1
+            self.state.uniforms_BU.copy_(self._uniforms_BSU[:, min(self._num_steps, last)])
+        if halves is None:
+            proposal = self.propose(span)
+            self.clock.mark("draft")
+            log = self.check(proposal, span)
+        else:
+            halves.propose()
+            self.clock.mark("draft")
+            halves.check()
+            log = halves.log
         if self._lag:
             self.clock.mark("verify")
         self._num_steps += 1
         return log
 
+    def _span(self, longest: int) -> int:
+        return self.target.span(longest + (self._lag + 1) * (self.k + 1))
+
+    def _halves(self, span: int) -> Halves | None:
+        graphs = self.target.graphs
+        if graphs is None:
+            return None
+        draft = self.draft
+        allocation = draft.allocation if isinstance(draft, StaticForward) else 0
+        key = (draft, allocation, self.k, span, self.sampler is None, self._stop_ids, self._is_forced)
+        check = functools.partial(self.check, span=span)
+        return graphs.take(key, functools.partial(self.propose, span), check, self.state.changing())
+
     def propose(self, span: int) -> Proposal:
-        """By the draft, which reads at least `span` tokens."""
-        state, step = self.state, Step.of(self.state, self._offsets_X)
+        """By the draft."""
+        state, step = self.state, Step.of(self.state)
         if self.draft is None:
-            return Proposal(step, step.tokens_B2[:, :0], self._all_B)
+            return Proposal(step, step.tokens_B2[:, :0], state.all_B)
+        if self.draft == REPEAT:
+            drafted_BK = step.tokens_B2[:, 1:].expand(-1, self.k).contiguous()
+            return Proposal(step, drafted_BK, state.all_B)
         if isinstance(self.draft, StaticForward):
             next_token = functools.partial(_next_token, self.draft, self.draft.span(span))
-            uniforms_BU = self._uniforms() if self.sampler else None
             drafted_BK, laws_BKV = draft_by_model(
-                state, step, next_token, self.k, self.sampler, uniforms_BU, self._forced_BN
+                state, step, next_token, self.k, self.sampler, is_forced=self._is_forced
             )
-            return Proposal(step, drafted_BK, self._all_B, laws_BKV)
-        on_cpu = state.text_BN.device.type == "cpu"
-        lookup = recorded_look_up() if on_cpu else look_up
-        drafted_BK, found_B = lookup(state.text_BN, state.lengths_B, self._offsets_X[2:])
-        # without captured graphs a step may be smaller where nothing is found
-        if on_cpu and not found_B.any():
+            return Proposal(step, drafted_BK, state.all_B, laws_BKV)
+        may_ask = state.text_BN.device.type == "cpu" and self.target.graphs is None
+        lookup = recorded_look_up() if may_ask else look_up
+        drafted_BK, found_B = lookup(state.text_BN, state.lengths_B, state.offsets_X[2:])
+        # outside of graphs a step may be smaller where nothing is found
+        if may_ask and not found_B.any():
             drafted_BK = drafted_BK[:, :0]
         return Proposal(step, drafted_BK, found_B)
 
     def check(self, proposal: Proposal, span: int) -> torch.Tensor:
         """Verify and advance; the step's log."""
-        step, drafted_BK, span = proposal.step, proposal.drafted_BK, self.target.span(span)
+        step, state, drafted_BK = proposal.step, self.state, proposal.drafted_BK
         tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
         shape = (tokens_BT.shape[0], tokens_BT.shape[1])
         positions_BT = step.positions_BX[:, 1 : shape[1] + 1].contiguous()
-        inputs = [*self.state.of_target(), tokens_BT, positions_BT, proposal.found_B]
+        inputs = [*state.of_target(), tokens_BT, positions_BT, proposal.found_B]
         log: torch.Tensor
         if self.sampler is not None:
-            sampling = Sampling(self.sampler, drafted_BK, proposal.laws_BKV, self._uniforms()[:, -2:])
+            sampling = Sampling(self.sampler, drafted_BK, proposal.laws_BKV, state.uniforms_BU[:, -2:])
             forward = functools.partial(self.target.logits, span)
-            log = verify(forward, *inputs, stop_ids=self._stop_ids, sampling=sampling)
-        elif len(self._stop_ids):
-            log = self.target.call(verify_greedy_to_stops, shape, span, self._stop_ids, *inputs)
+            log = verify(forward, *inputs, stop_ids=state.stop_ids, sampling=sampling)
+        elif self._stop_ids:
+            log = self.target.call(verify_greedy_to_stops, shape, span, state.stop_ids, *inputs)
         else:
             log = self.target.call(verify_greedy, shape, span, *inputs)
         return log
 
-    def _uniforms(self) -> torch.Tensor:
-        return self._uniforms_BSU[:, min(self._num_steps, self._uniforms_BSU.shape[1] - 1)]
+    def draft_seconds(self) -> float:
+        return self._seconds(lambda halves, span: halves.propose() if halves else self.propose(span))
+
+    def verify_seconds(self) -> float:
+        """Until the ids are on the host."""
+        proposal = self.propose(self._span(self._end - self.k - 2))
+
+        def check(halves: Halves | None, span: int) -> None:
+            if halves is not None:
+                halves.check()
+            Log(self.check(proposal, span) if halves is None else halves.log).read()
+
+        return self._seconds(check)
+
+    def _seconds(self, function: Callable[[Halves | None, int], object]) -> float:
+        span = self._span(self._end - self.k - 2)
+        halves = self._halves(span)
+        if halves is not None:
+            halves.propose()
+        synchronize(self.target.device)
+        start_s = now()
+        function(halves, span)
+        synchronize(self.target.device)
+        return now() - start_s
 
     def check_finite(self) -> None:
         state = self.state
@@ -168,22 +226,11 @@ class Run:
                 raise NonFiniteDecoding(who)
 
 
-def _stacked(rows: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-    numbers = torch.stack(rows) if rows else torch.zeros(1, 1, dtype=torch.float64)
-    return numbers.float().to(device) if device.type == "mps" else numbers.to(device)
+def _stacked(rows: list[torch.Tensor], state: State) -> torch.Tensor:
+    return torch.stack(rows).to(state.uniforms_BU) if rows else state.uniforms_BU
 
 
 def _next_token(draft: StaticForward, span: int, *tensors: torch.Tensor) -> Any:
     """`draft_token` by this model."""
     rows, tokens = tensors[0].shape
     return draft.call(draft_token, (rows, tokens), span, *tensors)
-
-
-def _forced_text(
-    state: State, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
-) -> torch.Tensor:
-    """What a draft is made to say at each place of the text, B × N."""
-    text_BN = state.text_BN.clone()
-    for row, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
-        text_BN[row, len(prompt) : len(prompt) + len(output)] = torch.tensor(output, device=text_BN.device)
-    return text_BN

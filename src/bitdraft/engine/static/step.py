@@ -30,8 +30,10 @@ Sample = Callable[[int, int, int], tuple[torch.Tensor, ...]]
 
 @dataclass
 class State:
-    """What a run changes. `limits_B` are the lengths at which rows end. `watch_*_B` are sums of the largest
-    logits, which any that isn't finite makes not finite."""
+    """What a run reads and changes. `limits_B` are the lengths at which rows end. `watch_*_B` are sums of the
+    largest logits, which any that isn't finite makes not finite. `uniforms_BU` are the K + 2 numbers of the
+    step to come, `forced_BN` what a draft model is made to say at each place of the text (synthetic
+    acceptance). Graphs hold these tensors' addresses: another run begins in the same ones."""
 
     text_BN: torch.Tensor
     lengths_B: torch.Tensor
@@ -39,25 +41,54 @@ class State:
     active_B: torch.Tensor
     watch_target_B: torch.Tensor
     watch_draft_B: torch.Tensor
+    forced_BN: torch.Tensor
+    uniforms_BU: torch.Tensor
+    stop_ids: torch.Tensor
+    offsets_X: torch.Tensor
+    all_B: torch.Tensor
 
     @classmethod
-    def of(
-        cls, texts: Sequence[Sequence[int]], max_new_tokens: int, num_spare: int, device: torch.device
+    def empty(
+        cls, num_rows: int, capacity: int, k: int, stop_ids: Sequence[int], device: torch.device
     ) -> State:
-        """Rows that hold these texts alone; `num_spare` slots behind the longest row take what is drafted
-        beyond its end."""
-        text_BN = torch.zeros(len(texts), max(map(len, texts)) + max_new_tokens + num_spare, dtype=torch.long)
+        """For texts of up to `capacity` tokens; K + 1 slots more take what is drafted beyond a row's end."""
+        exact = torch.float32 if device.type == "mps" else torch.float64  # which Metal lacks
+        text_BN = torch.zeros(num_rows, capacity + k + 1, dtype=torch.long, device=device)
+        lengths_B = torch.zeros(num_rows, dtype=torch.long, device=device)
+        return cls(
+            text_BN=text_BN,
+            lengths_B=lengths_B,
+            limits_B=lengths_B.clone(),
+            active_B=lengths_B == 0,
+            watch_target_B=torch.zeros(num_rows, device=device),
+            watch_draft_B=torch.zeros(num_rows, device=device),
+            forced_BN=text_BN.clone(),
+            uniforms_BU=torch.zeros(num_rows, k + 2, dtype=exact, device=device),
+            stop_ids=torch.tensor(list(stop_ids), dtype=torch.long, device=device),
+            offsets_X=torch.arange(-2, k, device=device),
+            all_B=lengths_B == 0,
+        )
+
+    def begin(
+        self, texts: Sequence[Sequence[int]], max_new_tokens: int, forced: Sequence[Sequence[int]] = ()
+    ) -> None:
+        """Rows that hold these texts alone; `forced` is what a draft says behind each."""
+        text_BN = torch.zeros(self.text_BN.shape, dtype=torch.long)
         for row, text in enumerate(texts):
             text_BN[row, : len(text)] = torch.tensor(text)
-        lengths_B = torch.tensor([len(text) for text in texts], device=device)
-        return cls(
-            text_BN=text_BN.to(device),
-            lengths_B=lengths_B,
-            limits_B=lengths_B + max_new_tokens,
-            active_B=torch.ones(len(texts), dtype=torch.bool, device=device),
-            watch_target_B=torch.zeros(len(texts), device=device),
-            watch_draft_B=torch.zeros(len(texts), device=device),
-        )
+        self.text_BN.copy_(text_BN)
+        for row, said in enumerate(forced):
+            text_BN[row, len(texts[row]) : len(texts[row]) + len(said)] = torch.tensor(said)
+        if forced:
+            self.forced_BN.copy_(text_BN)
+        self.lengths_B.copy_(torch.tensor([len(text) for text in texts]))
+        self.limits_B.copy_(self.lengths_B + max_new_tokens)
+        self.active_B.fill_(True)
+        self.watch_target_B.zero_()
+        self.watch_draft_B.zero_()
+
+    def changing(self) -> tuple[torch.Tensor, ...]:
+        return self.text_BN, self.lengths_B, self.active_B, self.watch_target_B, self.watch_draft_B
 
     def of_target(self) -> tuple[torch.Tensor, ...]:
         """The first of `verify`'s tensors."""
@@ -74,9 +105,8 @@ class Step:
     positions_BX: torch.Tensor
 
     @classmethod
-    def of(cls, state: State, offsets_X: torch.Tensor) -> Step:
-        """`offsets_X` are −2 … K − 1."""
-        places_BX = state.lengths_B[:, None] + offsets_X
+    def of(cls, state: State) -> Step:
+        places_BX = state.lengths_B[:, None] + state.offsets_X
         positions_BX = torch.minimum(places_BX, state.limits_B[:, None] - 1)
         return cls(state.text_BN.gather(1, positions_BX[:, :2]), positions_BX)
 
@@ -205,28 +235,27 @@ def verify_greedy_to_stops(forward: Forward, stop_ids: torch.Tensor, *tensors: t
     return verify(forward, *tensors, stop_ids=stop_ids)
 
 
-def draft_by_model(  # noqa: PLR0917
+def draft_by_model(
     state: State,
     step: Step,
     next_token: Callable[..., tuple[torch.Tensor, torch.Tensor]],
     k: int,
     sampler: Sampler | None = None,
-    uniforms_BK: torch.Tensor | None = None,
-    forced_BN: torch.Tensor | None = None,
+    *,
+    is_forced: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(drafted_BK, their laws B × K × V if sampled). `next_token` is `draft_token` with its forward bound.
-    Where `forced_BN` is given, the model is made to say what stands there (synthetic acceptance)."""
+    One that `is_forced` says what the state holds for it."""
     tokens_BT, positions_BT = step.tokens_B2, step.positions_BX[:, :2].contiguous()
     drafted, laws = [], []
     for place in range(k):
         tokens_BT, logits_BV = next_token(tokens_BT, positions_BT, state.watch_draft_B)
         positions_BT = step.positions_BX[:, place + 2 : place + 3].contiguous()
         if sampler is not None:
-            assert uniforms_BK is not None
             laws.append(sampler.probabilities(logits_BV))
-            tokens_BT = draw(laws[-1], uniforms_BK[:, place])[:, None]
-        if forced_BN is not None:
-            tokens_BT = forced_BN.gather(1, positions_BT)
+            tokens_BT = draw(laws[-1], state.uniforms_BU[:, place])[:, None]
+        if is_forced:
+            tokens_BT = state.forced_BN.gather(1, positions_BT)
         drafted.append(tokens_BT)
     return torch.cat(drafted, 1), torch.stack(laws, 1) if laws else None
 
@@ -242,8 +271,9 @@ def _sample_draft_token(num_rows: int, num_tokens: int, num_ids: int) -> tuple[t
 
 def _sample_verify(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
     texts = [[(7 * place + row) % num_ids for place in range(3 + 2 * row)] for row in range(num_rows)]
-    state = State.of(texts, 20, num_tokens, torch.device("cpu"))
-    step = Step.of(state, torch.arange(-2, num_tokens - 1))
+    state = State.empty(num_rows, 23 + 2 * num_rows, num_tokens - 1, (), torch.device("cpu"))
+    state.begin(texts, 20)
+    step = Step.of(state)
     drafted_BK = (11 * torch.arange(num_rows * (num_tokens - 1)) % num_ids).view(num_rows, -1)
     tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
     return *state.of_target(), tokens_BT, step.positions_BX[:, 1:], torch.arange(num_rows) != 1
