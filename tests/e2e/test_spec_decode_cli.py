@@ -113,6 +113,7 @@ def test_every_row_of_a_sweep_is_lossless_has_its_k_and_is_the_replays(sweep: tu
         assert row.metrics["speedup"].n == 5
     assert set(loaded.replay["cheap"]) == {str(k) for k in range(1, 33)}
     assert loaded.model["execution"] == "static, recorded"
+    assert 0 < loaded.model["preparation_s"] < 30
     assert set(loaded.costs["verify_cost"]) == {"0", "1", "2", "3", "6"}
     assert {"cheap", "ngram"} == set(loaded.costs["draft_cost"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitdraft.config import DecodingConfig, Execution, SamplingConfig
@@ -29,22 +29,29 @@ def end_of_sequence_ids(model: Any) -> frozenset[int]:
     return frozenset([ids] if isinstance(ids, int) else ids or ())
 
 
-def native(
-    model: Any, execution: Execution = "auto"
-) -> Callable[[Sequence[int], DecodingConfig], Generation]:
-    decoder = NativeSpeculation(model, {}, None, GREEDY, execution=execution)
+class Native:
+    """(prompt ids, config) → `Generation`, one token a step."""
 
-    def generate(prompt: Sequence[int], config: DecodingConfig) -> Generation:
-        decoder.prepare(prompt, config)
+    def __init__(self, model: Any, execution: Execution = "auto", capacity: int = 0) -> None:
+        self._decoder = NativeSpeculation(
+            model, {}, None, GREEDY, execution=execution, capacity=capacity
+        )
+
+    def __call__(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
+        self._decoder.prepare(prompt, config)
         # the speed of a precision that overflows is still its speed
-        return decoder.decode(config, None, 0, 0, finite_only=False)
+        return self._decoder.decode(config, None, 0, 0, finite_only=False)
 
-    return generate
+    def execution(self) -> dict[str, Any]:
+        """How the model was run, and the seconds that recording, compiling or capturing took."""
+        how, spent_s = self._decoder.execution(None), self._decoder.preparation_seconds(None)
+        return {"execution": how, "preparation_s": spent_s}
 
 
 class NativeSpeculation:
     """Decode one prompt, or one batch, after another with any draft and K. A draft that is None is prompt
-    lookup; `drafts` holds the draft models by their labels.
+    lookup; `drafts` holds the draft models by their labels. `capacity` is the longest text to come, in
+    tokens, if that is known: it saves preparations in the middle of a run.
 
     `mode` is how models are run, and `fallback_reason` says why that is not the static path, where it
     was asked for. Raises `UserError` for a model without a key-value cache.
@@ -58,7 +65,9 @@ class NativeSpeculation:
         sampling: SamplingConfig,
         *,
         execution: Execution = "auto",
+        capacity: int = 0,
     ) -> None:
+        self._capacity = capacity
         self._models = {None: target} | {label: model for label, model in drafts.items() if model is not None}
         for model in self._models.values():
             prepare_linears(model)
@@ -93,7 +102,7 @@ class NativeSpeculation:
     def _go_static(self, drafts: Mapping[str, Any | None]) -> None:
         self._static = dict.fromkeys(drafts, LOOKUP)
         for label, model in self._models.items():
-            self._static[label] = StaticForward(model, self._vocab_size, self.mode)
+            self._static[label] = StaticForward(model, self._vocab_size, self.mode, self._capacity)
 
     def _choose(self) -> None:
         """The faster way for the target's decode steps, by a short measurement."""
@@ -137,6 +146,13 @@ class NativeSpeculation:
             return self.mode
         assert isinstance(target, StaticForward)
         return f"{static.execution}, graphs" if target.graphs else static.execution
+
+    def preparation_seconds(self, draft: str | None) -> float:
+        """What recording, compiling and capturing took so far; none of it is part of a run's time."""
+        static = self._static.get(draft)
+        if not isinstance(static, StaticForward):
+            return 0.0
+        return static.preparation_s + (static.graphs.capture_s if static.graphs else 0.0)
 
     def kv_bytes_per_token(self, draft: str | None) -> int:
         return sum(heads * size * dtype.itemsize for heads, size, dtype in probe_shapes(self._models[draft]))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitdraft.backends.native import native
+from bitdraft.backends.native import Native
 from bitdraft.backends.transformers import transformers
 from bitdraft.checkpoints import find_checkpoint
 from bitdraft.config import Precision, PrecisionConfig
@@ -110,7 +110,8 @@ def _time(
 ) -> dict[str, Any]:
     """Generate from every prompt after the warm-up; energy is read at the two ends."""
     is_native = config.backend == "native"
-    backend = native(loaded.model, config.execution) if is_native else transformers(loaded.model)
+    capacity = max(map(len, prompts)) + config.max_new_tokens
+    backend = Native(loaded.model, config.execution, capacity) if is_native else transformers(loaded.model)
     emit("progress", stage="speed", done=0, total=len(prompts))
     warm_up = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
     for index in range(config.num_warmup):
@@ -128,6 +129,7 @@ def _time(
     return {
         "generations": [generation.model_dump(mode="json") for generation in generations],
         "calibration_s": calibration,
+        **(backend.execution() if isinstance(backend, Native) else {}),
         "joules": joules if joules is not None and joules > 0 else None,
     }
 

@@ -73,7 +73,8 @@ class Cell:
         if self.config.plan:
             drafts[PLAN_WRITER] = None
         config = self.config
-        return speculation(config.backend, target, drafts, self.vocab_size, config, config.execution)
+        capacity = max(map(len, self.prompts)) + config.max_new_tokens
+        return speculation(config.backend, target, drafts, self.vocab_size, config, config.execution, capacity)
 
     def bits(self, index: int) -> list[bool]:
         """Where draft models agree on a prompt (synthetic acceptance)."""
@@ -103,9 +104,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
     target = _load_all(cell, device)
     decoder = cell.speculation(target.model)
     _warm_up(cell, decoder)
-    emit("execution", by_model={label or "": decoder.execution(label) for label in _models(cell)})
-    if isinstance(decoder, NativeSpeculation) and decoder.fallback_reason is not None:
-        emit("note", text=f"Not the static path: {decoder.fallback_reason}.")
+    _tell_execution(cell, decoder)
     found: list[tuple[int, str, int, Generation, Generation]] = []
     for index, prompt in enumerate(cell.prompts):
         emit("progress", stage="plan" if config.plan else "sweep", done=index, total=len(cell.prompts))
@@ -160,6 +159,17 @@ def _models(cell: Cell) -> list[str | None]:
 def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
     return sizes | {"precision": loaded.precision}
+
+
+def _tell_execution(cell: Cell, decoder: Speculation) -> None:
+    by_model: dict[str, dict[str, Any]] = {}
+    for label in _models(cell):
+        by_model[label or ""] = {"execution": decoder.execution(label)}
+        if isinstance(decoder, NativeSpeculation):
+            by_model[label or ""]["preparation_s"] = decoder.preparation_seconds(label)
+    cell.emit("execution", by_model=by_model)
+    if isinstance(decoder, NativeSpeculation) and decoder.fallback_reason is not None:
+        cell.emit("note", text=f"Not the static path: {decoder.fallback_reason}.")
 
 
 def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:

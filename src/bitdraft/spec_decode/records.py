@@ -38,9 +38,9 @@ class Records:
         elif kind == "models":
             self.models = {"target": event["target"], "drafts": event["drafts"]}
         elif kind == "execution":
-            for label, execution in event["by_model"].items():
+            for label, found in event["by_model"].items():
                 record = self.models["drafts"][label] if label else self.models["target"]
-                record["execution"] = execution
+                record |= found
         elif kind == "prompt":
             self.prompts.append(event)
         elif kind == "failed":

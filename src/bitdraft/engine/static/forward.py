@@ -19,6 +19,7 @@ from bitdraft.engine.static.compile import compile_part
 from bitdraft.engine.static.graphs import Graphs, cuda_capture
 from bitdraft.engine.static.record import record
 from bitdraft.engine.static.step import SAMPLES, Sample, State, logits_of
+from bitdraft.timing import now
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
 FINE, COARSE = 32, 256
@@ -71,10 +72,14 @@ def _gives_own_logits(model: Any) -> bool:
 class StaticForward:
     """Forwards of B rows at once over buffers that are allocated for the largest use and kept.
 
-    Logits end at `vocab_size`: models of one tokenizer may pad their embeddings differently.
+    Logits end at `vocab_size`: models of one tokenizer may pad their embeddings differently. With
+    `least_capacity` for the longest text to come, nothing has to be compiled or captured again.
     """
 
-    def __init__(self, model: Any, vocab_size: int | None = None, mode: str = "static") -> None:
+    def __init__(
+        self, model: Any, vocab_size: int | None = None, mode: str = "static", least_capacity: int = 0
+    ) -> None:
+        self._least_capacity = least_capacity
         self.model, self.vocab_size, self.mode = model, vocab_size, mode
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
@@ -91,6 +96,7 @@ class StaticForward:
         # on a GPU a step's halves are captured, whatever they are made of
         self.graphs = Graphs(cuda_capture()) if self.device.type == "cuda" else None
         self.allocation = 0
+        self.preparation_s = 0.0
         self._states: dict[tuple[int, tuple[int, ...]], State] = {}
 
     def state(self, capacity: int, k: int, stop_ids: tuple[int, ...]) -> State:
@@ -116,7 +122,7 @@ class StaticForward:
 
     def allocate(self, num_rows: int, capacity: int) -> None:
         """Room for `capacity` tokens in each row. What was there is lost."""
-        capacity = -(-capacity // self.grain) * self.grain
+        capacity = -(-max(capacity, self._least_capacity) // self.grain) * self.grain
         if num_rows != self.num_rows or capacity > self.capacity:
             self.num_rows, self.capacity = num_rows, capacity
             self._buffers = tuple(
@@ -157,7 +163,9 @@ class StaticForward:
         one, or where one can be made now, which is in the warm-up."""
         key = (part, shape, span)
         if key not in self._ways:
+            start_s = now()
             self._ways[key] = self._way(part, shape, span, tensors)
+            self.preparation_s += now() - start_s
         run, over = self._ways[key]
         with few_row_kernels(shape[0] * shape[1], self.device, self.dtype, self._rows):
             return run(*tensors, *over)
