@@ -74,7 +74,8 @@ class Cell:
             drafts[PLAN_WRITER] = None
         config = self.config
         capacity = max(map(len, self.prompts)) + config.max_new_tokens
-        return speculation(config.backend, target, drafts, self.vocab_size, config, config.execution, capacity)
+        execution = config.execution
+        return speculation(config.backend, target, drafts, self.vocab_size, config, execution, capacity)
 
     def bits(self, index: int) -> list[bool]:
         """Where draft models agree on a prompt (synthetic acceptance)."""
