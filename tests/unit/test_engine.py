@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.kv_cache import KVCache
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import (
     NonFiniteLogits,
@@ -88,7 +87,7 @@ def test_rejected_tokens_leave_no_trace_in_the_cache(widths: list[int], data: st
         forget = data.draw(st.integers(0, width - (1 if turn == 0 else 0)))
         runner.cache.rollback(forget)
         kept = kept[: len(kept) - forget]
-        assert runner.cache.lengths == [len(kept)]
+        assert runner.cache.length == len(kept)
 
 
 def test_cache_refuses_to_overflow_and_to_forget_too_much() -> None:
@@ -108,15 +107,6 @@ def test_cache_counts_its_bytes() -> None:
     runner.forward(runner.to_device([1]))
     # keys and values, 3 layers, 2 key-value heads of 8 float32 numbers
     assert runner.cache.bytes_per_token() == 2 * 3 * 2 * 8 * 4
-
-
-def test_rows_have_lengths_of_their_own() -> None:
-    cache = KVCache(num_layers=1, capacity=4, num_rows=3)
-    cache.advance(2)
-    cache.lengths[1] -= 1
-    assert cache.lengths == [2, 1, 2]
-    with pytest.raises(AssertionError, match="ragged"):
-        cache.get_seq_length()
 
 
 def test_models_without_a_key_value_cache_are_refused() -> None:

@@ -30,6 +30,4 @@ def speculation(  # noqa: PLR0917
     """transformers runs models in its own way, whatever the execution."""
     if backend == "transformers":
         return TransformersSpeculation(target, drafts, vocab_size, sampling)
-    return NativeSpeculation(
-        target, drafts, vocab_size, sampling, execution=execution, capacity=capacity
-    )
+    return NativeSpeculation(target, drafts, vocab_size, sampling, execution=execution, capacity=capacity)

@@ -33,9 +33,7 @@ class Native:
     """(prompt ids, config) → `Generation`, one token a step."""
 
     def __init__(self, model: Any, execution: Execution = "auto", capacity: int = 0) -> None:
-        self._decoder = NativeSpeculation(
-            model, {}, None, GREEDY, execution=execution, capacity=capacity
-        )
+        self._decoder = NativeSpeculation(model, {}, None, GREEDY, execution=execution, capacity=capacity)
 
     def __call__(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
         self._decoder.prepare(prompt, config)

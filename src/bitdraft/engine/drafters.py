@@ -61,7 +61,7 @@ class ModelDrafter:
     def draft(
         self, context: Sequence[int], num_tokens: int, sampler: Sampler | None, uniforms_K: torch.Tensor
     ) -> Draft:
-        tokens_BT = self.runner.to_device(context[self.runner.cache.lengths[0] :])
+        tokens_BT = self.runner.to_device(context[self.runner.cache.length :])
         tokens, probs, tops = [], [], []
         for place in range(num_tokens):
             logits_BV = self.runner.forward(tokens_BT)[:, -1]

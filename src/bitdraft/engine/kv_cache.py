@@ -1,10 +1,10 @@
-"""A preallocated key-value cache that transformers models write into.
+"""A preallocated key-value cache of one sequence that transformers models write into.
 
-Shapes: B rows, H key-value heads, C capacity, T tokens of one forward, D head size.
+Shapes: H key-value heads, C capacity, T tokens of one forward, D head size.
 
-Every layer owns `keys_BHCD` and `values_BHCD`, allocated once. All layers share one list of row
-lengths, which the runner advances after a forward; forgetting rejected tokens is a subtraction.
-A forward writes its T tokens behind the current length and reads views of what is filled.
+Every layer owns keys and values, 1 × H × C × D, allocated once. All layers share one length, which the
+runner advances after a forward; forgetting rejected tokens is a subtraction. A forward writes its T tokens
+behind the current length and reads views of what is filled.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 class _Layer(CacheLayerMixin):  # type: ignore[misc]
     is_sliding = False
 
-    def __init__(self, lengths: list[int], capacity: int) -> None:
+    def __init__(self, capacity: int) -> None:
         super().__init__()
-        self.lengths = lengths
-        self.capacity = capacity
+        self.length, self.capacity = 0, capacity
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        def buffer(states_BHTD: torch.Tensor) -> torch.Tensor:
-            rows, heads, _, size = states_BHTD.shape
-            assert rows == len(self.lengths)
-            return states_BHTD.new_zeros(rows, heads, self.capacity, size)
+        def buffer(states_1HTD: torch.Tensor) -> torch.Tensor:
+            _, heads, _, size = states_1HTD.shape
+            return states_1HTD.new_zeros(1, heads, self.capacity, size)
 
         self.keys, self.values = buffer(key_states), buffer(value_states)
         self.is_initialized = True
@@ -35,23 +33,21 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write T tokens behind the current length; returns views B, H, length + T, D."""
+        """Write T tokens behind the current length; returns views 1, H, length + T, D."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        start, num_tokens = self.get_seq_length(), key_states.shape[2]
-        end = start + num_tokens
+        num_tokens = key_states.shape[2]
+        end = self.length + num_tokens
         # narrow, not indexing: this runs twice a layer and token, and the host's time is what decides
-        self.keys.narrow(2, start, num_tokens).copy_(key_states)
-        self.values.narrow(2, start, num_tokens).copy_(value_states)
+        self.keys.narrow(2, self.length, num_tokens).copy_(key_states)
+        self.values.narrow(2, self.length, num_tokens).copy_(value_states)
         return self.keys.narrow(2, 0, end), self.values.narrow(2, 0, end)
 
     def get_seq_length(self) -> int:
-        first = self.lengths[0]
-        assert all(length == first for length in self.lengths), "ragged rows need a masked forward"
-        return first
+        return self.length
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
+        return self.length + query_length, 0
 
     def get_max_length(self) -> int:
         return self.capacity
@@ -60,36 +56,42 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]
 
 
 class KVCache(Cache):  # type: ignore[misc]
-    """Cache of `num_rows` sequences of at most `capacity` tokens each; `lengths` holds a count a row."""
+    """Cache of a sequence of at most `capacity` tokens, of which it holds `length`."""
 
-    def __init__(self, num_layers: int, capacity: int, num_rows: int = 1) -> None:
-        self.lengths = [0] * num_rows
+    def __init__(self, num_layers: int, capacity: int) -> None:
         self.capacity = capacity
-        super().__init__(layers=[_Layer(self.lengths, capacity) for _ in range(num_layers)])
+        super().__init__(layers=[_Layer(capacity) for _ in range(num_layers)])
+
+    @property
+    def length(self) -> int:
+        length: int = self.layers[0].length
+        return length
 
     def check_room(self, num_tokens: int) -> None:
-        end = max(self.lengths) + num_tokens
+        end = self.length + num_tokens
         assert end <= self.capacity, f"{end} tokens in a cache of {self.capacity}"
 
     def advance(self, num_tokens: int) -> None:
-        for row, length in enumerate(self.lengths):
-            self.lengths[row] = length + num_tokens
+        self._set(self.length + num_tokens)
 
     def rollback(self, num_tokens: int) -> None:
-        """Forget the last `num_tokens` of every row. O(1): they are overwritten by the next forward."""
-        assert 0 <= num_tokens <= min(self.lengths)
-        self.advance(-num_tokens)
+        """Forget the last `num_tokens`. O(1): they are overwritten by the next forward."""
+        assert 0 <= num_tokens <= self.length
+        self._set(self.length - num_tokens)
 
     def keep(self, num_tokens: int) -> None:
-        """Forget what lies behind the first `num_tokens` of every row; shorter rows stay as they are."""
-        for row, length in enumerate(self.lengths):
-            self.lengths[row] = min(length, num_tokens)
+        """Forget what lies behind the first `num_tokens`."""
+        self._set(min(self.length, num_tokens))
+
+    def _set(self, length: int) -> None:
+        for layer in self.layers:
+            layer.length = length
 
     def clear(self) -> None:
-        self.keep(0)
+        self._set(0)
 
     def bytes_per_token(self) -> int:
-        """Bytes that one token of one row takes over all layers; known after the first forward."""
+        """Bytes that one token takes over all layers; known after the first forward."""
         buffers = [t for layer in self.layers if layer.is_initialized for t in (layer.keys, layer.values)]
         return sum(t.shape[1] * t.shape[3] * t.element_size() for t in buffers)
 

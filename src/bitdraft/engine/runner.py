@@ -56,7 +56,7 @@ class Runner:
 
     def forward(self, tokens_BT: torch.Tensor, num_logits: int = 1) -> torch.Tensor:
         """Feed T tokens; the logits of the last `num_logits` of them, B × num_logits × V, model dtype."""
-        num_tokens, start = tokens_BT.shape[1], self.cache.lengths[0]
+        num_tokens, start = tokens_BT.shape[1], self.cache.length
         self.cache.check_room(num_tokens)
         extra: dict[str, Any] = {"logits_to_keep": num_logits} if self._keeps_logits else {}
         with few_row_kernels(num_tokens, self.device, self.dtype, self._rows):

@@ -149,7 +149,7 @@ def locate_overflow(
             bad = ~tensor.isfinite()
             if tensor.ndim >= 3 and bad.any():
                 tokens = bad[0].flatten(1).any(-1).nonzero()
-                found.append((name, runner.cache.lengths[0] + int(tokens[0])))
+                found.append((name, runner.cache.length + int(tokens[0])))
 
         return hook
 
