@@ -21,6 +21,7 @@ from bitdraft.timing import now
 
 GREEDY = SamplingConfig()
 _AUTO_PROMPT, _AUTO_TOKENS, _AUTO_ROUNDS = 16, 8, 3
+_CLEARLY = 0.95
 
 
 def end_of_sequence_ids(model: Any) -> frozenset[int]:
@@ -103,7 +104,7 @@ class NativeSpeculation:
             self._static[label] = StaticForward(model, self._vocab_size, self.mode, self._capacity)
 
     def _choose(self) -> None:
-        """The faster way for the target's decode steps, by a short measurement."""
+        """The static path, unless a short measurement of the target's decode steps says clearly otherwise."""
         config = DecodingConfig(max_new_tokens=_AUTO_TOKENS)
         prompt = [1] * _AUTO_PROMPT
         seconds: dict[str, list[float]] = {"static": [], "eager": []}
@@ -114,7 +115,8 @@ class NativeSpeculation:
                 start_s = now()
                 self.decode(config, None, 0, 0, finite_only=False)
                 found.append(now() - start_s)
-        self.mode = min(seconds, key=lambda mode: min(seconds[mode][1:]))
+        best = {mode: min(found[1:]) for mode, found in seconds.items()}
+        self.mode = "eager" if best["eager"] < _CLEARLY * best["static"] else "static"
         self._prefilled = None
 
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
@@ -123,10 +125,10 @@ class NativeSpeculation:
 
     def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
         """The same for prompts that are decoded at once. Raises `UserError` where models allow one alone."""
-        if self.mode == "eager":
-            if len(prompts) > 1:
-                reason = self.fallback_reason or "eager execution decodes one prompt at a time"
-                raise UserError("batch_size", len(prompts), reason, "Use --batch-size 1")
+        if len(prompts) > 1 and not self._static:
+            reason = self.fallback_reason or "eager execution decodes one prompt at a time"
+            raise UserError("batch_size", len(prompts), reason, "Use --batch-size 1")
+        if self.mode == "eager" and len(prompts) == 1:
             self._prefilled = PrefilledPrompt(self._runners[None], prompts[0], config.max_new_tokens)
         else:
             target = self._static[None]
