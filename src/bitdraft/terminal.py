@@ -32,6 +32,7 @@ SWEEP_STAGES = {
     "sweep": "sweep: prompts done by all rows",
     "plan": "plan: prompts done",
     "lossless": "explaining differences to K = 0",
+    "batches": "larger batches: groups done",
     "memory": "peak memory",
 }
 _NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step")

@@ -21,11 +21,12 @@ from bitdraft.engine.scoring import NonFiniteLogits
 from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.environment import describe, measure_ceilings
 from bitdraft.errors import UserError
-from bitdraft.executors.child import classify
 from bitdraft.models import LoadedModel, load_model, resolve_device
 from bitdraft.results import Generation
+from bitdraft.spec_decode.batches import decoder_of_batches, measure_batches
 from bitdraft.spec_decode.control import explain
 from bitdraft.spec_decode.costs import measure_costs
+from bitdraft.spec_decode.failures import failure_of
 from bitdraft.timing import peak_memory_bytes
 
 Emit = Callable[..., None]
@@ -74,27 +75,23 @@ class Cell:
         config = self.config
         return speculation(config.backend, target, drafts, self.vocab_size, config, config.execution)
 
+    def seed(self, draft: str | None, k: int, index: int) -> int:
+        """That of a prompt's run by an arm, whatever runs beside it."""
+        arm = 0 if draft is None else 1 + 64 * [*self.folders, PLAN_WRITER].index(draft) + k
+        return self.config.seed * _PRIME + 4099 * index + arm
+
     def drop(self, draft: str, k: int | None, error: Exception) -> None:
         """Take a draft (or its one K) out of the run and say why."""
-        status, reason = _failure(error)
+        status, reason = failure_of(error)
         for arm in [arm for arm in self.arms if arm[0] == draft and k in (None, arm[1])]:
             self.arms.remove(arm)
             self.emit("failed", draft=draft, k=arm[1], status=status, reason=reason)
 
 
-def _failure(error: Exception) -> tuple[str, str]:
-    if isinstance(error, NonFiniteDecoding):
-        return classify(error), str(error)
-    if isinstance(error, NonFiniteLogits):
-        return classify(error), f"the draft model's logits are not finite at position {error.position}"
-    if isinstance(error, UserError):
-        return "unsupported", error.problem
-    return classify(error), f"{type(error).__name__}: {error}".splitlines()[0][:300]
-
-
 def measure(payload: dict[str, Any], emit: Emit) -> None:
     """The sweep, or with `plan` only what the prediction needs. Emits `progress`, `environment`,
-    `models`, `execution`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s."""
+    `models`, `execution`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s, and
+    what `measure_batches` does."""
     cell = Cell.of(payload, emit)
     config = cell.config
     device = resolve_device(config.device)
@@ -105,6 +102,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
     emit("environment", environment=environment)
     target = _load_all(cell, device)
     decoder = cell.speculation(target.model)
+    batch_decoder = decoder_of_batches(cell, decoder, target.model)
     _warm_up(cell, decoder)
     emit("execution", by_model={label or "": decoder.execution(label) for label in _models(cell)})
     if isinstance(decoder, NativeSpeculation) and decoder.fallback_reason is not None:
@@ -121,7 +119,9 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         try:
             explain(cell, decoder, found)
         except (RuntimeError, MemoryError) as error:
-            emit("note", text=f"Differences to K = 0 have no control: {_failure(error)[1]}.")
+            emit("note", text=f"Differences to K = 0 have no control: {failure_of(error)[1]}.")
+    if batch_decoder is not None:
+        measure_batches(cell, batch_decoder)
 
 
 def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
@@ -166,8 +166,7 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
-    arm = 0 if draft is None else 1 + 64 * [*cell.folders, PLAN_WRITER].index(draft) + k
-    return decoder.decode(cell.config, draft, k, cell.config.seed * _PRIME + 4099 * index + arm)
+    return decoder.decode(cell.config, draft, k, cell.seed(draft, k, index))
 
 
 def _try(cell: Cell, decoder: Speculation, draft: str, k: int, index: int) -> Generation | None:
@@ -265,7 +264,7 @@ def _agreements(
             cell.drop(label, None, error)
         except (RuntimeError, MemoryError) as error:
             # what was measured stands without its check
-            cell.emit("note", text=f"No replay of {label}: {_failure(error)[1]}.")
+            cell.emit("note", text=f"No replay of {label}: {failure_of(error)[1]}.")
     return found
 
 

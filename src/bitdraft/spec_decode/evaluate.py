@@ -24,7 +24,8 @@ from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.texts import text_record
 
 Progress = Callable[[str, int, int], None]
-"""(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless, memory."""
+"""(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,
+batches, memory."""
 
 _CELL = "bitdraft.spec_decode.cell"
 

@@ -1,0 +1,18 @@
+"""What went wrong with an arm, as its row's status and reason."""
+
+from __future__ import annotations
+
+from bitdraft.engine.scoring import NonFiniteLogits
+from bitdraft.engine.speculative import NonFiniteDecoding
+from bitdraft.errors import UserError
+from bitdraft.executors.child import classify
+
+
+def failure_of(error: Exception) -> tuple[str, str]:
+    if isinstance(error, NonFiniteDecoding):
+        return classify(error), str(error)
+    if isinstance(error, NonFiniteLogits):
+        return classify(error), f"the draft model's logits are not finite at position {error.position}"
+    if isinstance(error, UserError):
+        return "unsupported", error.problem
+    return classify(error), f"{type(error).__name__}: {error}".splitlines()[0][:300]
