@@ -121,12 +121,30 @@ def _metrics(
         seed,
     )
     if draft is not None:
-        base = groups_by(records, size, None, 0)
-        metrics["speedup"] = ratio_of_rates(
-            tokens, seconds, [group.num_tokens for group in base], [group.seconds for group in base], seed
-        )
+        metrics |= _speedups(groups, groups_by(records, size, None, 0), seed)
         metrics |= _acceptance(groups, k, seed)
     return metrics
+
+
+def _speedups(groups: Sequence[Group], base: Sequence[Group], seed: int) -> dict[str, Figure]:
+    """Over K = 0 at the same batch size, groups paired: of whole requests, and of what comes after the first
+    tokens."""
+    found = {}
+    whole = [[(group.num_tokens, group.seconds) for group in side] for side in (groups, base)]
+    after = [[_after_first(group) for group in side] for side in (groups, base)]
+    for name, (own, other) in (("speedup", whole), ("decode_speedup", after)):
+        if all(seconds > 0 for _, seconds in (*own, *other)):
+            work, seconds = zip(*own, strict=True)
+            base_work, base_seconds = zip(*other, strict=True)
+            found[name] = ratio_of_rates(work, seconds, base_work, base_seconds, seed)
+    return found
+
+
+def _after_first(group: Group) -> tuple[int, float]:
+    """(tokens, seconds) behind the first emission of the group, in which every row has a part."""
+    first_s = min(run.emissions[0][0] for run in group.runs)
+    last_s = max(run.emissions[-1][0] for run in group.runs)
+    return group.num_tokens - sum(run.emissions[0][1] for run in group.runs), last_s - first_s
 
 
 def _acceptance(groups: Sequence[Group], k: int, seed: int) -> dict[str, Figure]:

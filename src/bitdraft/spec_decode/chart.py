@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,12 +134,12 @@ def draw_line(
     label: str,
     connect: bool = True,
 ) -> None:
-    """Values with their intervals as a band."""
+    """Values with their intervals as a band, which is interrupted where there is none."""
     colour, marker = style
     values = [figure.value for figure in figures]
-    spread = [margins(figure) for figure in figures]
+    spread = [margins(figure) if figure.low is not None else (math.nan, math.nan) for figure in figures]
     axis.plot(ks, values, color=colour, marker=marker, lw=1.8 if connect else 0, ms=7, label=plain(label))
-    if any(below or above for below, above in spread):
+    if any(figure.low is not None for figure in figures):
         low = [value - below for value, (below, _) in zip(values, spread, strict=True)]
         high = [value + above for value, (_, above) in zip(values, spread, strict=True)]
         axis.fill_between(ks, low, high, color=colour, alpha=0.15, lw=0)
