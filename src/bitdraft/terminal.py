@@ -38,7 +38,8 @@ SWEEP_STAGES = {
     "batches": "larger batches: groups done",
     "memory": "peak memory",
 }
-_NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step", "over_batch_1")
+_NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step")
+_NARROW_BATCHES = ("throughput_tok_s", "speedup", "over_batch_1")
 
 
 def _bars(console: Console) -> Progress:
@@ -163,7 +164,7 @@ def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
         console.print(hint, style="dim", highlight=False)
     if result.batches:
         console.print(_batch_table(result, all_columns=console.width >= 100))
-        hint = "each draft's fastest K at that size (all are in the CSV); vs. 1: tokens/s against batch 1"
+        hint = "each draft's fastest K at that size (others: CSV); vs. 1: over batch 1"
         console.print(hint, style="dim", highlight=False)
     _show_verdict(console, result)
 
@@ -212,9 +213,9 @@ def _cells(row: Row, columns: Sequence[tuple[Column, bool]]) -> list[str]:
 
 def _batch_table(result: SpecDecodeResult, all_columns: bool) -> Table:
     """K = 0 and each draft's fastest K at each batch size."""
-    shown = [column for column in batch_output.COLUMNS if all_columns or column.key in _NARROW]
+    shown = [column for column in batch_output.COLUMNS if all_columns or column.key in _NARROW_BATCHES]
     table = Table(title="Several prompts at once", title_justify="left")
-    table.add_column("Batch", justify="right")
+    table.add_column("Batch", justify="right", no_wrap=True)
     table.add_column("Draft", no_wrap=True)
     _add_columns(table, shown)
     for size, group in groupby(batch_output.fastest(result.batches), key=lambda row: row.batch_size):
