@@ -39,8 +39,8 @@ def evaluate_spec_decode(
 
     Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` and
     `batch_sizes` may be text such as `"3-10"`). With `output` set, spec_decode_<dataset>.json, .csv, .md and
-    the charts are written there; with `plan`, spec_decode_plan_<dataset> and its chart. Raises `UserError` for
-    a request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
+    the charts are written there; with `plan`, spec_decode_plan_<dataset> and its chart. Raises `UserError`
+    for a request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
     interrupt keeps the prompts that were finished by all rows.
     """
     if config is None:
