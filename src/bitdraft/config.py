@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -19,7 +20,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
-MOST_K = 32
+MOST_K, LARGEST_BATCH = 32, 64
 
 
 class Config(BaseModel):
@@ -112,12 +113,14 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
 
     `drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, for an embedded target, the
     embedded ones and `ngram`. `k` are the numbers of speculative tokens. `draft_precision` is
-    `precision` unless it is set. With `synthetic_acceptance` draft models agree with the target at that
-    rate, whatever they are. With `plan` nothing is swept: the best K follows from replay and cost curves.
+    `precision` unless it is set. `batch_sizes` are how many prompts are decoded at once; 1 is always
+    among them. With `synthetic_acceptance` draft models agree with the target at that rate, whatever they
+    are. With `plan` nothing is swept: the best K follows from replay and cost curves.
     """
 
     drafts: tuple[str, ...] | None = None
     k: tuple[int, ...] = tuple(range(3, 11))
+    batch_sizes: tuple[int, ...] = (1,)
     precision: Precision = "fp32"
     draft_precision: Precision | None = None
     backend: BackendName = "native"
@@ -141,23 +144,45 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
     @field_validator("k", mode="before")
     @classmethod
     def _ranges(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return parse_k(value)
-        return (value,) if isinstance(value, int) else value
+        return _numbers(value, "K", MOST_K)
 
     @field_validator("k")
     @classmethod
     def _possible_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value:
             raise ValueError("no K is named")
-        for k in value:
-            if not 1 <= k <= MOST_K:
-                raise ValueError(f"K = {k} is outside 1 to {MOST_K}")
+        _check_range(value, "K", MOST_K)
         return tuple(sorted(set(value)))
 
+    @field_validator("batch_sizes", mode="before")
+    @classmethod
+    def _batch_ranges(cls, value: Any) -> Any:
+        return _numbers(value, "batch size", LARGEST_BATCH)
 
-def parse_k(text: str) -> tuple[int, ...]:
-    """`3-10`, `1,2,4` or a mixture, as the numbers that are meant."""
+    @field_validator("batch_sizes")
+    @classmethod
+    def _possible_batches(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value:
+            raise ValueError("no batch size is named")
+        _check_range(value, "batch size", LARGEST_BATCH)
+        return tuple(sorted({1, *value}))
+
+
+def _check_range(values: Sequence[int], what: str, most: int) -> None:
+    for value in values:
+        if not 1 <= value <= most:
+            raise ValueError(f"{what} = {value} is outside 1 to {most}")
+
+
+def _numbers(value: Any, what: str, most: int) -> Any:
+    """Text and a single number as the numbers that are meant; anything else as it is."""
+    if isinstance(value, str):
+        return _parse_numbers(value, what, most)
+    return (value,) if isinstance(value, int) else value
+
+
+def _parse_numbers(text: str, what: str, most: int) -> tuple[int, ...]:
+    """`3-10`, `1,2,4` or a mixture."""
     found: list[int] = []
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
@@ -166,8 +191,8 @@ def parse_k(text: str) -> tuple[int, ...]:
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if last < first:
             raise ValueError(f"the range {first}-{last} is reversed")
-        if last > MOST_K:
-            raise ValueError(f"K = {last} is outside 1 to {MOST_K}")
+        # before a long range is written out
+        _check_range([last], what, most)
         found.extend(range(first, last + 1))
     return tuple(found)
 
@@ -180,6 +205,7 @@ _REMEDIES = {
     "draft_precision": f"Choose one of {', '.join(PRECISIONS)}",
     "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
     "k": f"Give numbers from 1 to {MOST_K}, as 3-10 or 1,2,4",
+    "batch_sizes": f"Give numbers from 1 to {LARGEST_BATCH}, as 1,4,8",
     "temperature": "Give 0 for greedy decoding or a positive number",
     "synthetic_acceptance": "Give a probability from 0 to 1",
     "top_p": "Give a number above 0 and up to 1",

@@ -28,6 +28,11 @@ def request_seconds(generation: Generation) -> float:
     return generation.emissions[-1][0] - generation.submit_s
 
 
+def batch_seconds(generations: Sequence[Generation]) -> float:
+    """Of prompts that were decoded at once: submission to the last emission of any, s."""
+    return max(g.emissions[-1][0] for g in generations) - min(g.submit_s for g in generations)
+
+
 def ttft_ms(generation: Generation) -> float:
     return 1000 * (generation.emissions[0][0] - generation.submit_s)
 

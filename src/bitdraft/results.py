@@ -2,6 +2,7 @@
 
 Schema history:
   1  first version (kinds "precision" and "spec_decode")
+  2  spec_decode: `batches`, the rows of batch sizes above 1; without them, version 1 is read as it was
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bitdraft.errors import UserError, one_line
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["ok", "overflow", "oom", "unsupported", "failed"]
 
@@ -136,8 +137,23 @@ class SpecDecodeRow(Record):
     raw: dict[str, Any] = {}
 
 
+class BatchRow(Record):
+    """One draft at one K with `batch_size` prompts decoded at once; K = 0 has the draft `–`. `lossless` is
+    None for sampling."""
+
+    batch_size: int
+    draft: str
+    k: int
+    status: Status
+    reason: str | None = None
+    metrics: dict[str, Figure] = {}
+    lossless: dict[str, Any] | None = None
+    raw: dict[str, Any] = {}
+
+
 class SpecDecodeResult(Record):
-    """`replay` and `costs` are by draft; `plan` results have no rows and a best K for each draft."""
+    """`replay` and `costs` are by draft; `plan` results have no rows and a best K for each draft; `batches`
+    are the rows of batch sizes above 1."""
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["spec_decode"] = "spec_decode"
@@ -148,6 +164,7 @@ class SpecDecodeResult(Record):
     text: dict[str, Any]
     baseline: dict[str, Any] = {}
     rows: tuple[SpecDecodeRow, ...] = ()
+    batches: tuple[BatchRow, ...] = ()
     replay: dict[str, dict[str, Any]] = {}
     costs: dict[str, Any] = {}
     plan: dict[str, Any] = {}

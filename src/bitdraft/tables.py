@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitdraft.results import Figure, PrecisionRow, SpecDecodeRow
+from bitdraft.results import BatchRow, Figure, PrecisionRow, SpecDecodeRow
 
-Row = PrecisionRow | SpecDecodeRow
+Row = PrecisionRow | SpecDecodeRow | BatchRow
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from types import TracebackType
 from typing import Self
 
@@ -12,9 +14,10 @@ from rich.table import Table
 
 from bitdraft.precision.output import columns
 from bitdraft.results import PrecisionResult, SpecDecodeResult
+from bitdraft.spec_decode import batch_output
 from bitdraft.spec_decode import output as spec_decode_output
 from bitdraft.spec_decode.chart import subject
-from bitdraft.tables import best_rows
+from bitdraft.tables import Column, Row, best_rows
 
 # What each stage is called, and the share of a precision's time it begins and ends at (a rough guess).
 _STAGES = {
@@ -33,9 +36,11 @@ SWEEP_STAGES = {
     "sweep": "sweep: prompts done by all rows",
     "plan": "plan: prompts done",
     "lossless": "explaining differences to K = 0",
+    "batches": "larger batches: groups done",
     "memory": "peak memory",
 }
 _NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step")
+_NARROW_BATCHES = ("throughput_tok_s", "speedup", "over_batch_1")
 
 
 def _bars(console: Console) -> Progress:
@@ -158,6 +163,10 @@ def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
     if result.rows:
         hint = "★ best value; in brackets the 95 % bootstrap interval; Same: runs with the token ids of K = 0"
         console.print(hint, style="dim", highlight=False)
+    if result.batches:
+        console.print(_batch_table(result, all_columns=console.width >= 100))
+        hint = "each draft's fastest K at that size (others: CSV); vs. 1: over batch 1"
+        console.print(hint, style="dim", highlight=False)
     _show_verdict(console, result)
 
 
@@ -167,12 +176,7 @@ def _sweep_table(table: Table, result: SpecDecodeResult, all_columns: bool) -> N
     if not all_columns:
         shown = [column for column in shown if column.key in _NARROW]
     table.add_column("Draft", no_wrap=True)
-    table.add_column("K", justify="right")
-    for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
-        if column.key == "speedup":
-            table.add_column("95 %", justify="right", no_wrap=True)
-    table.add_column("Same", justify="right")
+    _add_columns(table, shown)
     best = [best_rows(column, rows) for column in shown]
     draft = ""
     for place, row in enumerate(rows):
@@ -183,14 +187,52 @@ def _sweep_table(table: Table, result: SpecDecodeResult, all_columns: bool) -> N
         if row.status != "ok":
             table.add_row(name, str(row.k), f"[red]{row.status}[/]")
             continue
-        cells = []
-        for column, places in zip(shown, best, strict=True):
-            value = escape(column.value_text(row))
-            cells.append(f"[bold green]★ {value}[/]" if place in places else value)
-            if column.key == "speedup":
-                cells.append(f"[dim]{escape(column.interval_text(row))}[/]")
-        cells.append(spec_decode_output.lossless_text(row) if row.k else "")
-        table.add_row(name, str(row.k), *cells)
+        cells = _cells(row, [(column, place in places) for column, places in zip(shown, best, strict=True)])
+        table.add_row(name, str(row.k), *cells, batch_output.lossless_text(row) if row.k else "")
+
+
+def _add_columns(table: Table, shown: Sequence[Column]) -> None:
+    """K, the figures and, behind the speedup, its interval."""
+    table.add_column("K", justify="right")
+    for column in shown:
+        table.add_column(column.title, justify="right", no_wrap=True)
+        if column.key == "speedup":
+            table.add_column("95 %", justify="right", no_wrap=True)
+    table.add_column("Same", justify="right")
+
+
+def _cells(row: Row, columns: Sequence[tuple[Column, bool]]) -> list[str]:
+    """Of columns, each with whether the row has its best value."""
+    cells = []
+    for column, is_best in columns:
+        value = escape(column.value_text(row))
+        cells.append(f"[bold green]★ {value}[/]" if is_best else value)
+        if column.key == "speedup":
+            cells.append(f"[dim]{escape(column.interval_text(row))}[/]")
+    return cells
+
+
+def _batch_table(result: SpecDecodeResult, all_columns: bool) -> Table:
+    """K = 0 and each draft's fastest K at each batch size."""
+    shown = [column for column in batch_output.COLUMNS if all_columns or column.key in _NARROW_BATCHES]
+    table = Table(title="Several prompts at once", title_justify="left")
+    table.add_column("Batch", justify="right", no_wrap=True)
+    table.add_column("Draft", no_wrap=True)
+    _add_columns(table, shown)
+    for size, group in groupby(batch_output.fastest(result.batches), key=lambda row: row.batch_size):
+        rows = list(group)
+        best = [best_rows(column, rows) for column in shown]
+        for place, row in enumerate(rows):
+            names = ("" if place else str(size), escape(row.draft), str(row.k))
+            if row.status != "ok":
+                table.add_row(*names, f"[red]{row.status}[/]")
+                continue
+            cells = _cells(
+                row, [(column, place in places) for column, places in zip(shown, best, strict=True)]
+            )
+            table.add_row(*names, *cells, batch_output.lossless_text(row))
+        table.add_section()
+    return table
 
 
 def _plan_table(table: Table, result: SpecDecodeResult) -> None:

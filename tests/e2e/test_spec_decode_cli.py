@@ -316,6 +316,30 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["--draft", "ngram", "--backend", "transformers"], "--draft ngram: transformers' prompt lookup"),
         (["--draft", "{short}", "--backend", "transformers", "--plan"], "--backend transformers: the plan"),
         ([], "--draft none: no draft is named for"),
+        (
+            ["--draft", "ngram", "--batch-size", "4,x"],
+            "--batch-size 4,x: 'x' is neither a number nor a range. Give numbers from",
+        ),
+        (
+            ["--draft", "ngram", "--batch-size", "65"],
+            "--batch-size 65: batch size = 65 is outside 1 to 64. Give numbers from",
+        ),
+        (
+            ["--draft", "ngram", "--batch-size", "2,6"],
+            "--batch-size 6: there are only 5 prompts to decode at",
+        ),
+        (
+            ["--draft", "ngram", "--batch-size", "2", "--plan"],
+            "--batch-size 1,2: the plan predicts one prompt",
+        ),
+        (
+            ["--draft", "ngram", "--batch-size", "2", "--execution", "eager"],
+            "--batch-size 1,2: eager execution",
+        ),
+        (
+            ["--draft", "{short}", "--backend", "transformers", "--batch-size", "2"],
+            "--batch-size 1,2: transformers' generate takes a draft model for one prompt alone. Use",
+        ),
         (["--draft", "ngram", "--top-k", "5"], "--top-k 5: means nothing for greedy decoding"),
         (["--draft", "ngram", "--top-p", "0.5"], "--top-p 0.5: means nothing for greedy decoding"),
         (["--draft", "ngram", "--temperature", "-1"], "--temperature -1.0: "),

@@ -51,7 +51,7 @@ MODEL_HELP = (
 )
 
 # settings whose flag has another name
-_FLAGS = {"model": "MODEL", "drafts": "--draft"}
+_FLAGS = {"model": "MODEL", "drafts": "--draft", "batch_sizes": "--batch-size"}
 
 
 @contextlib.contextmanager

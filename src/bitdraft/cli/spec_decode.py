@@ -29,6 +29,9 @@ from bitdraft.cli.common import (
     errors_to_exit,
 )
 
+# flags that are no settings under their own name
+_OTHER_NAMES = ("debug", "stop_at_eos", "draft", "batch_size")
+
 
 def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     model: Annotated[str, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = "demo/target",
@@ -41,6 +44,9 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
         ),
     ] = None,
     k: Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")] = "3-10",
+    batch_size: Annotated[
+        str, typer.Option(metavar="SIZES", help="Prompts decoded at once, beside one alone: 4, or 1,4,8.")
+    ] = "1",
     dataset: DatasetFlag = "stdlib",
     data_root: DataRoot = None,
     num_prompts: NumPrompts = 15,
@@ -76,7 +82,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     debug: Debug = False,
 ) -> None:
     """Measure speculative decoding over drafts and K, and say whether it pays."""
-    settings = {name: v for name, v in locals().items() if name not in ("debug", "stop_at_eos", "draft")}
+    settings = {name: v for name, v in locals().items() if name not in _OTHER_NAMES}
     with errors_to_exit(debug, output, "spec_decode_*.json", _show):
         from bitdraft.config import SpecDecodeConfig, make_config
         from bitdraft.spec_decode.evaluate import evaluate_spec_decode
@@ -84,6 +90,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
         from bitdraft.terminal import SWEEP_STAGES, StageProgress
 
         settings["drafts"] = tuple(draft) if draft else None
+        settings["batch_sizes"] = batch_size
         settings["ignore_eos"] = not stop_at_eos
         config = make_config(SpecDecodeConfig, settings)
         console = Console()

@@ -21,6 +21,7 @@ from bitdraft.errors import UserError
 from bitdraft.models import LoadedModel, load_model, resolve_device
 from bitdraft.results import Generation
 from bitdraft.spec_decode.agreements import agreements
+from bitdraft.spec_decode.batches import check_batches, measure_batches
 from bitdraft.spec_decode.control import explain
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.failures import failure_of
@@ -83,6 +84,11 @@ class Cell:
         assert config.synthetic_acceptance is not None
         return agreement_bits(config.synthetic_acceptance, config.max_new_tokens, config.seed, index)
 
+    def seed(self, draft: str | None, k: int, index: int) -> int:
+        """That of a prompt's run by an arm, whatever runs beside it."""
+        arm = 0 if draft is None else 1 + 64 * [*self.folders, PLAN_WRITER].index(draft) + k
+        return self.config.seed * _PRIME + 4099 * index + arm
+
     def drop(self, draft: str, k: int | None, error: Exception) -> None:
         """Take a draft (or its one K) out of the run and say why."""
         status, reason = failure_of(error)
@@ -93,7 +99,8 @@ class Cell:
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
     """The sweep, or with `plan` only what the prediction needs. Emits `progress`, `environment`,
-    `models`, `execution`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s."""
+    `models`, `execution`, then a `prompt` for each prompt, a `failed` for each lost arm, `divergence`s, and
+    what `measure_batches` does."""
     cell = Cell.of(payload, emit)
     config = cell.config
     device = resolve_device(config.device)
@@ -104,6 +111,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
     emit("environment", environment=environment)
     target = _load_all(cell, device)
     decoder = cell.speculation(target.model)
+    check_batches(cell, decoder)
     _warm_up(cell, decoder)
     _tell_execution(cell, decoder)
     found: list[tuple[int, str, int, Generation, Generation]] = []
@@ -119,6 +127,8 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
             explain(cell, decoder, found)
         except (RuntimeError, MemoryError) as error:
             emit("note", text=f"Differences to K = 0 have no control: {failure_of(error)[1]}.")
+    if isinstance(decoder, NativeSpeculation):
+        measure_batches(cell, decoder)
 
 
 def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
@@ -174,8 +184,7 @@ def _tell_execution(cell: Cell, decoder: Speculation) -> None:
 
 
 def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
-    arm = 0 if draft is None else 1 + 64 * [*cell.folders, PLAN_WRITER].index(draft) + k
-    seed = cell.config.seed * _PRIME + 4099 * index + arm
+    seed = cell.seed(draft, k, index)
     if isinstance(decoder, NativeSpeculation) and draft is not None:
         return decoder.decode(cell.config, draft, k, seed, cell.forced.get(index, ()))
     return decoder.decode(cell.config, draft, k, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
 _COLOURS, _MARKERS = (BLUE, ORANGE, GREEN, PINK, SKY, RED), "os^DvPX"
 
 
-def _style(place: int) -> tuple[str, str]:
+def style(place: int) -> tuple[str, str]:
     """Colour and marker; seven markers beside six colours, so that no two drafts of 42 are alike."""
     return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
 
@@ -46,7 +47,7 @@ def drafts_of(result: SpecDecodeResult) -> StyledRows:
     for place, name in enumerate(names):
         rows = [row for row in result.rows if row.draft == name and row.status == "ok"]
         if rows:
-            styled[name] = (*_style(place), rows)
+            styled[name] = (*style(place), rows)
     return styled
 
 
@@ -133,12 +134,12 @@ def draw_line(
     label: str,
     connect: bool = True,
 ) -> None:
-    """Values with their intervals as a band."""
+    """Values with their intervals as a band, which is interrupted where there is none."""
     colour, marker = style
     values = [figure.value for figure in figures]
-    spread = [margins(figure) for figure in figures]
+    spread = [margins(figure) if figure.low is not None else (math.nan, math.nan) for figure in figures]
     axis.plot(ks, values, color=colour, marker=marker, lw=1.8 if connect else 0, ms=7, label=plain(label))
-    if any(below or above for below, above in spread):
+    if any(figure.low is not None for figure in figures):
         low = [value - below for value, (below, _) in zip(values, spread, strict=True)]
         high = [value + above for value, (_, above) in zip(values, spread, strict=True)]
         axis.fill_between(ks, low, high, color=colour, alpha=0.15, lw=0)
@@ -172,14 +173,14 @@ def new_tokens(config: Mapping[str, Any]) -> str:
     return f"{'' if config['ignore_eos'] else 'up to '}{config['max_new_tokens']}"
 
 
-def footnote(result: SpecDecodeResult) -> str:
+def footnote(result: SpecDecodeResult, batch: str = "batch 1", items: str = "prompts") -> str:
     config = result.config
     how = "greedy" if config["temperature"] == 0 else f"temperature {config['temperature']:g}"
     draft = config["draft_precision"] or config["precision"]
     return plain(
-        f"{len(result.text['prompt_ids'])} prompts × {new_tokens(config)} new tokens, batch 1, {how}, "
+        f"{len(result.text['prompt_ids'])} prompts × {new_tokens(config)} new tokens, {batch}, {how}, "
         f"target {config['precision']}, drafts {draft}, backend {config['backend']}; "
-        "bands: 95 % bootstrap interval over prompts"
+        f"bands: 95 % bootstrap interval over {items}"
     )
 
 
@@ -189,7 +190,7 @@ def plan(result: SpecDecodeResult) -> bytes:
     left, right = canvas.subplots(1, 2)
     left.axhline(1, color=INK, ls="--", lw=1)
     for place, (name, entry) in enumerate(result.plan.items()):
-        colour, marker = _style(place)
+        colour, marker = style(place)
         ks = [int(k) for k in entry["by_k"]]
         values = [point["replay_end_to_end"] for point in entry["by_k"].values()]
         best = entry["best_k"]["replay"]

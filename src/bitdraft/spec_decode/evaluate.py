@@ -8,7 +8,9 @@ from typing import Any
 from bitdraft.config import SpecDecodeConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.executors.local import Event, Failure, run_job
-from bitdraft.results import SpecDecodeResult, prepare_output
+from bitdraft.results import SpecDecodeResult, Status, prepare_output
+from bitdraft.spec_decode.batch_rows import build_batch_rows, early_ends
+from bitdraft.spec_decode.batch_verdict import with_batches
 from bitdraft.spec_decode.output import save
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.rows import (
@@ -24,7 +26,8 @@ from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.texts import text_record
 
 Progress = Callable[[str, int, int], None]
-"""(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless, memory."""
+"""(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,
+batches, memory."""
 
 _CELL = "bitdraft.spec_decode.cell"
 
@@ -34,10 +37,10 @@ def evaluate_spec_decode(
 ) -> SpecDecodeResult:
     """Measure a target with draft models (or its prompt's own n-grams) at several K.
 
-    Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` may
-    be text such as `"3-10"`). With `output` set, spec_decode_<dataset>.json, .csv, .md and the charts
-    are written there; with `plan`, spec_decode_plan_<dataset> and its chart. Raises `UserError` for a
-    request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
+    Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` and
+    `batch_sizes` may be text such as `"3-10"`). With `output` set, spec_decode_<dataset>.json, .csv, .md and
+    the charts are written there; with `plan`, spec_decode_plan_<dataset> and its chart. Raises `UserError`
+    for a request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
     interrupt keeps the prompts that were finished by all rows.
     """
     if config is None:
@@ -54,7 +57,7 @@ def evaluate_spec_decode(
         _measure(config, workload, records, report)
     except KeyboardInterrupt:
         if records.prompts and config.output is not None:
-            records.notes.append(_stopped(records, workload, "interrupted"))
+            _note_end(records, workload, "failed", "interrupted")
             save(build_result(config, workload, records), config.output)
         raise
     result = build_result(config, workload, records)
@@ -94,13 +97,15 @@ def _measure(config: SpecDecodeConfig, workload: Workload, records: Records, rep
             records.notes.append(f"No peak memory for {label or 'the target alone'}: {failure.reason}.")
 
 
-def _stopped(records: Records, workload: Workload, why: str) -> str:
-    return f"Ended after {len(records.prompts)} of {len(workload.prompts)} prompts: {why}."
+def _note_end(records: Records, workload: Workload, status: Status, why: str) -> None:
+    if not records.end_batches(len(workload.prompts), status, why):
+        done = f"{len(records.prompts)} of {len(workload.prompts)} prompts"
+        records.notes.append(f"Ended after {done}: {why}.")
 
 
 def _note_failure(records: Records, workload: Workload, failure: Failure) -> None:
     """The sweep's process ended early: finished prompts stand, without any every row has failed."""
-    records.notes.append(_stopped(records, workload, failure.reason))
+    _note_end(records, workload, failure.status, failure.reason)
     records.traceback = failure.detail
     if not records.prompts:
         for label in records.labels:
@@ -111,6 +116,7 @@ def _note_failure(records: Records, workload: Workload, failure: Failure) -> Non
 def build_result(config: SpecDecodeConfig, workload: Workload, records: Records) -> SpecDecodeResult:
     """All numbers, from what was recorded so far."""
     rows = () if config.plan else build_rows(records)
+    batches = build_batch_rows(records)
     measured = bool(records.prompts)
     plan = plan_record(records) if config.plan and measured else {}
     costs = costs_record(records)
@@ -122,6 +128,8 @@ def build_result(config: SpecDecodeConfig, workload: Workload, records: Records)
         generations = {(row.draft, row.k): records.generations(row.draft, row.k) for row in finished}
         verdict = decide(rows, generations, costs, config.seed)
     verdict["reasons"] += smaller_k_hints(records)
+    if batches:
+        verdict = with_batches(verdict, rows, batches)
     if config.synthetic_acceptance is not None:
         verdict = mark_synthetic(verdict, config.synthetic_acceptance)
     elif config.random_weights:
@@ -138,11 +146,12 @@ def build_result(config: SpecDecodeConfig, workload: Workload, records: Records)
         text=text_record(workload.dataset, workload.prompts[: len(records.prompts)]),
         baseline=baseline_record(records) if measured and not config.plan else {},
         rows=rows,
+        batches=batches,
         replay=replay_record(records) if measured else {},
         costs=costs,
         plan=plan,
         verdict=verdict,
-        warnings=(*workload.warnings, *records.notes, *warnings_of(rows)),
+        warnings=(*workload.warnings, *records.notes, *early_ends(records), *warnings_of(rows)),
     )
 
 

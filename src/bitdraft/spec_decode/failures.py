@@ -1,4 +1,4 @@
-"""What went wrong with one draft, as a row's status and reason."""
+"""What went wrong with an arm, as its row's status and reason."""
 
 from __future__ import annotations
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from bitdraft.drawing import hardware
 from bitdraft.results import SpecDecodeResult, SpecDecodeRow, to_json, write_atomically
-from bitdraft.spec_decode import chart
+from bitdraft.spec_decode import batch_output, chart
 from bitdraft.spec_decode.anatomy import anatomy
+from bitdraft.spec_decode.batch_chart import batch_chart
+from bitdraft.spec_decode.batch_output import lossless_text
 from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
 
@@ -48,14 +50,9 @@ def baseline_row(result: SpecDecodeResult) -> SpecDecodeRow:
     return SpecDecodeRow(draft="–", k=0, backend=result.config["backend"], status="ok", metrics=metrics)
 
 
-def lossless_text(row: SpecDecodeRow) -> str:
-    if row.lossless is None:
-        return "sampled" if row.status == "ok" else ""
-    return f"{row.lossless['identical']}/{row.lossless['num_prompts']}"
-
-
 def csv_text(result: SpecDecodeResult) -> str:
-    """A line for K = 0 and a line a row: every metric with its interval and n; or a line a prediction."""
+    """A line for K = 0 and a line a row, larger batches last: every metric with its interval and n; or a
+    line a prediction."""
     if is_plan(result):
         lines = [
             {"draft": d, "k": k} | point
@@ -64,6 +61,7 @@ def csv_text(result: SpecDecodeResult) -> str:
         ]
     else:
         lines = [_flat(row) for row in (baseline_row(result), *result.rows)]
+        lines += map(batch_output.flat, result.batches)
     acceptance = result.config.get("synthetic_acceptance")
     if acceptance is not None:
         lines = [{"synthetic_acceptance": acceptance} | line for line in lines]
@@ -71,9 +69,8 @@ def csv_text(result: SpecDecodeResult) -> str:
 
 
 def _flat(row: SpecDecodeRow) -> dict[str, Any]:
-    names: dict[str, Any] = {
-        name: getattr(row, name) for name in ("draft", "k", "backend", "status", "reason")
-    }
+    names: dict[str, Any] = {"draft": row.draft, "k": row.k, "batch_size": 1}
+    names |= {name: getattr(row, name) for name in ("backend", "status", "reason")}
     figures = flat_figures({name: figure.model_dump() for name, figure in row.metrics.items()})
     predicted = {f"predicted_{key}": row.predicted.get(key) for key in ("leviathan", "replay")}
     return names | figures | {"lossless": lossless_text(row)} | predicted
@@ -89,6 +86,7 @@ def markdown_text(result: SpecDecodeResult) -> str:
         *(f"- Warning: {warning}" for warning in result.warnings),
         "",
         *(_plan_lines(result) if is_plan(result) else _table_lines(result)),
+        *batch_output.table_lines(result.batches),
         "",
         f"Text: {result.text['dataset']} (sha256 {result.text['sha256'][:12]}), "
         f"{len(result.text['prompt_ids'])} prompts, {chart.new_tokens(result.config)} new tokens each.",
@@ -158,6 +156,8 @@ def draw(result: SpecDecodeResult, folder: Path) -> list[Path]:
     if result.baseline:
         pictures[f"speculative_comparison_{name}.png"] = chart.comparison
         pictures[f"speculation_anatomy_{name}.png"] = anatomy
+    if any(row.status == "ok" for row in result.batches):
+        pictures[f"speculation_batches_{name}.png"] = batch_chart
     rendered = {file_name: render(result) for file_name, render in pictures.items()}
     for file_name, picture in rendered.items():
         write_atomically(folder / file_name, picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ class Records:
     failures: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
     divergences: dict[tuple[str, int], list[Divergence]] = field(default_factory=dict)
     memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
+    batches: list[Event] = field(default_factory=list)
+    batch_failures: dict[tuple[int, str | None, int], tuple[Status, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     traceback: str = ""
 
@@ -45,11 +48,28 @@ class Records:
             self.prompts.append(event)
         elif kind == "failed":
             self.failures[event["draft"], event["k"]] = (event["status"], event["reason"])
+        elif kind == "batch":
+            self.batches.append(event)
+        elif kind == "batch_failed":
+            arm = event["batch_size"], event["draft"], event["k"]
+            self.batch_failures[arm] = (event["status"], event["reason"])
         elif kind == "divergence":
             found = Divergence.model_validate(event["divergence"])
             self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
         elif kind == "note" and event["text"] not in self.notes:
             self.notes.append(event["text"])
+
+    def end_batches(self, num_prompts: int, status: Status, reason: str) -> bool:
+        """The run ended early: was it in a larger batch? If so, what isn't finished says why."""
+        if len(self.prompts) < num_prompts:
+            return False
+        done = Counter(event["batch_size"] for event in self.batches)
+        lost = [size for size, draft, _ in self.batch_failures if draft is None]
+        open_sizes = [b for b in self.config.batch_sizes[1:] if b not in lost and done[b] < num_prompts // b]
+        for place, size in enumerate(open_sizes):
+            why = f"not tried, because batch {open_sizes[0]} ended: {reason}" if place else reason
+            self.batch_failures[size, None, 0] = (status, why)
+        return bool(open_sizes)
 
     @property
     def first(self) -> int:

@@ -87,7 +87,7 @@ def _row(records: Records, draft: str, k: int) -> SpecDecodeRow:
         realised_k=by_k,
         num_truncated_steps=truncated,
         lossless=_lossless(records, draft, k, generations),
-        raw={"generations": _without_known_text(generations, records.baselines())},
+        raw={"generations": without_known_text(generations, records.baselines())},
     )
     chains = records.chains(draft)
     if not chains:
@@ -100,7 +100,7 @@ def _row(records: Records, draft: str, k: int) -> SpecDecodeRow:
     )
 
 
-def _without_known_text(
+def without_known_text(
     generations: Sequence[Generation], baselines: Sequence[Generation]
 ) -> list[dict[str, Any]]:
     """Token ids are kept where they differ from the baseline's, which has them already."""

@@ -61,6 +61,7 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(target, config)
     prompts = select_prompts(dataset, config, text_encoder(tokenizer))
+    _check_batches(config, len(prompts))
     drafts = tuple(_find_draft(name, config) for name in _draft_names(config))
     _check_labels(drafts)
     models = [(draft, draft.checkpoint) for draft in drafts if draft.checkpoint is not None]
@@ -98,6 +99,8 @@ def _check_settings(config: SpecDecodeConfig) -> None:
         raise UserError("draft_precision", config.draft_precision, problem, "Leave it out")
     if config.synthetic_acceptance is not None:
         _check_synthetic(config, names)
+    if config.batch_sizes[-1] > 1:
+        _check_ways_to_batch(config)
     if config.backend == "transformers":
         if any(_parse(name)[1] == NGRAM for name in names):
             problem = "transformers' prompt lookup drafts up to K tokens, not K"
@@ -117,6 +120,27 @@ def _check_synthetic(config: SpecDecodeConfig, names: Sequence[str]) -> None:
     if any(_parse(name)[1] == NGRAM for name in names):
         problem = "is for draft models: prompt lookup has nothing to say where it finds nothing"
         raise UserError(field, value, problem, "Name draft models with --draft, without ngram")
+
+
+def _check_ways_to_batch(config: SpecDecodeConfig) -> None:
+    sizes = ",".join(map(str, config.batch_sizes))
+    if config.backend == "transformers":
+        problem = "transformers' generate takes a draft model for one prompt alone"
+        raise UserError("batch_sizes", sizes, problem, "Use --backend native, or --batch-size 1")
+    if config.plan:
+        problem = "the plan predicts one prompt at a time"
+        raise UserError("batch_sizes", sizes, problem, "Leave --plan out, or use --batch-size 1")
+    if config.execution == "eager":
+        problem = "eager execution decodes one prompt at a time"
+        raise UserError("batch_sizes", sizes, problem, "Use --execution auto, or --batch-size 1")
+
+
+def _check_batches(config: SpecDecodeConfig, num_prompts: int) -> None:
+    largest = config.batch_sizes[-1]
+    if largest > num_prompts:
+        problem = f"there are only {num_prompts} prompts to decode at once"
+        remedy = f"Use --num-prompts {largest} (intervals take five times as many), or a smaller batch"
+        raise UserError("batch_sizes", largest, problem, remedy)
 
 
 def _draft_names(config: SpecDecodeConfig) -> Sequence[str]:

@@ -1,0 +1,84 @@
+"""Throughput and speedup over the batch size. Drawn from a result alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from bitdraft.drawing import INK, legend, new_canvas, png, tidy
+from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow
+from bitdraft.spec_decode.batch_output import fastest
+from bitdraft.spec_decode.chart import draw_line, footnote, style, title
+
+# K = 0, and a draft's fastest row at each batch size
+Plain = list[tuple[int, Figure]]
+ByDraft = dict[str, list[tuple[int, SpecDecodeRow | BatchRow]]]
+
+
+def batch_chart(result: SpecDecodeResult) -> bytes:
+    """Left: throughput over the batch size, K = 0 and each draft at its fastest K; right: speedup over K = 0
+    at the same batch size, and the K of each draft's points."""
+    canvas = new_canvas(13, 5.4)
+    left, right = canvas.subplots(1, 2)
+    plain_points, drafts = _points(result)
+    figures = [figure for _, figure in plain_points]
+    _draw(left, [size for size, _ in plain_points], figures, (INK, "."), "K = 0")
+    right.axhline(1, color=INK, ls="--", lw=1.4, label="K = 0")
+    # a draft keeps its colour whatever failed
+    places = {name: place for place, name in enumerate(dict.fromkeys(row.draft for row in result.rows))}
+    for name, points in drafts.items():
+        sizes, rows = [size for size, _ in points], [row for _, row in points]
+        ks = ", ".join(str(row.k) for row in rows)
+        for axis, key, label in ((left, "throughput_tok_s", name), (right, "speedup", f"{name}: K = {ks}")):
+            _draw(axis, sizes, [row.metrics[key] for row in rows], style(places[name]), label)
+    left.set_title("Throughput of the batch (tokens/s)\neach draft at its fastest K", fontsize=11)
+    right.set_title("Speedup (× of K = 0 at the same batch size)\nhigher is better", fontsize=11)
+    for axis in (left, right):
+        _size_axis(axis, [size for size, _ in plain_points])
+        legend(axis, loc="best", fontsize=9.5)
+    left.set_ylim(bottom=0)
+    canvas.suptitle(title(result), fontsize=13)
+    sizes_text = ", ".join(str(size) for size, _ in plain_points)
+    note = footnote(result, f"batch {sizes_text}", "prompts at batch 1, over groups above")
+    canvas.supxlabel(note, fontsize=8.5, color=INK)
+    return png(canvas)
+
+
+def _points(result: SpecDecodeResult) -> tuple[Plain, ByDraft]:
+    """Batch 1 from the sweep, larger ones from their rows; what failed is left out."""
+    baseline = Figure.model_validate(result.baseline["metrics"]["throughput_tok_s"])
+    plain_points: Plain = [(1, baseline)]
+    drafts: ByDraft = {}
+    for name in dict.fromkeys(row.draft for row in result.rows):
+        rows = [row for row in result.rows if row.draft == name and row.status == "ok"]
+        if rows:
+            drafts[name] = [(1, max(rows, key=lambda row: row.metrics["throughput_tok_s"].value))]
+    for row in fastest(result.batches):
+        if row.status == "ok" and row.k == 0:
+            plain_points.append((row.batch_size, row.metrics["throughput_tok_s"]))
+        elif row.status == "ok":
+            drafts.setdefault(row.draft, []).append((row.batch_size, row))
+    return plain_points, drafts
+
+
+def _draw(
+    axis: Axes, sizes: Sequence[int], figures: Sequence[Figure], look: tuple[str, str], label: str
+) -> None:
+    """A line with the intervals as a band. Larger batches have fewer groups and may have no interval, so that
+    each interval stands at its point, too."""
+    draw_line(axis, sizes, figures, look, label=label)
+    for size, figure in zip(sizes, figures, strict=True):
+        if figure.low is not None and figure.high is not None:
+            axis.plot([size, size], [figure.low, figure.high], color=look[0], lw=1, marker="_", ms=6)
+
+
+def _size_axis(axis: Axes, sizes: Sequence[int]) -> None:
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_locator(FixedLocator(sizes))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticklabels([str(size) for size in sizes])
+    axis.set_xlim(sizes[0] / 2**0.25, sizes[-1] * 2**0.4)
+    axis.set_xlabel("batch size, prompts decoded at once")
+    tidy(axis)
