@@ -237,12 +237,12 @@ def test_an_interrupt_keeps_the_finished_groups(
 ) -> None:
     decode, calls = NativeSpeculation.decode_batch, []
 
-    def stopping(self: NativeSpeculation, config: Any, draft: Any, k: int, seeds: Any, **kw: Any) -> Any:
+    def stopping(self: Any, config: Any, draft: Any, k: int, seeds: Any, *rest: Any, **kw: Any) -> Any:
         calls.append(len(seeds))
         # a warm-up, two groups, and in the third
         if calls.count(2) > 3 * 2 + 1:
             raise KeyboardInterrupt
-        return decode(self, config, draft, k, seeds, **kw)
+        return decode(self, config, draft, k, seeds, *rest, **kw)
 
     monkeypatch.setattr(NativeSpeculation, "decode_batch", stopping)
     with jobs_in_process(), pytest.raises(KeyboardInterrupt):
