@@ -227,6 +227,25 @@ def test_costs_are_those_of_what_is_replayed() -> None:
     assert seen(static.decode(THIRTY, "draft", 4, 0)) == before
 
 
+def test_an_allocation_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    static = StaticForward(tiny_model())
+    static.allocate(1, 64)
+    real = torch.zeros
+
+    def full(*sizes: Any, **given: Any) -> torch.Tensor:
+        if sizes[:1] == (3,):
+            raise torch.OutOfMemoryError("no room")
+        return real(*sizes, **given)
+
+    monkeypatch.setattr(torch, "zeros", full)
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            static.allocate(3, 64)
+    monkeypatch.undo()
+    found = StaticPrompts(static, [PROMPTS[0]], 9).decode(DecodingConfig(max_new_tokens=9))
+    assert len(found[0].token_ids) == 9
+
+
 # --- recordings ----------------------------------------------------------------------------------
 
 

@@ -123,18 +123,21 @@ class StaticForward:
     def allocate(self, num_rows: int, capacity: int) -> None:
         """Room for `capacity` tokens in each row. What was there is lost."""
         capacity = -(-max(capacity, self._least_capacity) // self.grain) * self.grain
-        if num_rows != self.num_rows or capacity > self.capacity:
-            self.num_rows, self.capacity = num_rows, capacity
-            self._buffers = tuple(
-                torch.zeros(num_rows, heads, capacity, size, dtype=dtype, device=self.device)
-                for heads, size, dtype in self._shapes
-            )
-            self._ways, self._states = {}, {}
-            self.allocation += 1
-            if self.graphs is not None:
-                self.graphs.clear()
-            self._places = torch.arange(capacity, device=self.device)
-            self._rows_B11 = torch.arange(num_rows, device=self.device)[:, None, None]
+        if num_rows == self.num_rows and capacity <= self.capacity:
+            return
+        # old buffers go before new ones come, and what runs out of memory leaves none
+        self._buffers, self._ways, self._states = (), {}, {}
+        self.num_rows = self.capacity = 0
+        self.allocation += 1
+        if self.graphs is not None:
+            self.graphs.clear()
+        self._buffers = tuple(
+            torch.zeros(num_rows, heads, capacity, size, dtype=dtype, device=self.device)
+            for heads, size, dtype in self._shapes
+        )
+        self._places = torch.arange(capacity, device=self.device)
+        self._rows_B11 = torch.arange(num_rows, device=self.device)[:, None, None]
+        self.num_rows, self.capacity = num_rows, capacity
 
     def prefill(self, row: int, prompt: Sequence[int]) -> torch.Tensor:
         """Read a prompt into a row; the logits behind its last token, 1 × V."""
