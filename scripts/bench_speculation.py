@@ -1,194 +1,286 @@
-"""Speculative decoding against its peers, interleaved in one process, with 95 % bootstrap intervals.
+"""Speculative decoding at equal true K against its peers, interleaved in one process.
 
-The embedded models in fp32 and bf16, greedy. On each prompt, one after another, the order reversed
-on every other prompt:
-  K = 0: native, native without recordings (engine.traced), transformers' `generate`
-  native with draft models at several K, and transformers' assisted generation at the same true K
-  native with prompt lookup
-Then the measured costs of draft and verification, and from them the replay's prediction. Last, the
-same question to `--plan` and to the sweep, each timed as a whole.
+Embedded models: on each prompt, K = 0 and each draft at several K run natively (static, compiled, and eager
+at one K) and by transformers (`generate`, assisted generation); prompt lookup runs natively alone.
+Random weights: pythia-410m with a pythia-70m draft at a synthetic acceptance of 0.8, natively; transformers
+cannot be made to accept at a rate, so it is no peer there.
+Each line stands against K = 0 in its own execution, against transformers at the same K, and against the
+prediction: the replay's steps at costs measured in its own execution. `bound` is that prediction's speedup.
+Last, the embedded question to `--plan` and to the sweep, each timed as a whole.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers.utils import logging as transformers_logging
 
-import bitdraft
+from bench_drawing import Line, Panel, line_panels
+from bench_plan import compare_plan
+from benchmarks import PRECISIONS, Report, Settings, dumped, interleave, load_all, prompts_of, same_ids, say, table
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
-from bitdraft.config import (
-    DecodingConfig,
-    ModelConfig,
-    Precision,
-    SamplingConfig,
-    SpecDecodeConfig,
-    TextConfig,
-)
+from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig
 from bitdraft.engine.agreement import greedy_agreement
-from bitdraft.metrics import decode_span, speed_figures, speed_ratio
-from bitdraft.models import load_model
+from bitdraft.engine.drafters import NgramDrafter
+from bitdraft.metrics import decode_span, decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
 from bitdraft.results import Figure, Generation
 from bitdraft.spec_decode.costs import measure_costs
-from bitdraft.spec_decode.replay import Chain, expected, model_chain
+from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain
+from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
 from bitdraft.spec_decode.theory import Costs, gather_costs, replay_seconds
 from bitdraft.stats import ratio_of_rates
-from bitdraft.tables import times_text
-from bitdraft.texts import load_dataset, select_prompts
-from bitdraft.timing import now
 
-DRAFTS = ("draft-small", "draft-medium")
-MODEL_KS, LOOKUP_KS = (2, 3, 4, 6), (4, 8)
-NEW_TOKENS, NUM_WARMUP = 100, 2
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-CPU = torch.device("cpu")
-Arm = tuple[str, str | None, int]  # side, draft, K
+MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
+ALPHA = 0.8
+LOOKUP, PEER = "ngram", "transformers"
+GREEDY = SamplingConfig()
+COST_ROUNDS = 3
+Arm = tuple[str, str | None, int]
+"""Side (an execution of the native engine, or transformers), draft, K"""
+COLUMNS = {
+    "pair": ("target", 0),
+    "precision": ("precision", 0),
+    "what": ("what", 0),
+    "tok_s": ("tokens/s", 0),
+    "over_k0": ("/ own K = 0", 2),
+    "over_transformers": ("/ transformers, same K", 2),
+    "bound": ("bound", 2),
+    "of_prediction": ("/ prediction", 2),
+    "tokens_per_step": ("tokens/step", 2),
+    "step": ("step: draft + verify + host, ms", 0),
+    "same_ids": ("ids as K = 0", 0),
+}
 
 
-def load(name: str, precision: Precision) -> Any:
-    config = ModelConfig(model=f"demo/{name}")
-    return load_model(find_checkpoint(config), precision, CPU, config).model
+@dataclass(frozen=True)
+class Pair:
+    """A target, its drafts by label, and the acceptance that they are made to have, if one is stated."""
+
+    target: str
+    drafts: Mapping[str, str]
+    alpha: float | None
+    ks: tuple[int, ...]
+    num_tokens: int
+    vocab_size: int
 
 
-def prompts_of(text: TextConfig) -> list[list[int]]:
-    model = ModelConfig()
-    encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
-    return [list(prompt.token_ids) for prompt in select_prompts(load_dataset(text), text, encode)]
+PAIRS = (
+    Pair(
+        "demo/target",
+        {"draft-small": "demo/draft-small", "draft-medium": "demo/draft-medium"},
+        None,
+        MODEL_KS,
+        100,
+        2048,
+    ),
+    Pair("pythia-410m", {"pythia-70m": "pythia-70m"}, ALPHA, (1, 2, 3, 4, 6, 8), 48, 50_304),
+)
 
 
-def sides_of(precision: Precision) -> dict[str, Any]:
-    """The engine, the engine without recordings, and transformers; each with models of its own."""
-    greedy = SamplingConfig()
+@dataclass
+class Bench:
+    """One pair at one precision. `forced` is what drafts say on the current prompt; `samples` the costs and
+    `chains` the replay's, a prompt each."""
+
+    pair: Pair
+    precision: Precision
+    config: DecodingConfig
+    sides: dict[str, Any]
+    samples: dict[str, list[Any]] = field(default_factory=dict)
+    chains: dict[str, list[Chain]] = field(default_factory=dict)
+    forced: Sequence[int] = ()
+    bits: Sequence[bool] = ()
+    text: tuple[int, ...] = ()
+
+    @property
+    def native(self) -> list[str]:
+        return [side for side in self.sides if side != PEER]
+
+    def arms(self) -> list[Arm]:
+        arms: list[Arm] = [(side, None, 0) for side in self.sides]
+        for draft in self.pair.drafts:
+            for side in self.sides:
+                ks = (EAGER_K,) if side == "eager" else self.pair.ks
+                arms += [(side, draft, k) for k in ks]
+        if self.pair.alpha is None:
+            arms += [(side, LOOKUP, k) for side in self.native if side != "eager" for k in LOOKUP_KS]
+        return arms
+
+    def decode(self, arm: Arm) -> Generation:
+        side, draft, k = arm
+        if side == PEER:
+            found: Generation = self.sides[side].decode(self.config, draft, k, 0)
+        else:
+            forced = self.forced if draft is not None else ()
+            found = self.sides[side].decode(self.config, draft, k, 0, forced)
+        return found
+
+    def begin(self, place: int, prompt: list[int]) -> None:
+        """Prefill on every side; the target's text, and what the drafts will say."""
+        for side in self.sides.values():
+            side.prepare(prompt, self.config)
+        self.text = self.decode(("static", None, 0)).token_ids
+        if self.pair.alpha is not None:
+            self.bits = agreement_bits(self.pair.alpha, len(self.text), 0, place)
+            self.forced = forced_tokens(self.text, self.bits, self.pair.vocab_size)
+
+    def measure(self, place: int, prompt: list[int]) -> None:
+        """Costs in each execution, and where each draft agrees."""
+        costs_of = SpecDecodeConfig(k=self.pair.ks, max_new_tokens=self.config.max_new_tokens)
+        labels = [*self.pair.drafts, *([LOOKUP] if self.pair.alpha is None else [])]
+        if place < 0:
+            return
+        for side in self.native:
+            found = measure_costs(self.sides[side], prompt, self.text, costs_of, labels, COST_ROUNDS)
+            self.samples.setdefault(side, []).append(found)
+        for label in labels:
+            self.chains.setdefault(label, []).append(self._chain(label, prompt))
+
+    def _chain(self, label: str, prompt: list[int]) -> Chain:
+        limit = self.config.max_new_tokens
+        if label == LOOKUP:
+            lookup, text = NgramDrafter(torch.device("cpu"), self.pair.vocab_size), [*prompt, *self.text]
+            lookup.start(prompt, len(text))
+            proposals = [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]
+            return lookup_chain(proposals, self.text, 1, limit)
+        if self.pair.alpha is not None:
+            return model_chain(self.bits, 1, limit)
+        agrees, _ = greedy_agreement(self.sides["static"].runner(label), prompt, self.text)
+        return model_chain(agrees, 1, limit)
+
+
+def sides_of(pair: Pair, precision: Precision, settings: Settings) -> dict[str, Any]:
+    """The executions share models; transformers has models of its own."""
 
     def models() -> tuple[Any, dict[str, Any]]:
-        return load("target", precision), {name: load(name, precision) for name in DRAFTS}
+        target, *drafts = load_all([pair.target, *pair.drafts.values()], precision, settings.device)
+        return target, dict(zip(pair.drafts, drafts, strict=True))
 
     target, drafts = models()
-    plain, plain_drafts = models()
-    return {
-        "native": NativeSpeculation(target, drafts | {"ngram": None}, 2048, greedy),
-        "eager": NativeSpeculation(plain, plain_drafts, 2048, greedy, execution="eager"),
-        "transformers": TransformersSpeculation(*models(), 2048, greedy),
-    }
-
-
-def compare(precision: Precision, prompts: list[list[int]]) -> dict[str, Any]:
-    config, sides = DecodingConfig(max_new_tokens=NEW_TOKENS), sides_of(precision)
-    costs_of = SpecDecodeConfig(k=MODEL_KS, max_new_tokens=NEW_TOKENS)
-    native = sides["native"]
-    arms: list[Arm] = [(side, None, 0) for side in sides]
-    arms += [(side, draft, k) for draft in DRAFTS for k in MODEL_KS for side in ("native", "transformers")]
-    arms += [("eager", draft, 3) for draft in DRAFTS]
-    arms += [("native", "ngram", k) for k in LOOKUP_KS]
-    runs: dict[Arm, list[Generation]] = {arm: [] for arm in arms}
-    samples, chains = [], {draft: list[Chain]() for draft in DRAFTS}
-    for place, prompt in enumerate([*prompts[:NUM_WARMUP], *prompts]):
-        for side in sides.values():
-            side.prepare(prompt, config)
-        for arm in arms if place % 2 else reversed(arms):
-            runs[arm].append(sides[arm[0]].decode(config, arm[1], arm[2], 0))
-        text = runs["native", None, 0][-1].token_ids
-        samples.append(measure_costs(native, prompt, text, costs_of, DRAFTS, 3))
-        for draft in DRAFTS:
-            agrees, _ = greedy_agreement(native.runner(draft), prompt, text)
-            chains[draft].append(model_chain(agrees, 1, NEW_TOKENS))
-    records: list[list[Any]] = [samples, *runs.values(), *chains.values()]
-    for gathered in records:
-        del gathered[:NUM_WARMUP]
-    return report(precision, runs, gather_costs(samples), chains)
-
-
-def of_prediction(
-    found: list[Generation], base: list[Generation], predicted_s: list[float], plain_s: list[float]
-) -> Figure:
-    """Measured speedup after the prefill / the replay's, prompts paired."""
-    measured_s, base_s = ([decode_span(run)[0] for run in side] for side in (found, base))
-    return ratio_of_rates(predicted_s, measured_s, plain_s, base_s)
-
-
-def report(
-    precision: Precision, runs: dict[Arm, list[Generation]], costs: Costs, chains: dict[str, list[Chain]]
-) -> dict[str, Any]:
-    base = runs["native", None, 0]
-    lines = []
-    for (side, draft, k), found in runs.items():
-        if side == "transformers" and draft is not None:
-            continue  # the peer of a native line
-        line: dict[str, Any] = {"side": side, "draft": draft, "k": k}
-        figures = {} if found is base else {"over_k0": speed_ratio(found, base)}
-        if side == "native" and draft != "ngram":
-            figures["over_transformers"] = speed_ratio(found, runs["transformers", draft, k])
-        if side == "native" and draft in DRAFTS:
-            own = chains[str(draft)]
-            predicted_s = [replay_seconds(expected([chain], k), str(draft), costs) for chain in own]
-            plain_s = [costs.target_s[1] * (chain.num_tokens - chain.first) for chain in own]
-            figures["of_prediction"] = of_prediction(found, base, predicted_s, plain_s)
-        num_steps = sum(len(run.steps) for run in found)
-        if side != "transformers" and num_steps:
-            line["step_ms"] = {
-                phase: 1000 * sum(run.phase_s[phase] for run in found) / num_steps
-                for phase in found[0].phase_s
-            }
-            line["tokens_per_step"] = len(found) * (NEW_TOKENS - 1) / num_steps
-        line["same_ids"] = sum(a.token_ids == b.token_ids for a, b in zip(found, base, strict=True))
-        line["tok_s"] = speed_figures(found)["throughput_tok_s"].value
-        shown = ", ".join(f"{name} {times_text(figure)}" for name, figure in figures.items())
-        parts = {name: round(value, 2) for name, value in line.get("step_ms", {}).items()}
-        print(
-            f"{precision} {side} {draft} K = {k}: {line['tok_s']:.0f} tokens/s; {shown}; step {parts} ms, "
-            f"{line.get('tokens_per_step', 1):.2f} tokens; {line['same_ids']}/{len(base)} same ids",
-            flush=True,
+    executions: list[Execution] = ["static", "eager"]
+    if settings.may_compile(pair.target):
+        executions.insert(1, "compiled")
+    lookup: dict[str, Any] = {LOOKUP: None} if pair.alpha is None else {}
+    sides: dict[str, Any] = {
+        execution: NativeSpeculation(
+            target, drafts | lookup, pair.vocab_size, GREEDY, execution=execution, capacity=512
         )
-        lines.append(line | {name: figure.model_dump() for name, figure in figures.items()})
-    return {"precision": precision, "n": len(base), "costs": asdict(costs), "lines": lines}
+        for execution in executions
+    }
+    if pair.alpha is None:
+        sides[PEER] = TransformersSpeculation(*models(), pair.vocab_size, GREEDY)
+    return sides
 
 
-def compare_plan(text: TextConfig, precision: Precision) -> dict[str, Any]:
-    """The same settings with and without `plan`: whole times, and what the plan's choice measured."""
-    settings: dict[str, Any] = text.model_dump() | {"precision": precision, "device": "cpu"}
-    start = now()
-    plan = bitdraft.evaluate_spec_decode(**settings, plan=True)
-    plan_s = now() - start
-    start = now()
-    sweep = bitdraft.evaluate_spec_decode(**settings)
-    sweep_s = now() - start
-    rows = {(row.draft, row.k): row for row in sweep.rows}
-    best = max(sweep.rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-    chosen = plan.verdict["draft"], plan.verdict["k"]
-    low, high = best.metrics["throughput_tok_s"].low, best.metrics["throughput_tok_s"].high
-    found = rows[chosen].metrics["throughput_tok_s"].value
-    value = best.metrics["throughput_tok_s"].value
-    print(
-        f"plan ({precision}): {chosen[0]}, K = {chosen[1]} in {plan_s:.1f} s; "
-        f"sweep: {best.draft}, K = {best.k} in {sweep_s:.1f} s (ratio {plan_s / sweep_s:.3f}); "
-        f"the plan's choice measures {found:.1f} tokens/s, the best {value:.1f} [{low:.1f}, {high:.1f}]",
-        flush=True,
+def compare(pair: Pair, precision: Precision, prompts: list[list[int]], settings: Settings) -> list[dict[str, Any]]:
+    num_tokens = 24 if settings.quick else pair.num_tokens
+    config = DecodingConfig(max_new_tokens=num_tokens)
+    bench = Bench(pair, precision, config, sides_of(pair, precision, settings))
+    items = list(enumerate(prompts))
+    arms: dict[Arm, Callable[[tuple[int, list[int]]], Generation]] = {
+        arm: lambda _, arm=arm: bench.decode(arm)  # type: ignore[misc]
+        for arm in bench.arms()
+    }
+    runs = interleave(
+        arms,
+        items,
+        f"speculation, {pair.target}, {precision}",
+        before=lambda item: bench.begin(*item),
+        after=lambda place, item: bench.measure(place, item[1]),
     )
+    costs = {side: gather_costs(samples) for side, samples in bench.samples.items()}
+    return [line_of(bench, arm, runs, costs) for arm in runs]
+
+
+def line_of(
+    bench: Bench, arm: Arm, runs: Mapping[Arm, list[Generation]], costs: Mapping[str, Costs]
+) -> dict[str, Any]:
+    side, draft, k = arm
+    found, base = runs[arm], runs[side, None, 0]
+    who = side if side == PEER else f"native {side}"
+    name = bench.pair.target + (f", α = {bench.pair.alpha}" if bench.pair.alpha is not None else "")
+    line: dict[str, Any] = {
+        "pair": name,
+        "precision": bench.precision,
+        "what": f"{who}, K = 0" if draft is None else f"{who}, {draft}, K = {k}",
+        "side": side,
+        "draft": draft,
+        "k": k,
+        "tok_s": speed_figures(found)["throughput_tok_s"].value,
+        "same_ids": same_ids(found, runs["static", None, 0]),
+        "n": len(found),
+    }
+    peer = runs.get((PEER, draft, k))
+    if peer is not None and side != PEER:
+        line["over_transformers"] = speed_ratio(found, peer)
+    if draft is None:
+        return line
+    line["over_k0"] = speed_ratio(found, base)
+    line["decode_over_k0"] = decode_speed_ratio(found, base)
+    line["tokens_per_step"] = speculation_figures(found, k)["tokens_per_step"].value
+    if side != PEER:
+        line |= prediction(bench, arm, (found, base), costs[side]) | steps_of(found)
+    return line
+
+
+def prediction(
+    bench: Bench, arm: Arm, runs: tuple[list[Generation], list[Generation]], costs: Costs
+) -> dict[str, Any]:
+    """The replay's speedup after the prefill, and the measured one over it, prompts paired."""
+    _, draft, k = arm
+    chains = bench.chains[str(draft)]
+    predicted_s = [replay_seconds(expected([chain], k), str(draft), costs) for chain in chains]
+    plain_s = [costs.target_s[1] * (chain.num_tokens - chain.first) for chain in chains]
+    measured_s, base_s = ([decode_span(run)[0] for run in side] for side in runs)
     return {
-        "precision": precision,
-        "plan_s": plan_s,
-        "sweep_s": sweep_s,
-        "chosen": chosen,
-        "best": (best.draft, best.k),
-        "chosen_tok_s": found,
-        "best_tok_s": best.metrics["throughput_tok_s"].model_dump(),
+        "bound": sum(plain_s) / sum(predicted_s),
+        "of_prediction": ratio_of_rates(predicted_s, measured_s, plain_s, base_s),
     }
 
 
-def run(data_root: Path | None, quick: bool) -> dict[str, Any]:
-    """All of it, on WikiText-2 where its folder is given, else on the standard library."""
-    transformers_logging.set_verbosity_error()
-    text = TextConfig(
-        dataset="wikitext" if data_root else "stdlib",
-        data_root=data_root,
-        num_prompts=6 if quick else 20,
-        max_prompt_tokens=256,
-    )
-    prompts = prompts_of(text)
-    results = [compare(precision, prompts) for precision in PRECISIONS]
-    return {"speculation": results, "plan": [] if quick else [compare_plan(text, "fp32")]}
+def steps_of(found: Sequence[Generation]) -> dict[str, Any]:
+    num_steps = sum(len(run.steps) for run in found)
+    step_ms = {p: 1000 * sum(run.phase_s[p] for run in found) / num_steps for p in ("draft", "verify", "host")}
+    return {"step_ms": step_ms, "step": " + ".join(f"{value:.2f}" for value in step_ms.values())}
+
+
+def run(settings: Settings) -> Report:
+    lines: list[dict[str, Any]] = []
+    for pair in PAIRS:
+        if pair.target not in settings.picks([pair.target]):
+            continue
+        num_prompts = 5 if settings.quick else 20 if pair.alpha is None else 10
+        prompts = prompts_of(settings, num_prompts, 256)
+        for precision in PRECISIONS:
+            torch.compiler.reset()
+            lines += compare(pair, precision, prompts, settings)
+    say("speculation: plan and sweep")
+    asks = not settings.quick and bool(settings.picks(["demo/target"]))
+    plan = [compare_plan(settings, "fp32")] if asks else []
+    text = ["## Speculation", table(COLUMNS, lines), *(entry["text"] for entry in plan)]
+    record = {"lines": [dumped(line) for line in lines], "plan": plan}
+    return Report("speculation", record, "\n\n".join(text), picture(lines))
+
+
+def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """A panel for each target and precision: measured speedup after the prefill by K, and the bound."""
+    panels: dict[tuple[str, str], Panel] = {}
+    for line in lines:
+        if line["draft"] is None or line["side"] == "eager":
+            continue
+        where = line["pair"], line["precision"]
+        title = f"{line['pair']}, {line['precision']}"
+        panel = panels.setdefault(where, Panel(title, "K", "speedup after the prefill over own K = 0 (×)", level=1))
+        panel.ticks = sorted({*panel.ticks, line["k"]})
+        name = f"{line['draft']}, {line['side']}"
+        style = len([found for found in panel.lines.values() if not found.dashed])
+        known = panel.lines.setdefault(name, Line({}, style=style))
+        known.points[line["k"]] = line["decode_over_k0"]
+        if line["side"] == "static":
+            bound = panel.lines.setdefault(f"{line['draft']}, bound", Line({}, dashed=True, style=known.style))
+            bound.points[line["k"]] = Figure(value=line["bound"])
+    title = "Speculative decoding: bars 95 % bootstrap interval over prompts, dashed: replay at measured costs"
+    return line_panels(title, list(panels.values()))

@@ -1,174 +1,192 @@
-"""bitdraft against its peers, interleaved in one process, as ratios with 95 % bootstrap intervals.
+"""What the parts of `scripts/bench` share: settings, models, prompts, the order of arms, the memory's measured
+read bandwidth, tables.
 
-Three comparisons:
-  decoding     tokens/s of the native backend at K = 0 against transformers' `generate`
-  scoring      scored tokens/s against lm-evaluation-harness on the same windows at batch size 1
-  speculation  drafts over K against K = 0, transformers and the replay's prediction (bench_speculation)
-The first two take the embedded target in fp32 and held-out standard-library text.
-
-Each item (a prompt, a group of windows) is run by both sides directly after one another, the order swapped
-from item to item, so that a drift of the machine hits both. Before anything is timed both sides
-have run, and their token ids or log-likelihoods are held equal. The last line printed is JSON.
+Every comparison is interleaved: on one item (a prompt, a group of prompts) all arms run directly after one
+another in one process, in reversed order on every other item, so that a drift of the machine hits all alike.
+Ratios are of sums over items paired by index, with 95 % bootstrap intervals (`bitdraft.stats`).
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable, Sequence
+import os
+import shutil
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-import bench_speculation
-from bitdraft.backends import BACKENDS
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
-from bitdraft.config import DecodingConfig, ModelConfig, TextConfig
-from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import score_windows
-from bitdraft.environment import describe, measure_ceilings
-from bitdraft.metrics import request_seconds
-from bitdraft.models import load_model, resolve_device
-from bitdraft.precision.protocols import Window, rolling_windows
-from bitdraft.results import Figure
-from bitdraft.stats import ratio_of_rates
+from bitdraft.config import ModelConfig, Precision, TextConfig
+from bitdraft.engine.static.cache import probe_shapes
+from bitdraft.models import LoadedModel, load_model
+from bitdraft.results import Figure, Generation
 from bitdraft.texts import load_dataset, select_prompts
-from bitdraft.timing import now
+from bitdraft.timing import now, synchronize
 
-MODEL = ModelConfig(model="demo/target")
-Side = Callable[[Any], float]
-"""Runs one item and returns its seconds."""
-
-
-def interleave(sides: Sequence[Side], items: Sequence[Any], rounds: int) -> list[list[float]]:
-    """Seconds of every item on every side, summed over rounds; the order swaps from item to item."""
-    seconds = [[0.0] * len(items) for _ in sides]
-    for turn in range(rounds):
-        for place, item in enumerate(items):
-            order = range(len(sides)) if (turn + place) % 2 == 0 else reversed(range(len(sides)))
-            for side in order:
-                seconds[side][place] += sides[side](item)
-    return seconds
+EMBEDDED = "demo/target"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+NUM_WARMUP = 2
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
-def summary(name: str, peer: str, work: list[int], seconds: list[list[float]], rounds: int) -> dict[str, Any]:
-    total = [rounds * amount for amount in work]
-    ratio: Figure = ratio_of_rates(total, seconds[0], total, seconds[1])
-    rates = [sum(total) / sum(side) for side in seconds]
-    print(
-        f"{name}: bitdraft {rates[0]:.1f} tokens/s, {peer} {rates[1]:.1f} tokens/s, "
-        f"ratio {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], n = {ratio.n} items × {rounds} rounds"
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for. `compiled` compiles where `quick` would leave it out; `models` narrows a part to
+    some of its models."""
+
+    device: torch.device
+    quick: bool = False
+    data_root: Path | None = None
+    compiled: bool = False
+    models: tuple[str, ...] = ()
+
+    def picks(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if not self.models or name in self.models]
+
+    def may_compile(self, model: str) -> bool:
+        """A C++ compiler is there, and a quick run compiles nothing above the embedded target."""
+        return has_compiler() and (self.compiled or not self.quick or model == EMBEDDED)
+
+
+@dataclass
+class Report:
+    """What a part found: a record for the JSON line, a Markdown section, a picture."""
+
+    name: str
+    record: Any
+    markdown: str
+    picture: bytes | None = None
+
+
+def has_compiler() -> bool:
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "cl")
+    return any(name and shutil.which(name) for name in names)
+
+
+def load(name: str, precision: Precision, device: torch.device) -> LoadedModel:
+    """An embedded model, or a shape with random weights."""
+    config = ModelConfig(model=name, random_weights=not name.startswith("demo/"))
+    return load_model(find_checkpoint(config), precision, device, config)
+
+
+def load_all(names: Sequence[str], precision: Precision, device: torch.device) -> list[Any]:
+    return [load(name, precision, device).model for name in names]
+
+
+@torch.inference_mode()
+def kv_bytes_per_token(model: Any) -> int:
+    return sum(heads * size * dtype.itemsize for heads, size, dtype in probe_shapes(model))
+
+
+def prompts_of(settings: Settings, num_prompts: int, max_tokens: int) -> list[list[int]]:
+    """From WikiText-2 where its folder is given, else from the standard library, cut by the embedded
+    tokenizer, whose ids every model here has."""
+    text = TextConfig(
+        dataset="wikitext" if settings.data_root else "stdlib",
+        data_root=settings.data_root,
+        num_prompts=num_prompts,
+        max_prompt_tokens=max_tokens,
     )
-    return {
-        "comparison": name,
-        "peer": peer,
-        "bitdraft_tok_s": rates[0],
-        "peer_tok_s": rates[1],
-        "ratio": ratio.model_dump(),
-        "rounds": rounds,
-        "seconds": {"bitdraft": seconds[0], "peer": seconds[1]},
-    }
+    model = ModelConfig()
+    encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
+    return [list(prompt.token_ids) for prompt in select_prompts(load_dataset(text), text, encode)]
 
 
-def compare_decoding(models: list[Any], prompts: list[list[int]], rounds: int) -> dict[str, Any]:
-    """A model of its own for each side: the native backend lays out its weights anew."""
-    config = DecodingConfig(max_new_tokens=100)
-    backends = [BACKENDS["native"](models[0]), BACKENDS["transformers"](models[1])]
-    for prompt in prompts[:2]:
-        first, second = (backend(prompt, config).token_ids for backend in backends)
-        assert first == second, "the two backends disagree"
-    sides = [lambda prompt, run=run: request_seconds(run(prompt, config)) for run in backends]
-    work = [config.max_new_tokens] * len(prompts)
-    return summary("decoding", "transformers generate", work, interleave(sides, prompts, rounds), rounds)
+def interleave(
+    arms: Mapping[Any, Callable[[Item], Found]],
+    items: Sequence[Item],
+    what: str,
+    before: Callable[[Item], object] = lambda _: None,
+    after: Callable[[int, Item], object] = lambda *_: None,
+) -> dict[Any, list[Found]]:
+    """What every arm returns for every item. The first items are run once more before, for warm-up, and
+    `after` is called with −1 in place of the item's index there."""
+    found: dict[Any, list[Found]] = {name: [] for name in arms}
+    num_warmup = min(NUM_WARMUP, len(items))
+    for place, item in enumerate([*items[:num_warmup], *items]):
+        say(f"{what}: item {place + 1} of {num_warmup + len(items)}")
+        before(item)
+        for name in arms if place % 2 else reversed(arms):
+            found[name].append(arms[name](item))
+        after(place - num_warmup if place >= num_warmup else -1, item)
+    for runs in found.values():
+        del runs[:num_warmup]
+    return found
 
 
-def compare_scoring(
-    name: str, model: Any, tokenizer: Any, groups: list[list[Window]], rounds: int
-) -> dict[str, Any]:
-    """Items are groups of windows: bitdraft has several windows under way at once, each on its own."""
-    from lm_eval.models.huggingface import HFLM
-
-    harness = HFLM(
-        pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=2048, device=str(model.device)
-    )
-    runner = Runner(model)
-
-    def ours(group: list[Window]) -> float:
-        pairs = [(window.token_ids, window.first_scored) for window in group]
-        return sum(float(log_prob.double().sum()) for log_prob, _ in score_windows(runner, pairs, 256))
-
-    def theirs(group: list[Window]) -> float:
-        requests = [(("", ""), list(w.token_ids[:1]), list(w.token_ids[1:])) for w in group]
-        return sum(float(answer[0]) for answer in harness._loglikelihood_tokens(requests, disable_tqdm=True))
-
-    for group in groups[:2]:
-        assert abs(ours(group) / theirs(group) - 1) < 1e-5, "the two log-likelihoods differ"
-
-    def timed(run: Callable[[list[Window]], float]) -> Side:
-        def seconds(group: list[Window]) -> float:
-            start = now()
-            run(group)
-            return now() - start
-
-        return seconds
-
-    work = [sum(window.num_scored for window in group) for group in groups]
-    seconds = interleave([timed(ours), timed(theirs)], groups, rounds)
-    return summary(f"scoring, {name}", "lm-evaluation-harness", work, seconds, rounds)
+def say(text: str) -> None:
+    """Progress, beside the report."""
+    print(text, file=sys.stderr, flush=True)
 
 
-def grouped(windows: list[Window], size: int, most: int) -> list[list[Window]]:
-    return [windows[start : start + size] for start in range(0, min(len(windows), size * most), size)]
+@dataclass
+class ReadBandwidth:
+    """The memory's read bandwidth at the time of the run: 256 MiB of float32 (1 GiB on CUDA) read between any
+    two items by a sum and by a matrix-vector product, three times each behind one that is not counted.
+    Which is the faster differs between machines and numbers of threads, so the ceiling is the larger of
+    the two medians."""
+
+    device: torch.device
+    samples: dict[str, list[float]] = field(default_factory=lambda: {"sum": [], "product": []})
+
+    def __post_init__(self) -> None:
+        side = 2**14 if self.device.type == "cuda" else 2**13
+        self._matrix = torch.ones(side, side, device=self.device)
+        self._vector = torch.ones(side, device=self.device)
+
+    @torch.inference_mode()
+    def sample(self, *_: object) -> None:
+        reads = {"sum": self._matrix.sum, "product": lambda: self._matrix.mv(self._vector)}
+        for name, read in reads.items():
+            for place in range(4):
+                synchronize(self.device)
+                start_s = now()
+                read()
+                synchronize(self.device)
+                if place:
+                    self.samples[name].append(4 * self._matrix.numel() / (now() - start_s))
+
+    @property
+    def bytes_s(self) -> float:
+        return max(map(statistics.median, self.samples.values()))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="a fifth of the work, for a look")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--data-root", type=Path, help="score and prompt with WikiText-2 from here")
-    parser.add_argument("--output", type=Path, help="also write the JSON here")
-    args = parser.parse_args()
-    num_prompts, num_groups, rounds = (4, 4, 1) if args.quick else (15, 12, 3)
-    checkpoint = find_checkpoint(MODEL)
-    tokenizer, device = load_tokenizer(checkpoint, MODEL), resolve_device(args.device)
-
-    encode = text_encoder(tokenizer)
-
-    def windows_of(rows: Sequence[str], size: int) -> list[Window]:
-        prefix = tokenizer.bos_token_id
-        return [w for i, row in enumerate(rows) for w in rolling_windows(encode(row), prefix, size, i)]
-
-    text = TextConfig(num_prompts=num_prompts, max_prompt_tokens=256)
-    stdlib = load_dataset(text)
-    prompts = [list(prompt.token_ids) for prompt in select_prompts(stdlib, text, encode)]
-    scored = {
-        "stdlib in windows of 2048": grouped(windows_of(stdlib.rows[:4], 2048), 2, num_groups),
-        "stdlib in windows of 256": grouped(windows_of(stdlib.rows[:2], 256), 8, num_groups),
-    }
-    if args.data_root:
-        rows = load_dataset(TextConfig(dataset="wikitext", data_root=args.data_root)).rows
-        windows = windows_of([row for row in rows[:1000] if row.strip()], 2048)
-        scored["WikiText-2 rows as documents"] = grouped(windows, 16, num_groups)
-
-    def load() -> Any:
-        return load_model(checkpoint, "fp32", device, MODEL).model
-
-    with torch.inference_mode():
-        results = [compare_decoding([load(), load()], prompts, rounds)]
-        model = load()
-        for name, groups in scored.items():
-            results.append(compare_scoring(name, model, tokenizer, groups, rounds))
-    environment = describe(device) | {"ceilings": measure_ceilings(device, ("fp32",))}
-    report = {"environment": environment, "results": results}
-    report |= bench_speculation.run(args.data_root, args.quick)
-    line = json.dumps(report)
-    if args.output:
-        args.output.write_text(line + "\n")
-    print(line)
+def same_ids(runs: Sequence[Generation], base: Sequence[Generation]) -> str:
+    same = sum(a.token_ids == b.token_ids for a, b in zip(runs, base, strict=True))
+    return f"{same}/{len(base)}"
 
 
-if __name__ == "__main__":
-    main()
+def ratio_text(figure: Figure | None) -> str:
+    """`1.50 [1.40, 1.60]`; nothing for none."""
+    if figure is None:
+        return ""
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.2f}"
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+
+
+def dumped(line: Mapping[str, Any]) -> dict[str, Any]:
+    """For JSON: figures as what they hold."""
+    return {key: value.model_dump() if isinstance(value, Figure) else value for key, value in line.items()}
+
+
+def cell_text(value: Any, digits: int = 2) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, Figure):
+        return ratio_text(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def table(columns: Mapping[str, tuple[str, int]], lines: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: `columns` are (title, digits) by the key of a line; those that no line has are left out."""
+    used = {key: column for key, column in columns.items() if any(line.get(key) is not None for line in lines)}
+    texts = [isinstance(lines[0].get(key), str) for key in used]
+    rows = [[title for title, _ in used.values()], ["---" if text else "---:" for text in texts]]
+    rows += [[cell_text(line.get(key), digits) for key, (_, digits) in used.items()] for line in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
