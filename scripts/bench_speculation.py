@@ -19,7 +19,18 @@ import torch
 
 from bench_drawing import Line, Panel, line_panels
 from bench_plan import compare_plan
-from benchmarks import PRECISIONS, Report, Settings, dumped, interleave, load_all, prompts_of, same_ids, say, table
+from benchmarks import (
+    PRECISIONS,
+    Report,
+    Settings,
+    dumped,
+    interleave,
+    load_all,
+    prompts_of,
+    same_ids,
+    say,
+    table,
+)
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig

@@ -155,7 +155,7 @@ def test_greedy_texts_are_those_of_each_prompt_alone(greedy: SpecDecodeResult) -
         # token ids are left out where they are the baseline's
         assert all("token_ids" not in run for group in groups(row.model_dump()) for run in group)
     total = sum(row.lossless["num_prompts"] for row in greedy.batches if row.lossless)
-    sentence = f"Larger batches: all {total} runs gave the token ids of K = 0 at batch 1."
+    sentence = f"Larger batches: all {total} texts, those of K = 0 included, are those of batch 1."
     assert sentence in greedy.verdict["reasons"]
 
 

@@ -68,7 +68,7 @@ def test_it_pays_everywhere() -> None:
         "Batch 4: a, K = 2 is 1.30× [1.28, 1.32] plain decoding.",
         "Batch 8: a, K = 2 is 1.10× [1.08, 1.12] plain decoding.",
         "Speculation pays at every batch size that was measured.",
-        "Larger batches: all 48 runs gave the token ids of K = 0 at batch 1.",
+        "Larger batches: all 48 texts, those of K = 0 included, are those of batch 1.",
     ]
     assert (record["stops_at"], record["by_value"]) == (None, [])
     assert [(best["batch_size"], best["draft"], best["k"], best["pays"]) for best in record["best"]] == [
@@ -129,6 +129,10 @@ def test_failed_arms_and_batches_are_reasons_and_the_rest_decides() -> None:
     wholly = with_batches(VERDICT, rows, [*batches[:3], *failed[3:]])
     assert [reason for reason in wholly["reasons"] if "Batch 8" in reason] == ["Batch 8: oom (no room)."]
     assert [best["batch_size"] for best in wholly["batches"]["best"]] == [1, 4]
+    drafts_lost = with_batches(VERDICT, rows, [batches[0], *failed[1:3], *batches[3:]])
+    assert (
+        "Batch 4: no draft finished, so that nothing is known of speculation there." in drafts_lost["reasons"]
+    )
     nothing = with_batches(VERDICT, rows, failed)
     assert not any("Speculation pays" in reason for reason in nothing["reasons"])
 
@@ -137,7 +141,7 @@ def test_other_texts_are_said_to_be_unchecked() -> None:
     rows, batches = rows_of({1: 1.5, 4: 1.1})
     batches[1] = batches[1].model_copy(update={"lossless": {"identical": 7, "num_prompts": 8}})
     reasons = with_batches(VERDICT, rows, batches)["reasons"]
-    assert any(reason.startswith("Larger batches: 23 of 24 runs gave") for reason in reasons)
+    assert any(reason.startswith("Larger batches: 23 of 24 texts, those of K = 0") for reason in reasons)
     sampled = [row.model_copy(update={"lossless": None}) for row in batches]
     assert not any("Larger" in reason for reason in with_batches(VERDICT, rows, sampled)["reasons"])
 

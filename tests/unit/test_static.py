@@ -373,7 +373,7 @@ def test_other_models_are_run_eagerly_and_say_so(kind: str, changes: dict[str, A
     assert reason in str(unsupported_reason(model))
     runs = NativeSpeculation(tiny_model(kind), {"draft": model}, VOCAB, GREEDY)
     assert runs.mode == runs.execution(None) == "eager"
-    assert "draft draft is run eagerly" in str(runs.fallback_reason)
+    assert "because draft draft can" in str(runs.fallback_reason)
     with pytest.raises(UserError, match="batch_size"):
         runs.prepare_batch(PROMPTS, THIRTY)
 

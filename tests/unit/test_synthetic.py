@@ -77,6 +77,7 @@ def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SpecDe
         k=(2, 5),
         dataset=f"file:{text}",
         synthetic_acceptance=ALPHA,
+        batch_sizes=(1, 2),
         num_prompts=PROMPTS,
         max_prompt_tokens=20,
         max_new_tokens=NEW,
@@ -98,6 +99,18 @@ def test_a_synthetic_sweep_is_lossless_and_the_replay_of_its_bits(result: SpecDe
         kept = next((i for i, agrees in enumerate(bits[0][1:]) if not agrees), NEW)
         assert steps[0][1] == min(kept, row.k)
     assert result.replay["draft"]["1"]["acceptance_rate"] == pytest.approx(ALPHA, abs=0.15)
+
+
+def test_batches_are_forced_too(result: SpecDecodeResult) -> None:
+    assert [(row.draft, row.k, row.status) for row in result.batches] == [
+        ("–", 0, "ok"),
+        ("draft", 2, "ok"),
+        ("draft", 5, "ok"),
+    ]
+    for row in result.batches:
+        assert row.lossless == {"identical": 4, "num_prompts": 4}
+    tau = {row.k: row.metrics["tokens_per_step"].value for row in result.batches if row.k}
+    assert tau[5] > tau[2] > 1.5
 
 
 def test_everything_says_that_it_is_synthetic(

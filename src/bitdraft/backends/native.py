@@ -94,7 +94,8 @@ class NativeSpeculation:
             reason = unsupported_reason(model)
             if reason is not None:
                 who = "the target" if label is None else f"draft {label}"
-                self.fallback_reason = f"{who} is run eagerly: {reason}"
+                why = f"because {who} can't be otherwise: {reason}"
+                self.fallback_reason = f"all models are run eagerly, {why}"
                 return "eager"
         return "compiled" if execution == "compiled" else "static"
 

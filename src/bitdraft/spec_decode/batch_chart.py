@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bitdraft.drawing import INK, legend, new_canvas, png, tidy
+from bitdraft.drawing import INK, legend, new_canvas, plain, png, tidy
 from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.batch_output import fastest
 from bitdraft.spec_decode.chart import draw_line, footnote, style, title
@@ -42,6 +42,10 @@ def batch_chart(result: SpecDecodeResult) -> bytes:
     canvas.suptitle(title(result), fontsize=13)
     sizes_text = ", ".join(str(size) for size, _ in plain_points)
     note = footnote(result, f"batch {sizes_text}", "prompts at batch 1, over groups above")
+    failed = [f"batch {r.batch_size}, {r.draft} K={r.k}" for r in result.batches if r.status != "ok"]
+    if failed:
+        more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
+        note += plain(f"\nnot drawn, because they failed: {'; '.join(failed[:6])}{more}")
     canvas.supxlabel(note, fontsize=8.5, color=INK)
     return png(canvas)
 

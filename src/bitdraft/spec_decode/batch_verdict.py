@@ -60,7 +60,7 @@ def with_batches(
     `by_value` are the sizes that have no interval."""
     bests = [best for best in (_best(1, rows), *_bests(batches)) if best is not None]
     reasons = [best.sentence() for best in bests if best.batch_size > 1]
-    reasons += [*_failures(batches), *_summary(bests), *_lossless(batches)]
+    reasons += [*_unknown(batches), *_failures(batches), *_summary(bests), *_lossless(batches)]
     record = {
         "best": [best.record() for best in bests],
         "stops_at": _stop(bests),
@@ -126,6 +126,16 @@ def _failures(batches: Sequence[BatchRow]) -> list[str]:
     return reasons
 
 
+def _unknown(batches: Sequence[BatchRow]) -> list[str]:
+    """The sizes at which plain decoding finished and no draft did."""
+    reasons = []
+    for size, group in groupby(batches, key=lambda row: row.batch_size):
+        plain, *others = group
+        if plain.status == "ok" and all(row.status != "ok" for row in others):
+            reasons.append(f"Batch {size}: no draft finished, so that nothing is known of speculation there.")
+    return reasons
+
+
 def _lossless(batches: Sequence[BatchRow]) -> list[str]:
     checked = [row.lossless for row in batches if row.lossless is not None]
     if not checked:
@@ -133,8 +143,8 @@ def _lossless(batches: Sequence[BatchRow]) -> list[str]:
     total = sum(entry["num_prompts"] for entry in checked)
     identical = sum(entry["identical"] for entry in checked)
     if identical == total:
-        return [f"Larger batches: all {total} runs gave the token ids of K = 0 at batch 1."]
+        return [f"Larger batches: all {total} texts, those of K = 0 included, are those of batch 1."]
     return [
-        f"Larger batches: {identical} of {total} runs gave the token ids of K = 0 at batch 1; the others are "
-        "unchecked (a batch can round differently)."
+        f"Larger batches: {identical} of {total} texts, those of K = 0 included, are those of batch 1; the "
+        "others are unchecked (a batch can round differently)."
     ]

@@ -180,7 +180,8 @@ def _tell_execution(cell: Cell, decoder: Speculation) -> None:
             by_model[label or ""]["preparation_s"] = decoder.preparation_seconds(label)
     cell.emit("execution", by_model=by_model)
     if isinstance(decoder, NativeSpeculation) and decoder.fallback_reason is not None:
-        cell.emit("note", text=f"Not the static path: {decoder.fallback_reason}.")
+        reason = decoder.fallback_reason
+        cell.emit("note", text=f"{reason[0].upper()}{reason[1:]}.")
 
 
 def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:

@@ -173,13 +173,20 @@ def new_tokens(config: Mapping[str, Any]) -> str:
     return f"{'' if config['ignore_eos'] else 'up to '}{config['max_new_tokens']}"
 
 
+def how_run(result: SpecDecodeResult) -> str:
+    """`native backend (static, recorded)`."""
+    execution = result.model.get("execution")
+    backend = f"{result.config['backend']} backend"
+    return f"{backend} ({execution})" if execution else backend
+
+
 def footnote(result: SpecDecodeResult, batch: str = "batch 1", items: str = "prompts") -> str:
     config = result.config
     how = "greedy" if config["temperature"] == 0 else f"temperature {config['temperature']:g}"
     draft = config["draft_precision"] or config["precision"]
     return plain(
         f"{len(result.text['prompt_ids'])} prompts × {new_tokens(config)} new tokens, {batch}, {how}, "
-        f"target {config['precision']}, drafts {draft}, backend {config['backend']}; "
+        f"target {config['precision']}, drafts {draft}, {how_run(result)}; "
         f"bands: 95 % bootstrap interval over {items}"
     )
 

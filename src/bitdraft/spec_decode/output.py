@@ -89,7 +89,8 @@ def markdown_text(result: SpecDecodeResult) -> str:
         *batch_output.table_lines(result.batches),
         "",
         f"Text: {result.text['dataset']} (sha256 {result.text['sha256'][:12]}), "
-        f"{len(result.text['prompt_ids'])} prompts, {chart.new_tokens(result.config)} new tokens each.",
+        f"{len(result.text['prompt_ids'])} prompts, {chart.new_tokens(result.config)} new tokens each. "
+        f"Run by the {chart.how_run(result)}.",
     ]
     environment = result.environment
     if environment:

@@ -91,8 +91,8 @@ def _check_settings(config: SpecDecodeConfig) -> None:
             f"{config.max_new_tokens} new tokens never have room for {config.k[-1]} drafted ones "
             "(the first comes from the prefill, the last from the target)"
         )
-        remedy = f"Use K up to {longest}" if longest > 0 else "Use more new tokens"
-        raise UserError("k", config.k[-1], problem, f"{remedy}, or --max-new-tokens {config.k[-1] + 2}")
+        remedy = f"Use K up to {longest}, or " if longest > 0 else "Use "
+        raise UserError("k", config.k[-1], problem, f"{remedy}--max-new-tokens {config.k[-1] + 2}")
     names = _draft_names(config)
     if config.draft_precision is not None and all(_parse(name)[1] == NGRAM for name in names):
         problem = "prompt lookup has no weights and so no precision"
@@ -102,6 +102,9 @@ def _check_settings(config: SpecDecodeConfig) -> None:
     if config.batch_sizes[-1] > 1:
         _check_ways_to_batch(config)
     if config.backend == "transformers":
+        if config.execution != "auto":
+            problem = "transformers runs models in its own way"
+            raise UserError("execution", config.execution, problem, "Use --backend native, or leave it out")
         if any(_parse(name)[1] == NGRAM for name in names):
             problem = "transformers' prompt lookup drafts up to K tokens, not K"
             raise UserError("drafts", NGRAM, problem, "Use --backend native, or a draft model")

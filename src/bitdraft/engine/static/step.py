@@ -78,7 +78,8 @@ class State:
             text_BN[row, : len(text)] = torch.tensor(text)
         self.text_BN.copy_(text_BN)
         for row, said in enumerate(forced):
-            text_BN[row, len(texts[row]) : len(texts[row]) + len(said)] = torch.tensor(said)
+            start, kept = len(texts[row]), said[:max_new_tokens]
+            text_BN[row, start : start + len(kept)] = torch.tensor(kept)
         if forced:
             self.forced_BN.copy_(text_BN)
         self.lengths_B.copy_(torch.tensor([len(text) for text in texts]))
