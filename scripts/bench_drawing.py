@@ -96,11 +96,12 @@ def _bar(
 
 def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
     rows = -(-len(panels) // columns)
-    canvas = new_canvas(6.4 * columns, 4.6 * rows)
+    canvas = new_canvas(max(4.6, 6.4 - 0.5 * columns) * columns, 4.4 * rows)
     axes: Any = canvas.subplots(rows, columns, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
+        beside = 0.012 * (max(panel.ticks) - min(panel.ticks))  # so that intervals do not hide one another
         for name, line in panel.lines.items():
-            _line(axis, name, line)
+            _line(axis, name, line, 0.0 if line.dashed else beside * (line.style - 1))
         if panel.level is not None:
             axis.axhline(panel.level, color=INK, ls="--", lw=1)
         axis.set_title(plain(panel.title), fontsize=11)
@@ -117,7 +118,7 @@ def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
     return png(canvas)
 
 
-def _line(axis: Axes, name: str, line: Line) -> None:
+def _line(axis: Axes, name: str, line: Line, beside: float) -> None:
     colour, marker = COLOURS[line.style % len(COLOURS)], MARKERS[line.style % len(MARKERS)]
     at = sorted(line.points)
     figures = [line.points[x] for x in at]
@@ -126,7 +127,8 @@ def _line(axis: Axes, name: str, line: Line) -> None:
         axis.plot(at, values, color=colour, ls="--", lw=1.2, label=plain(name))
         return
     settings: Any = {"color": colour, "marker": marker, "ms": 5, "lw": 1.5, "capsize": 3}
-    axis.errorbar(at, values, yerr=_errors(figures), label=plain(name), **settings)
+    moved = [x + beside for x in at]
+    axis.errorbar(moved, values, yerr=_errors(figures), label=plain(name), **settings)
 
 
 def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) -> bytes:

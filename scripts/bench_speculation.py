@@ -36,6 +36,8 @@ from bitdraft.stats import ratio_of_rates
 MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
 ALPHA = 0.8
 LOOKUP, PEER = "ngram", "transformers"
+SIDES = ("static", "compiled", PEER)
+SPEEDUP = "speedup after the prefill, × own K = 0"
 GREEDY = SamplingConfig()
 COST_ROUNDS = 3
 Arm = tuple[str, str | None, int]
@@ -266,21 +268,21 @@ def run(settings: Settings) -> Report:
 
 
 def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """A panel for each target and precision: measured speedup after the prefill by K, and the bound."""
-    panels: dict[tuple[str, str], Panel] = {}
-    for line in lines:
+    """A panel for each precision, target and draft: measured speedup after the prefill by K, and the bound."""
+    panels: dict[tuple[str, ...], Panel] = {}
+    by_precision = sorted(lines, key=lambda line: PRECISIONS.index(line["precision"]))
+    for line in by_precision:
         if line["draft"] is None or line["side"] == "eager":
             continue
-        where = line["pair"], line["precision"]
-        title = f"{line['pair']}, {line['precision']}"
-        panel = panels.setdefault(where, Panel(title, "K", "speedup after the prefill over own K = 0 (×)", level=1))
+        where = line["precision"], line["pair"], line["draft"]
+        panel = panels.setdefault(where, Panel("\n".join(where[1:]) + f", {where[0]}", "K", SPEEDUP, level=1))
         panel.ticks = sorted({*panel.ticks, line["k"]})
-        name = f"{line['draft']}, {line['side']}"
-        style = len([found for found in panel.lines.values() if not found.dashed])
-        known = panel.lines.setdefault(name, Line({}, style=style))
+        style = SIDES.index(line["side"])
+        known = panel.lines.setdefault(line["side"], Line({}, style=style))
         known.points[line["k"]] = line["decode_over_k0"]
         if line["side"] == "static":
-            bound = panel.lines.setdefault(f"{line['draft']}, bound", Line({}, dashed=True, style=known.style))
+            bound = panel.lines.setdefault("bound of static", Line({}, dashed=True, style=style))
             bound.points[line["k"]] = Figure(value=line["bound"])
     title = "Speculative decoding: bars 95 % bootstrap interval over prompts, dashed: replay at measured costs"
-    return line_panels(title, list(panels.values()))
+    columns = max(1, sum(where[0] == PRECISIONS[0] for where in panels))
+    return line_panels(title, list(panels.values()), columns)

@@ -30,6 +30,7 @@ from bitdraft.timing import now, synchronize
 EMBEDDED = "demo/target"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 NUM_WARMUP = 2
+STDLIB_TEXTS = 20
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -85,16 +86,23 @@ def kv_bytes_per_token(model: Any) -> int:
 
 def prompts_of(settings: Settings, num_prompts: int, max_tokens: int) -> list[list[int]]:
     """From WikiText-2 where its folder is given, else from the standard library, cut by the embedded
-    tokenizer, whose ids every model here has."""
+    tokenizer, whose ids every model here has. The library's few texts are cut into as many pieces as it
+    takes."""
+    pieces = 1 if settings.data_root else -(-num_prompts // STDLIB_TEXTS)
     text = TextConfig(
         dataset="wikitext" if settings.data_root else "stdlib",
         data_root=settings.data_root,
-        num_prompts=num_prompts,
-        max_prompt_tokens=max_tokens,
+        num_prompts=num_prompts if pieces == 1 else STDLIB_TEXTS,
+        max_prompt_tokens=max_tokens * pieces,
     )
     model = ModelConfig()
     encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
-    return [list(prompt.token_ids) for prompt in select_prompts(load_dataset(text), text, encode)]
+    texts = [prompt.token_ids for prompt in select_prompts(load_dataset(text), text, encode)]
+    prompts = [
+        list(ids[start : start + max_tokens]) for ids in texts for start in range(0, len(ids), max_tokens)
+    ]
+    assert len(prompts) >= num_prompts, f"{len(prompts)} prompts where {num_prompts} are needed"
+    return prompts[:num_prompts]
 
 
 def interleave(
