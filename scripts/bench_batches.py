@@ -148,9 +148,7 @@ def compare(
     return lines_of(pair.name, precision, runs), notes
 
 
-def lines_of(
-    name: str, precision: Precision, runs: Mapping[Arm, Sequence[GroupRun]]
-) -> list[dict[str, Any]]:
+def lines_of(name: str, precision: Precision, runs: Mapping[Arm, Sequence[GroupRun]]) -> list[dict[str, Any]]:
     base = runs[1, 0]
     lines = []
     for (size, k), found in runs.items():
@@ -207,7 +205,9 @@ def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
     panels: dict[tuple[str, str], Panel] = {}
     for line in lines:
         where = line["pair"], line["precision"]
-        panel = panels.setdefault(where, Panel(", ".join(where), "batch", "tokens/s after the prefill", ticks=SIZES))
+        panel = panels.setdefault(
+            where, Panel(", ".join(where), "batch", "tokens/s after the prefill", ticks=SIZES)
+        )
         name = "K = 0" if line["k"] == 0 else f"K = {line['k']}"
         known = panel.lines.setdefault(name, Line({}, style=len(panel.lines)))
         known.points[line["batch"]] = line["decode_tok_s_figure"]

@@ -147,7 +147,13 @@ def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) ->
             if height > 0.045 * highest:
                 box = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1}
                 axis.text(
-                    place, bottom + height / 2, f"{height:.2f}", ha="center", va="center", fontsize=8, bbox=box
+                    place,
+                    bottom + height / 2,
+                    f"{height:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    bbox=box,
                 )
             bottom += height
         axis.text(place, bottom + 0.01 * highest, f"{bottom:.2f}", ha="center", va="bottom", fontsize=9)

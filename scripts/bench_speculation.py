@@ -19,7 +19,18 @@ import torch
 
 from bench_drawing import Line, Panel, line_panels
 from bench_plan import compare_plan
-from benchmarks import PRECISIONS, Report, Settings, dumped, interleave, load_all, prompts_of, same_ids, say, table
+from benchmarks import (
+    PRECISIONS,
+    Report,
+    Settings,
+    dumped,
+    interleave,
+    load_all,
+    prompts_of,
+    same_ids,
+    say,
+    table,
+)
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig
@@ -177,7 +188,9 @@ def sides_of(pair: Pair, precision: Precision, settings: Settings) -> dict[str, 
     return sides
 
 
-def compare(pair: Pair, precision: Precision, prompts: list[list[int]], settings: Settings) -> list[dict[str, Any]]:
+def compare(
+    pair: Pair, precision: Precision, prompts: list[list[int]], settings: Settings
+) -> list[dict[str, Any]]:
     num_tokens = 24 if settings.quick else pair.num_tokens
     config = DecodingConfig(max_new_tokens=num_tokens)
     bench = Bench(pair, precision, config, sides_of(pair, precision, settings))
@@ -245,7 +258,9 @@ def prediction(
 
 def steps_of(found: Sequence[Generation]) -> dict[str, Any]:
     num_steps = sum(len(run.steps) for run in found)
-    step_ms = {p: 1000 * sum(run.phase_s[p] for run in found) / num_steps for p in ("draft", "verify", "host")}
+    step_ms = {
+        p: 1000 * sum(run.phase_s[p] for run in found) / num_steps for p in ("draft", "verify", "host")
+    }
     return {"step_ms": step_ms, "step": " + ".join(f"{value:.2f}" for value in step_ms.values())}
 
 
@@ -283,6 +298,8 @@ def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
         if line["side"] == "static":
             bound = panel.lines.setdefault("bound of static", Line({}, dashed=True, style=style))
             bound.points[line["k"]] = Figure(value=line["bound"])
-    title = "Speculative decoding: bars 95 % bootstrap interval over prompts, dashed: replay at measured costs"
+    title = (
+        "Speculative decoding: bars 95 % bootstrap interval over prompts, dashed: replay at measured costs"
+    )
     columns = max(1, sum(where[0] == PRECISIONS[0] for where in panels))
     return line_panels(title, list(panels.values()), columns)

@@ -193,7 +193,9 @@ def cell_text(value: Any, digits: int = 2) -> str:
 
 def table(columns: Mapping[str, tuple[str, int]], lines: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: `columns` are (title, digits) by the key of a line; those that no line has are left out."""
-    used = {key: column for key, column in columns.items() if any(line.get(key) is not None for line in lines)}
+    used = {
+        key: column for key, column in columns.items() if any(line.get(key) is not None for line in lines)
+    }
     texts = [isinstance(lines[0].get(key), str) for key in used]
     rows = [[title for title, _ in used.values()], ["---" if text else "---:" for text in texts]]
     rows += [[cell_text(line.get(key), digits) for key, (_, digits) in used.items()] for line in lines]
