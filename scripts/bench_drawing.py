@@ -66,7 +66,7 @@ def bar_panels(title: str, labels: Sequence[str], panels: Mapping[str, Bars]) ->
         for place, (series, figures) in enumerate(bars.items()):
             offset = (place - (len(bars) - 1) / 2) * width
             at = [group + offset for group in figures]
-            _bar(axis, at, list(figures.values()), width, place, series)
+            _bar(axis, at, list(figures.values()), width, (series, place))
         axis.axhline(1, color=INK, ls="--", lw=1)
         axis.set_xticks(range(len(labels)), [plain(label) for label in labels])
         axis.set_title(name, fontsize=11)
@@ -79,8 +79,10 @@ def bar_panels(title: str, labels: Sequence[str], panels: Mapping[str, Bars]) ->
 
 
 def _bar(
-    axis: Axes, at: Sequence[float], figures: Sequence[Figure], width: float, place: int, series: str
+    axis: Axes, at: Sequence[float], figures: Sequence[Figure], width: float, named: tuple[str, int]
 ) -> None:
+    """`named`: a series' name and place."""
+    series, place = named
     values = [figure.value for figure in figures]
     axis.bar(
         at,
@@ -137,7 +139,7 @@ def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) ->
     axis = canvas.subplots(1, 1)
     parts = list(dict.fromkeys(part for found in bars.values() for part in found))
     highest = max(sum(found.values()) for found in bars.values())
-    for place, (name, found) in enumerate(bars.items()):
+    for place, found in enumerate(bars.values()):
         bottom = 0.0
         for style, part in enumerate(parts):
             height = found.get(part, 0.0)

@@ -28,6 +28,7 @@ MODELS = (EMBEDDED, "pythia-160m")
 LINEAR = ("linear", "addmm", "mm", "packed_linear", "_linear_pointwise")
 ATTENTION = ("scaled_dot_product", "flash_attention")
 FUSED = "_cpp_fused_"
+GREEDY = SamplingConfig()
 LINEAR_KERNELS, ATTENTION_KERNELS = ("gemm", "gemv", "cutlass", "splitk"), ("flash", "fmha", "attention")
 PARTS = ("linear products", "attention", "small operations", "Python, host, rest")
 COLUMNS: dict[str, tuple[str, int]] = {
@@ -72,7 +73,7 @@ def operation_us(events: Any, on_cuda: bool) -> tuple[dict[str, float], int]:
     spent = dict.fromkeys(PARTS[:3], 0.0)
     count = 0
     for event in events:
-        is_kernel = event.device_type == torch.autograd.DeviceType.CUDA
+        is_kernel = event.device_type.name == "CUDA"
         name = event.name
         if is_kernel != on_cuda or not (on_cuda or operator_of(name) or FUSED in name):
             continue
@@ -86,24 +87,31 @@ def operation_us(events: Any, on_cuda: bool) -> tuple[dict[str, float], int]:
 def measure(
     name: str, model: Any, prompt: list[int], execution: Execution, config: DecodingConfig
 ) -> dict[str, Any]:
-    device = model.device
-    decoder = NativeSpeculation(
-        model, {}, None, SamplingConfig(), execution=execution, capacity=len(prompt) + config.max_new_tokens
-    )
-    decoder.prepare(prompt, config)
+    on_cuda = model.device.type == "cuda"
 
-    def step_ms() -> float:
-        seconds, num_tokens = decode_span(decoder.decode(config, None, 0, 0, finite_only=False))
+    def step_ms(made: NativeSpeculation) -> float:
+        seconds, num_tokens = decode_span(made.decode(config, None, 0, 0, finite_only=False))
         return 1000 * seconds / num_tokens
 
-    step_ms()
-    plain_ms = statistics.median(step_ms() for _ in range(5))
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    def prepared() -> NativeSpeculation:
+        capacity = len(prompt) + config.max_new_tokens
+        made = NativeSpeculation(model, {}, None, GREEDY, execution=execution, capacity=capacity)
+        made.prepare(prompt, config)
+        step_ms(made)
+        return made
+
+    decoder = prepared()
+    plain_ms = statistics.median(step_ms(decoder) for _ in range(5))
+    inductor: Any = torch._inductor.config
+    # fused kernels are no operators: code of its own names them, and is slower for it
+    with inductor.patch({"cpp.enable_kernel_profile": True}):
+        seen = prepared() if execution == "compiled" else decoder
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     with profile(activities=activities) as found:
-        profiled_ms = step_ms()
+        profiled_ms = step_ms(seen)
     num_steps = config.max_new_tokens - 1
-    spent_us, count = operation_us(found.events(), device.type == "cuda")
-    scale = plain_ms / profiled_ms if device.type == "cpu" else 1.0
+    spent_us, count = operation_us(found.events(), on_cuda)
+    scale = 1.0 if on_cuda else plain_ms / profiled_ms
     parts = {part: scale * us / 1000 / num_steps for part, us in spent_us.items()}
     parts[PARTS[3]] = max(0.0, plain_ms - sum(parts.values()))
     return {
@@ -135,9 +143,7 @@ def run(settings: Settings) -> Report:
     inductor: Any = torch._inductor.config
     for name in settings.picks(MODELS):
         torch.compiler.reset()
-        # so that fused kernels, which are no operators, are seen
-        with inductor.patch({"cpp.enable_kernel_profile": True}):
-            lines += measure_model(name, settings)
+        lines += measure_model(name, settings)
     notes = (
         "Parts are scaled from the profiled step to the plain one (on a GPU they are kernels, and are not)."
     )

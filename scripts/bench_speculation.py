@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from bench_drawing import Line, Panel, line_panels
 from bench_plan import compare_plan
 from benchmarks import (
     PRECISIONS,
@@ -37,18 +36,17 @@ from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, Sampli
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.metrics import decode_span, decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
-from bitdraft.results import Figure, Generation
+from bitdraft.results import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain
 from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
 from bitdraft.spec_decode.theory import Costs, gather_costs, replay_seconds
 from bitdraft.stats import ratio_of_rates
+from speculation_picture import picture
 
 MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
 ALPHA = 0.8
 LOOKUP, PEER = "ngram", "transformers"
-SIDES = ("static", "compiled", PEER)
-SPEEDUP = "speedup after the prefill, × own K = 0"
 GREEDY = SamplingConfig()
 COST_ROUNDS = 3
 Arm = tuple[str, str | None, int]
@@ -280,26 +278,3 @@ def run(settings: Settings) -> Report:
     text = ["## Speculation", table(COLUMNS, lines), *(entry["text"] for entry in plan)]
     record = {"lines": [dumped(line) for line in lines], "plan": plan}
     return Report("speculation", record, "\n\n".join(text), picture(lines))
-
-
-def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """A panel for each precision, target and draft: measured speedup after the prefill by K, and the bound."""
-    panels: dict[tuple[str, ...], Panel] = {}
-    by_precision = sorted(lines, key=lambda line: PRECISIONS.index(line["precision"]))
-    for line in by_precision:
-        if line["draft"] is None or line["side"] == "eager":
-            continue
-        where = line["precision"], line["pair"], line["draft"]
-        panel = panels.setdefault(where, Panel("\n".join(where[1:]) + f", {where[0]}", "K", SPEEDUP, level=1))
-        panel.ticks = sorted({*panel.ticks, line["k"]})
-        style = SIDES.index(line["side"])
-        known = panel.lines.setdefault(line["side"], Line({}, style=style))
-        known.points[line["k"]] = line["decode_over_k0"]
-        if line["side"] == "static":
-            bound = panel.lines.setdefault("bound of static", Line({}, dashed=True, style=style))
-            bound.points[line["k"]] = Figure(value=line["bound"])
-    title = (
-        "Speculative decoding: bars 95 % bootstrap interval over prompts, dashed: replay at measured costs"
-    )
-    columns = max(1, sum(where[0] == PRECISIONS[0] for where in panels))
-    return line_panels(title, list(panels.values()), columns)

@@ -1,5 +1,5 @@
-"""What the parts of `scripts/bench` share: settings, models, prompts, the order of arms, the memory's measured
-read bandwidth, tables.
+"""What the parts of `scripts/bench` share: settings, models, prompts, the order of arms, the memory's
+measured read bandwidth, tables.
 
 Every comparison is interleaved: on one item (a prompt, a group of prompts) all arms run directly after one
 another in one process, in reversed order on every other item, so that a drift of the machine hits all alike.
@@ -149,7 +149,10 @@ class ReadBandwidth:
 
     @torch.inference_mode()
     def sample(self, *_: object) -> None:
-        reads = {"sum": self._matrix.sum, "product": lambda: self._matrix.mv(self._vector)}
+        reads: dict[str, Callable[[], object]] = {
+            "sum": lambda: self._matrix.sum(),
+            "product": lambda: self._matrix.mv(self._vector),
+        }
         for name, read in reads.items():
             for place in range(4):
                 synchronize(self.device)
@@ -193,9 +196,8 @@ def cell_text(value: Any, digits: int = 2) -> str:
 
 def table(columns: Mapping[str, tuple[str, int]], lines: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: `columns` are (title, digits) by the key of a line; those that no line has are left out."""
-    used = {
-        key: column for key, column in columns.items() if any(line.get(key) is not None for line in lines)
-    }
+    filled = {key for line in lines for key, value in line.items() if value is not None}
+    used = {key: column for key, column in columns.items() if key in filled}
     texts = [isinstance(lines[0].get(key), str) for key in used]
     rows = [[title for title, _ in used.values()], ["---" if text else "---:" for text in texts]]
     rows += [[cell_text(line.get(key), digits) for key, (_, digits) in used.items()] for line in lines]
