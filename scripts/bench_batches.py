@@ -9,9 +9,12 @@ a batch can be faster at. Rows are held against K = 0 at batch 1, token by token
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from bench_drawing import Line, Panel, line_panels
 from benchmarks import PRECISIONS, Report, Settings, dumped, interleave, load_all, prompts_of, table
@@ -22,7 +25,7 @@ from bitdraft.results import Generation
 from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
 from bitdraft.stats import ratio_of_rates, ratio_of_sums
 
-SIZES, GROUP = (1, 4, 8), 8
+SIZES = (1, 4, 8)
 ALPHA = 0.8
 DRAFT = "draft"
 Arm = tuple[int, int]
@@ -51,6 +54,7 @@ class Pair:
     ks: tuple[int, ...]
     num_tokens: int
     vocab_size: int
+    sizes: tuple[int, ...] = SIZES
 
     @property
     def name(self) -> str:
@@ -114,14 +118,14 @@ class Bench:
             self.forced[index] = forced_tokens(row.token_ids, bits, self.pair.vocab_size)
 
 
-def compare(
-    pair: Pair, precision: Precision, prompts: list[list[int]], settings: Settings
-) -> tuple[list[dict[str, Any]], list[str]]:
-    config = DecodingConfig(max_new_tokens=16 if settings.quick else pair.num_tokens)
-    target, draft = load_all([pair.target, pair.draft], precision, settings.device)
+def decoders_of(
+    pair: Pair, models: tuple[Any, Any], prompts: list[list[int]], config: DecodingConfig
+) -> tuple[dict[int, NativeSpeculation], list[str]]:
+    """By batch size, and a note for each that cannot be had."""
+    target, draft = models
     capacity = max(map(len, prompts)) + config.max_new_tokens
     decoders, notes = {}, []
-    for size in SIZES:
+    for size in pair.sizes:
         decoder = NativeSpeculation(
             target,
             {DRAFT: draft},
@@ -132,19 +136,33 @@ def compare(
         )
         try:
             decoder.prepare_batch(prompts[:size], config)
-        except UserError as error:
-            notes.append(f"{pair.name}, {precision}, batch {size} did not run: {error.problem}")
+        except (UserError, torch.OutOfMemoryError) as error:
+            notes.append(f"{pair.name}, batch {size} did not run: {error}".splitlines()[0])
             continue
         decoders[size] = decoder
+    return decoders, notes
+
+
+def compare(
+    pair: Pair,
+    precision: Precision,
+    models: tuple[Any, Any],
+    prompts: list[list[int]],
+    has_time: Callable[[], bool] = lambda: True,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Lines and notes; groups are as large as the largest batch."""
+    config = DecodingConfig(max_new_tokens=pair.num_tokens)
+    decoders, notes = decoders_of(pair, models, prompts, config)
     bench = Bench(pair, config, decoders)
-    numbered = list(enumerate(prompts))
-    groups = [numbered[start : start + GROUP] for start in range(0, len(numbered), GROUP)]
+    numbered, group = list(enumerate(prompts)), max(pair.sizes)
+    groups = [numbered[start : start + group] for start in range(0, len(numbered), group)]
     arms: dict[Arm, Callable[[list[tuple[int, list[int]]]], GroupRun]] = {
         (size, k): lambda group, size=size, k=k: bench.decode(size, k, group)  # type: ignore[misc]
         for size in decoders
         for k in pair.ks
     }
-    runs = interleave(arms, groups, f"batches, {pair.name}, {precision}", before=bench.write)
+    what = f"batches, {pair.name}, {precision}"
+    runs = interleave(arms, groups, what, before=bench.write, num_warmup=1, has_time=has_time)
     return lines_of(pair.name, precision, runs), notes
 
 
@@ -191,9 +209,12 @@ def run(settings: Settings) -> Report:
         if not settings.picks([pair.target]):
             continue
         num_groups, most = (5, 64) if settings.quick else (8, 128)
-        prompts = prompts_of(settings, num_groups * GROUP, most)
+        prompts = prompts_of(settings, num_groups * max(pair.sizes), most)
+        if settings.quick:
+            pair = dataclasses.replace(pair, num_tokens=16)  # noqa: PLW2901
         for precision in PRECISIONS:
-            found, missing = compare(pair, precision, prompts, settings)
+            target, draft = load_all([pair.target, pair.draft], precision, settings.device)
+            found, missing = compare(pair, precision, (target, draft), prompts)
             lines += found
             notes += missing
     text = ["## Batches", table(COLUMNS, lines), *notes]

@@ -140,7 +140,6 @@ def measure_model(name: str, settings: Settings) -> list[dict[str, Any]]:
 
 def run(settings: Settings) -> Report:
     lines: list[dict[str, Any]] = []
-    inductor: Any = torch._inductor.config
     for name in settings.picks(MODELS):
         torch.compiler.reset()
         lines += measure_model(name, settings)

@@ -235,17 +235,20 @@ def line_of(
     line["decode_over_k0"] = decode_speed_ratio(found, base)
     line["tokens_per_step"] = speculation_figures(found, k)["tokens_per_step"].value
     if side != PEER:
-        line |= prediction(bench, arm, (found, base), costs[side]) | steps_of(found)
+        line |= prediction(bench.chains[draft], (draft, k), (found, base), costs[side]) | steps_of(found)
     return line
 
 
 def prediction(
-    bench: Bench, arm: Arm, runs: tuple[list[Generation], list[Generation]], costs: Costs
+    chains: Sequence[Chain],
+    drafted: tuple[str, int],
+    runs: tuple[Sequence[Generation], Sequence[Generation]],
+    costs: Costs,
 ) -> dict[str, Any]:
-    """The replay's speedup after the prefill, and the measured one over it, prompts paired."""
-    _, draft, k = arm
-    chains = bench.chains[str(draft)]
-    predicted_s = [replay_seconds(expected([chain], k), str(draft), costs) for chain in chains]
+    """For a draft and its K: the replay's speedup after the prefill, and the measured one (of runs with it
+    and of K = 0) over it, prompts paired."""
+    draft, k = drafted
+    predicted_s = [replay_seconds(expected([chain], k), draft, costs) for chain in chains]
     plain_s = [costs.target_s[1] * (chain.num_tokens - chain.first) for chain in chains]
     measured_s, base_s = ([decode_span(run)[0] for run in side] for side in runs)
     return {

@@ -111,12 +111,18 @@ def interleave(
     what: str,
     before: Callable[[Item], object] = lambda _: None,
     after: Callable[[int, Item], object] = lambda *_: None,
+    *,
+    num_warmup: int = NUM_WARMUP,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> dict[Any, list[Found]]:
     """What every arm returns for every item. The first items are run once more before, for warm-up, and
-    `after` is called with −1 in place of the item's index there."""
+    `after` is called with −1 in place of the item's index there. Behind the first item, none is begun when
+    there is no time."""
     found: dict[Any, list[Found]] = {name: [] for name in arms}
-    num_warmup = min(NUM_WARMUP, len(items))
+    num_warmup = min(num_warmup, len(items))
     for place, item in enumerate([*items[:num_warmup], *items]):
+        if place > num_warmup and not has_time():
+            break
         say(f"{what}: item {place + 1} of {num_warmup + len(items)}")
         before(item)
         for name in arms if place % 2 else reversed(arms):
@@ -150,7 +156,7 @@ class ReadBandwidth:
     @torch.inference_mode()
     def sample(self, *_: object) -> None:
         reads: dict[str, Callable[[], object]] = {
-            "sum": lambda: self._matrix.sum(),
+            "sum": self._matrix.sum,
             "product": lambda: self._matrix.mv(self._vector),
         }
         for name, read in reads.items():
