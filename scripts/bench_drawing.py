@@ -66,7 +66,7 @@ def bar_panels(title: str, labels: Sequence[str], panels: Mapping[str, Bars]) ->
         for place, (series, figures) in enumerate(bars.items()):
             offset = (place - (len(bars) - 1) / 2) * width
             at = [group + offset for group in figures]
-            _bar(axis, at, list(figures.values()), width, place, series)
+            _bar(axis, at, list(figures.values()), width, (series, place))
         axis.axhline(1, color=INK, ls="--", lw=1)
         axis.set_xticks(range(len(labels)), [plain(label) for label in labels])
         axis.set_title(name, fontsize=11)
@@ -79,8 +79,10 @@ def bar_panels(title: str, labels: Sequence[str], panels: Mapping[str, Bars]) ->
 
 
 def _bar(
-    axis: Axes, at: Sequence[float], figures: Sequence[Figure], width: float, place: int, series: str
+    axis: Axes, at: Sequence[float], figures: Sequence[Figure], width: float, named: tuple[str, int]
 ) -> None:
+    """`named`: a series' name and place."""
+    series, place = named
     values = [figure.value for figure in figures]
     axis.bar(
         at,
@@ -96,11 +98,12 @@ def _bar(
 
 def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
     rows = -(-len(panels) // columns)
-    canvas = new_canvas(6.4 * columns, 4.6 * rows)
+    canvas = new_canvas(max(4.6, 6.4 - 0.5 * columns) * columns, 4.4 * rows)
     axes: Any = canvas.subplots(rows, columns, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
+        beside = 0.012 * (max(panel.ticks) - min(panel.ticks))  # so that intervals do not hide one another
         for name, line in panel.lines.items():
-            _line(axis, name, line)
+            _line(axis, name, line, 0.0 if line.dashed else beside * (line.style - 1))
         if panel.level is not None:
             axis.axhline(panel.level, color=INK, ls="--", lw=1)
         axis.set_title(plain(panel.title), fontsize=11)
@@ -117,7 +120,7 @@ def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
     return png(canvas)
 
 
-def _line(axis: Axes, name: str, line: Line) -> None:
+def _line(axis: Axes, name: str, line: Line, beside: float) -> None:
     colour, marker = COLOURS[line.style % len(COLOURS)], MARKERS[line.style % len(MARKERS)]
     at = sorted(line.points)
     figures = [line.points[x] for x in at]
@@ -126,7 +129,8 @@ def _line(axis: Axes, name: str, line: Line) -> None:
         axis.plot(at, values, color=colour, ls="--", lw=1.2, label=plain(name))
         return
     settings: Any = {"color": colour, "marker": marker, "ms": 5, "lw": 1.5, "capsize": 3}
-    axis.errorbar(at, values, yerr=_errors(figures), label=plain(name), **settings)
+    moved = [x + beside for x in at]
+    axis.errorbar(moved, values, yerr=_errors(figures), label=plain(name), **settings)
 
 
 def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) -> bytes:
@@ -135,7 +139,7 @@ def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) ->
     axis = canvas.subplots(1, 1)
     parts = list(dict.fromkeys(part for found in bars.values() for part in found))
     highest = max(sum(found.values()) for found in bars.values())
-    for place, (name, found) in enumerate(bars.items()):
+    for place, found in enumerate(bars.values()):
         bottom = 0.0
         for style, part in enumerate(parts):
             height = found.get(part, 0.0)
@@ -145,7 +149,13 @@ def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) ->
             if height > 0.045 * highest:
                 box = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1}
                 axis.text(
-                    place, bottom + height / 2, f"{height:.2f}", ha="center", va="center", fontsize=8, bbox=box
+                    place,
+                    bottom + height / 2,
+                    f"{height:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    bbox=box,
                 )
             bottom += height
         axis.text(place, bottom + 0.01 * highest, f"{bottom:.2f}", ha="center", va="bottom", fontsize=9)

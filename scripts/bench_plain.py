@@ -33,7 +33,9 @@ from benchmarks import (
     say,
     table,
 )
-from bitdraft.backends import Backend, Native, transformers
+from bitdraft.backends import Backend
+from bitdraft.backends.native import Native
+from bitdraft.backends.transformers import transformers
 from bitdraft.config import DecodingConfig, Execution, Precision
 from bitdraft.errors import UserError
 from bitdraft.metrics import bandwidth_utilisation, decode_bytes, decode_span, speed_figures, speed_ratio

@@ -109,5 +109,7 @@ def run(settings: Settings) -> Report:
         compare(name, model, tokenizer, groups, rounds)
         for name, groups in texts_of(settings, tokenizer).items()
     ]
-    markdown = f"## Scoring\n\nThe embedded target in fp32, batch 1, {rounds} rounds.\n\n{table(COLUMNS, lines)}"
+    markdown = (
+        f"## Scoring\n\nThe embedded target in fp32, batch 1, {rounds} rounds.\n\n{table(COLUMNS, lines)}"
+    )
     return Report("scoring", [dumped(line) for line in lines], markdown)

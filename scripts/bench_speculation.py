@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from bench_drawing import Line, Panel, line_panels
 from bench_plan import compare_plan
 from benchmarks import (
     PRECISIONS,
@@ -37,12 +36,13 @@ from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, Sampli
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.metrics import decode_span, decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
-from bitdraft.results import Figure, Generation
+from bitdraft.results import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain
 from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
 from bitdraft.spec_decode.theory import Costs, gather_costs, replay_seconds
 from bitdraft.stats import ratio_of_rates
+from speculation_picture import picture
 
 MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
 ALPHA = 0.8
@@ -186,7 +186,9 @@ def sides_of(pair: Pair, precision: Precision, settings: Settings) -> dict[str, 
     return sides
 
 
-def compare(pair: Pair, precision: Precision, prompts: list[list[int]], settings: Settings) -> list[dict[str, Any]]:
+def compare(
+    pair: Pair, precision: Precision, prompts: list[list[int]], settings: Settings
+) -> list[dict[str, Any]]:
     num_tokens = 24 if settings.quick else pair.num_tokens
     config = DecodingConfig(max_new_tokens=num_tokens)
     bench = Bench(pair, precision, config, sides_of(pair, precision, settings))
@@ -233,17 +235,20 @@ def line_of(
     line["decode_over_k0"] = decode_speed_ratio(found, base)
     line["tokens_per_step"] = speculation_figures(found, k)["tokens_per_step"].value
     if side != PEER:
-        line |= prediction(bench, arm, (found, base), costs[side]) | steps_of(found)
+        line |= prediction(bench.chains[draft], (draft, k), (found, base), costs[side]) | steps_of(found)
     return line
 
 
 def prediction(
-    bench: Bench, arm: Arm, runs: tuple[list[Generation], list[Generation]], costs: Costs
+    chains: Sequence[Chain],
+    drafted: tuple[str, int],
+    runs: tuple[Sequence[Generation], Sequence[Generation]],
+    costs: Costs,
 ) -> dict[str, Any]:
-    """The replay's speedup after the prefill, and the measured one over it, prompts paired."""
-    _, draft, k = arm
-    chains = bench.chains[str(draft)]
-    predicted_s = [replay_seconds(expected([chain], k), str(draft), costs) for chain in chains]
+    """For a draft and its K: the replay's speedup after the prefill, and the measured one (of runs with it
+    and of K = 0) over it, prompts paired."""
+    draft, k = drafted
+    predicted_s = [replay_seconds(expected([chain], k), draft, costs) for chain in chains]
     plain_s = [costs.target_s[1] * (chain.num_tokens - chain.first) for chain in chains]
     measured_s, base_s = ([decode_span(run)[0] for run in side] for side in runs)
     return {
@@ -254,7 +259,9 @@ def prediction(
 
 def steps_of(found: Sequence[Generation]) -> dict[str, Any]:
     num_steps = sum(len(run.steps) for run in found)
-    step_ms = {p: 1000 * sum(run.phase_s[p] for run in found) / num_steps for p in ("draft", "verify", "host")}
+    step_ms = {
+        p: 1000 * sum(run.phase_s[p] for run in found) / num_steps for p in ("draft", "verify", "host")
+    }
     return {"step_ms": step_ms, "step": " + ".join(f"{value:.2f}" for value in step_ms.values())}
 
 
@@ -274,24 +281,3 @@ def run(settings: Settings) -> Report:
     text = ["## Speculation", table(COLUMNS, lines), *(entry["text"] for entry in plan)]
     record = {"lines": [dumped(line) for line in lines], "plan": plan}
     return Report("speculation", record, "\n\n".join(text), picture(lines))
-
-
-def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """A panel for each target and precision: measured speedup after the prefill by K, and the bound."""
-    panels: dict[tuple[str, str], Panel] = {}
-    for line in lines:
-        if line["draft"] is None or line["side"] == "eager":
-            continue
-        where = line["pair"], line["precision"]
-        title = f"{line['pair']}, {line['precision']}"
-        panel = panels.setdefault(where, Panel(title, "K", "speedup after the prefill over own K = 0 (×)", level=1))
-        panel.ticks = sorted({*panel.ticks, line["k"]})
-        name = f"{line['draft']}, {line['side']}"
-        style = len([found for found in panel.lines.values() if not found.dashed])
-        known = panel.lines.setdefault(name, Line({}, style=style))
-        known.points[line["k"]] = line["decode_over_k0"]
-        if line["side"] == "static":
-            bound = panel.lines.setdefault(f"{line['draft']}, bound", Line({}, dashed=True, style=known.style))
-            bound.points[line["k"]] = Figure(value=line["bound"])
-    title = "Speculative decoding: bars 95 % bootstrap interval over prompts, dashed: replay at measured costs"
-    return line_panels(title, list(panels.values()))

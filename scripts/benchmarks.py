@@ -1,5 +1,5 @@
-"""What the parts of `scripts/bench` share: settings, models, prompts, the order of arms, the memory's measured
-read bandwidth, tables.
+"""What the parts of `scripts/bench` share: settings, models, prompts, the order of arms, the memory's
+measured read bandwidth, tables.
 
 Every comparison is interleaved: on one item (a prompt, a group of prompts) all arms run directly after one
 another in one process, in reversed order on every other item, so that a drift of the machine hits all alike.
@@ -30,6 +30,7 @@ from bitdraft.timing import now, synchronize
 EMBEDDED = "demo/target"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 NUM_WARMUP = 2
+STDLIB_TEXTS = 20
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -85,16 +86,23 @@ def kv_bytes_per_token(model: Any) -> int:
 
 def prompts_of(settings: Settings, num_prompts: int, max_tokens: int) -> list[list[int]]:
     """From WikiText-2 where its folder is given, else from the standard library, cut by the embedded
-    tokenizer, whose ids every model here has."""
+    tokenizer, whose ids every model here has. The library's few texts are cut into as many pieces as it
+    takes."""
+    pieces = 1 if settings.data_root else -(-num_prompts // STDLIB_TEXTS)
     text = TextConfig(
         dataset="wikitext" if settings.data_root else "stdlib",
         data_root=settings.data_root,
-        num_prompts=num_prompts,
-        max_prompt_tokens=max_tokens,
+        num_prompts=num_prompts if pieces == 1 else STDLIB_TEXTS,
+        max_prompt_tokens=max_tokens * pieces,
     )
     model = ModelConfig()
     encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
-    return [list(prompt.token_ids) for prompt in select_prompts(load_dataset(text), text, encode)]
+    texts = [prompt.token_ids for prompt in select_prompts(load_dataset(text), text, encode)]
+    prompts = [
+        list(ids[start : start + max_tokens]) for ids in texts for start in range(0, len(ids), max_tokens)
+    ]
+    assert len(prompts) >= num_prompts, f"{len(prompts)} prompts where {num_prompts} are needed"
+    return prompts[:num_prompts]
 
 
 def interleave(
@@ -103,12 +111,18 @@ def interleave(
     what: str,
     before: Callable[[Item], object] = lambda _: None,
     after: Callable[[int, Item], object] = lambda *_: None,
+    *,
+    num_warmup: int = NUM_WARMUP,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> dict[Any, list[Found]]:
     """What every arm returns for every item. The first items are run once more before, for warm-up, and
-    `after` is called with −1 in place of the item's index there."""
+    `after` is called with −1 in place of the item's index there. Behind the first item, none is begun when
+    there is no time."""
     found: dict[Any, list[Found]] = {name: [] for name in arms}
-    num_warmup = min(NUM_WARMUP, len(items))
+    num_warmup = min(num_warmup, len(items))
     for place, item in enumerate([*items[:num_warmup], *items]):
+        if place > num_warmup and not has_time():
+            break
         say(f"{what}: item {place + 1} of {num_warmup + len(items)}")
         before(item)
         for name in arms if place % 2 else reversed(arms):
@@ -141,7 +155,10 @@ class ReadBandwidth:
 
     @torch.inference_mode()
     def sample(self, *_: object) -> None:
-        reads = {"sum": self._matrix.sum, "product": lambda: self._matrix.mv(self._vector)}
+        reads: dict[str, Callable[[], object]] = {
+            "sum": self._matrix.sum,
+            "product": lambda: self._matrix.mv(self._vector),
+        }
         for name, read in reads.items():
             for place in range(4):
                 synchronize(self.device)
@@ -185,7 +202,8 @@ def cell_text(value: Any, digits: int = 2) -> str:
 
 def table(columns: Mapping[str, tuple[str, int]], lines: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: `columns` are (title, digits) by the key of a line; those that no line has are left out."""
-    used = {key: column for key, column in columns.items() if any(line.get(key) is not None for line in lines)}
+    filled = {key for line in lines for key, value in line.items() if value is not None}
+    used = {key: column for key, column in columns.items() if key in filled}
     texts = [isinstance(lines[0].get(key), str) for key in used]
     rows = [[title for title, _ in used.values()], ["---" if text else "---:" for text in texts]]
     rows += [[cell_text(line.get(key), digits) for key, (_, digits) in used.items()] for line in lines]
