@@ -1,0 +1,156 @@
+"""The sweep of a check on a GPU: drafts × stated acceptances × K against K = 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench_speculation import prediction, steps_of
+from benchmarks import dumped, interleave, same_ids, say, table
+from bitdraft.backends.native import NativeSpeculation
+from bitdraft.config import SpecDecodeConfig
+from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
+from bitdraft.results import Generation
+from bitdraft.spec_decode.costs import measure_costs
+from bitdraft.spec_decode.replay import Chain, model_chain
+from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
+from bitdraft.spec_decode.theory import gather_costs
+from bitdraft.timing import now
+from gpu_budget import Budget, Point, affordable, by_importance, dropped_text
+from gpu_common import Check, Part
+
+WARM_UP_SHARE = 0.4
+SWEEP_COLUMNS = {
+    "draft": ("draft", 0),
+    "alpha": ("α", 1),
+    "k": ("K", 0),
+    "tok_s": ("tokens/s", 0),
+    "over_k0": ("/ K = 0", 2),
+    "decode_over_k0": ("/ K = 0, after the prefill", 2),
+    "bound": ("bound", 2),
+    "of_prediction": ("/ prediction", 2),
+    "tokens_per_step": ("tokens/step", 2),
+    "step": ("step: draft + verify + host, ms", 0),
+    "same_ids": ("ids as K = 0", 0),
+}
+
+
+def _seconds(function: Callable[..., object], *inputs: Any) -> float:
+    start_s = now()
+    function(*inputs)
+    return now() - start_s
+
+
+def sweep(check: Check, reserve_s: float) -> Part:
+    """Drafts × acceptances × K against K = 0 in turn on each prompt; the least important points are dropped
+    where their warm-up says that they do not fit."""
+    sizes = check.sizes
+    bench = Sweep(check, check.decoder())
+    prompts = list(enumerate(check.prompts(sizes.num_prompts)))
+    points = by_importance(sizes.drafts, sizes.alphas, sizes.ks)
+    available_s = check.budget.left_s(reserve_s)
+    seconds = bench.warm_up(prompts[0], points, WARM_UP_SHARE * available_s)
+    each_s = check.budget.left_s(reserve_s) / len(prompts) - bench.fixed_s
+    kept, dropped = affordable(points, seconds, each_s)
+    bench.drafts = tuple(dict.fromkeys(point.draft for point in kept))
+    if dropped:
+        check.not_run.append(f"no time for {len(dropped)} points of the sweep: {dropped_text(dropped)}")
+    arms: dict[Point | None, Callable[[Any], Generation]] = {
+        point: lambda _, point=point: bench.decode(point)  # type: ignore[misc]
+        for point in (None, *kept)
+    }
+    runs = interleave(
+        arms,
+        prompts,
+        "sweep",
+        before=lambda item: bench.begin(*item),
+        after=bench.measure,
+        num_warmup=0,
+        has_time=lambda: check.budget.left_s(reserve_s) > 0,
+    )
+    if len(runs[None]) < len(prompts):
+        check.not_run.append(f"sweep: only {len(runs[None])} of {len(prompts)} prompts, no time for more")
+    lines = [bench.line_of(point, runs) for point in sorted(kept)]
+    execution = bench.decoder.execution(None)
+    if check.settings.device.type == "cuda" and "graphs" not in execution:
+        check.not_run.append(f"CUDA graphs: none was captured, the sweep ran {execution}")
+    how = (
+        f"Native, {execution}, prepared in {bench.decoder.preparation_seconds(None):.1f} s; "
+        f"{len(runs[None])} prompts. "
+        "The bound is the replay's at measured costs."
+    )
+    text = ["## Speculation", how, table(SWEEP_COLUMNS, lines) if lines else "No point was run."]
+    return Part("\n\n".join(text), {"lines": [dumped(line) for line in lines], "costs": bench.samples})
+
+
+@dataclass
+class Sweep:
+    check: Check
+    decoder: NativeSpeculation
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    chains: dict[float, list[Chain]] = field(default_factory=dict)
+    forced: dict[float, list[int]] = field(default_factory=dict)
+    drafts: tuple[str, ...] = ()
+    fixed_s: float = 0.0
+    text: tuple[int, ...] = ()
+
+    def begin(self, index: int, prompt: list[int]) -> None:
+        self.decoder.prepare(prompt, self.check.config)
+        self.text = self.decode(None).token_ids
+        for alpha in self.check.sizes.alphas:
+            bits = agreement_bits(alpha, len(self.text), 0, index)
+            self.forced[alpha] = forced_tokens(self.text, bits, self.check.sizes.vocab_size)
+            self.chains.setdefault(alpha, []).append(model_chain(bits, 1, self.check.config.max_new_tokens))
+
+    def decode(self, point: Point | None) -> Generation:
+        config = self.check.config
+        if point is None:
+            return self.decoder.decode(config, None, 0, 0)
+        return self.decoder.decode(config, point.draft, point.k, 0, self.forced[point.alpha])
+
+    def measure(self, _place: int, item: tuple[int, list[int]]) -> None:
+        """Costs of the target, and of the drafts in use: any other has not read the prompt."""
+        sizes = self.check.sizes
+        costs_of = SpecDecodeConfig(k=sizes.ks, max_new_tokens=sizes.new_tokens)
+        self.samples.append(measure_costs(self.decoder, item[1], self.text, costs_of, self.drafts, 3))
+
+    def warm_up(
+        self, item: tuple[int, list[int]], points: Sequence[Point], within_s: float
+    ) -> dict[Point, float]:
+        """Seconds of each point, captured before; those that there was no time for are missing. Costs and
+        the rest of a prompt are in `fixed_s`."""
+        clock = Budget(within_s)
+        self.begin(*item)
+        seconds: dict[Point, float] = {}
+        captured: set[tuple[str, int]] = set()
+        for point in points:
+            if clock.left_s() < 0:
+                break
+            if (point.draft, point.k) not in captured:
+                say(f"sweep: warm-up of {point.draft}, K = {point.k}")
+                self.decode(point)
+                captured.add((point.draft, point.k))
+            seconds[point] = _seconds(self.decode, point)
+        self.drafts = tuple(dict.fromkeys(draft for draft, _ in sorted(captured)))
+        self.measure(0, item)
+        self.fixed_s = _seconds(self.measure, 0, item) + _seconds(self.begin, *item)
+        self.fixed_s += _seconds(self.decode, None)
+        self.samples.clear()
+        self.chains.clear()
+        return seconds
+
+    def line_of(self, point: Point, runs: Mapping[Point | None, list[Generation]]) -> dict[str, Any]:
+        found, base = runs[point], runs[None]
+        costs = gather_costs(self.samples)
+        chains = self.chains[point.alpha]
+        return {
+            **point._asdict(),
+            "tok_s": speed_figures(found)["throughput_tok_s"].value,
+            "over_k0": speed_ratio(found, base),
+            "decode_over_k0": decode_speed_ratio(found, base),
+            "tokens_per_step": speculation_figures(found, point.k)["tokens_per_step"].value,
+            "same_ids": same_ids(found, base),
+            **prediction(chains, (point.draft, point.k), (found, base), costs),
+            **steps_of(found),
+        }
