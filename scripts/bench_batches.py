@@ -22,8 +22,9 @@ from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
-from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
+from bitdraft.spec_decode.synthetic import agreement_bits
 from bitdraft.stats import ratio_of_rates, ratio_of_sums
+from forced_text import MOST_TURNS, settle
 
 SIZES = (1, 4, 8)
 ALPHA = 0.8
@@ -42,6 +43,7 @@ COLUMNS = {
     "decode_over_batch_1": ("/ batch 1, same K", 2),
     "decode_over_k0": ("/ K = 0, same batch", 2),
     "same_ids": ("rows as batch 1, K = 0", 0),
+    "followed": ("rows as forced", 0),
     "n": ("groups", 0),
 }
 
@@ -88,12 +90,15 @@ class GroupRun:
 
 @dataclass
 class Bench:
-    """A decoder for each batch size over the same models, so that none is laid out anew between arms."""
+    """A decoder for each batch size over the same models, so that none is laid out anew between arms. What
+    drafts say, and the text that this follows, are by batch size, K and prompt."""
 
     pair: Pair
     config: DecodingConfig
     decoders: dict[int, NativeSpeculation]
-    forced: dict[int, list[int]] = field(default_factory=dict)
+    turns: int
+    forced: dict[tuple[int, int, int], list[int]] = field(default_factory=dict)
+    followed: dict[tuple[int, int, int], tuple[int, ...]] = field(default_factory=dict)
 
     def decode(self, size: int, k: int, group: Sequence[tuple[int, list[int]]]) -> GroupRun:
         decoder, rows = self.decoders[size], []
@@ -101,7 +106,7 @@ class Bench:
         for start in range(0, len(group), size):
             indices, prompts = zip(*group[start : start + size], strict=True)
             decoder.prepare_batch(prompts, self.config)
-            forced = [self.forced[index] for index in indices] if k and self.pair.alpha is not None else ()
+            forced = [self.forced.get((size, k, index), []) for index in indices]
             found = decoder.decode_batch(self.config, DRAFT if k else None, k, [0] * len(prompts), forced)
             end_s = max(row.emissions[-1][0] for row in found)
             seconds += end_s - min(row.submit_s for row in found)
@@ -110,12 +115,35 @@ class Bench:
         return GroupRun(rows, seconds, decode_s)
 
     def write(self, group: Sequence[tuple[int, list[int]]]) -> None:
-        """Fix what drafts say, from the target's own text at batch 1."""
+        """Fix what drafts say, beginning with the target's own text at batch 1."""
         if self.pair.alpha is None:
             return
-        for (index, _), row in zip(group, self.decode(1, 0, group).rows, strict=True):
-            bits = agreement_bits(self.pair.alpha, len(row.token_ids), 0, index)
-            self.forced[index] = forced_tokens(row.token_ids, bits, self.pair.vocab_size)
+        texts = [row.token_ids for row in self.decode(1, 0, group).rows]
+        bits = [agreement_bits(self.pair.alpha, len(texts[0]), 0, index) for index, _ in group]
+        for size in self.decoders:
+            for k in self.pair.ks:
+                if k:
+                    self._force((size, k), group, texts, bits)
+
+    def _force(
+        self,
+        arm: Arm,
+        group: Sequence[tuple[int, list[int]]],
+        texts: list[tuple[int, ...]],
+        bits: list[list[bool]],
+    ) -> None:
+        def say_this(forced: list[list[int]]) -> None:
+            for (index, _), said in zip(group, forced, strict=True):
+                self.forced[*arm, index] = said
+
+        def decode(forced: list[list[int]]) -> list[Generation]:
+            say_this(forced)
+            return self.decode(*arm, group).rows
+
+        forced, followed = settle(decode, texts, bits, self.pair.vocab_size, self.turns)
+        say_this(forced)
+        for (index, _), text in zip(group, followed, strict=True):
+            self.followed[*arm, index] = text
 
 
 def decoders_of(
@@ -153,7 +181,7 @@ def compare(
     """Lines and notes; groups are as large as the largest batch."""
     config = DecodingConfig(max_new_tokens=pair.num_tokens)
     decoders, notes = decoders_of(pair, models, prompts, config)
-    bench = Bench(pair, config, decoders)
+    bench = Bench(pair, config, decoders, 0 if precision == "fp32" else MOST_TURNS)
     numbered, group = list(enumerate(prompts)), max(pair.sizes)
     groups = [numbered[start : start + group] for start in range(0, len(numbered), group)]
     arms: dict[Arm, Callable[[list[tuple[int, list[int]]]], GroupRun]] = {
@@ -163,10 +191,15 @@ def compare(
     }
     what = f"batches, {pair.name}, {precision}"
     runs = interleave(arms, groups, what, before=bench.write, num_warmup=1, has_time=has_time)
-    return lines_of(pair.name, precision, runs), notes
+    return lines_of(pair.name, precision, runs, bench.followed), notes
 
 
-def lines_of(name: str, precision: Precision, runs: Mapping[Arm, Sequence[GroupRun]]) -> list[dict[str, Any]]:
+def lines_of(
+    name: str,
+    precision: Precision,
+    runs: Mapping[Arm, Sequence[GroupRun]],
+    followed: Mapping[tuple[int, int, int], tuple[int, ...]],
+) -> list[dict[str, Any]]:
     base = runs[1, 0]
     lines = []
     for (size, k), found in runs.items():
@@ -183,6 +216,10 @@ def lines_of(name: str, precision: Precision, runs: Mapping[Arm, Sequence[GroupR
             "same_ids": f"{same}/{sum(len(run.rows) for run in found)}",
             "n": len(found),
         }
+        rows = [row.token_ids for run in found for row in run.rows]
+        texts = [followed.get((size, k, index)) for index in range(len(rows))]
+        if any(texts):
+            line["followed"] = f"{sum(a == b for a, b in zip(rows, texts, strict=True))}/{len(rows)}"
         for prefix, tokens, seconds in (
             ("", "num_tokens", "seconds"),
             ("decode_", "num_decoded", "decode_s"),

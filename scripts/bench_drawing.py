@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,8 +103,10 @@ def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
     axes: Any = canvas.subplots(rows, columns, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         beside = 0.012 * (max(panel.ticks) - min(panel.ticks))  # so that intervals do not hide one another
+        styles = [line.style for line in panel.lines.values()]
+        middle = (min(styles) + max(styles)) / 2
         for name, line in panel.lines.items():
-            _line(axis, name, line, 0.0 if line.dashed else beside * (line.style - 1))
+            _line(axis, name, line, 0.0 if line.dashed else beside * (line.style - middle))
         if panel.level is not None:
             axis.axhline(panel.level, color=INK, ls="--", lw=1)
         axis.set_title(plain(panel.title), fontsize=11)
@@ -116,7 +119,8 @@ def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
         legend(axis, fontsize=8, ncols=2, loc="upper left")
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    canvas.suptitle(plain(title), fontsize=12)
+    width = int(12 * canvas.get_figwidth())  # characters
+    canvas.suptitle(plain(textwrap.fill(title, width)), fontsize=12)
     return png(canvas)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from bench_plan import compare_plan
+from bench_prediction import prediction, steps_of
 from benchmarks import (
     PRECISIONS,
     Report,
@@ -35,13 +36,13 @@ from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.engine.drafters import NgramDrafter
-from bitdraft.metrics import decode_span, decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
+from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
 from bitdraft.results import Generation
 from bitdraft.spec_decode.costs import measure_costs
-from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain
-from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
-from bitdraft.spec_decode.theory import Costs, gather_costs, replay_seconds
-from bitdraft.stats import ratio_of_rates
+from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
+from bitdraft.spec_decode.synthetic import agreement_bits
+from bitdraft.spec_decode.theory import Costs, gather_costs
+from forced_text import MOST_TURNS, settle
 from speculation_picture import picture
 
 MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
@@ -63,6 +64,7 @@ COLUMNS = {
     "tokens_per_step": ("tokens/step", 2),
     "step": ("step: draft + verify + host, ms", 0),
     "same_ids": ("ids as K = 0", 0),
+    "followed": ("ids as forced", 0),
 }
 
 
@@ -93,8 +95,8 @@ PAIRS = (
 
 @dataclass
 class Bench:
-    """One pair at one precision. `forced` is what drafts say on the current prompt; `samples` the costs and
-    `chains` the replay's, a prompt each."""
+    """One pair at one precision. `forced` is what drafts say on the current prompt, by side and K; `samples`
+    are the costs, `chains` the replay's, `followed` the texts that drafts followed, a prompt each."""
 
     pair: Pair
     precision: Precision
@@ -102,7 +104,8 @@ class Bench:
     sides: dict[str, Any]
     samples: dict[str, list[Any]] = field(default_factory=dict)
     chains: dict[str, list[Chain]] = field(default_factory=dict)
-    forced: Sequence[int] = ()
+    forced: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    followed: dict[Arm, list[tuple[int, ...]]] = field(default_factory=dict)
     bits: Sequence[bool] = ()
     text: tuple[int, ...] = ()
 
@@ -125,7 +128,7 @@ class Bench:
         if side == PEER:
             found: Generation = self.sides[side].decode(self.config, draft, k, 0)
         else:
-            forced = self.forced if draft is not None else ()
+            forced = self.forced.get((side, k), ())
             found = self.sides[side].decode(self.config, draft, k, 0, forced)
         return found
 
@@ -135,8 +138,21 @@ class Bench:
             side.prepare(prompt, self.config)
         self.text = self.decode(("static", None, 0)).token_ids
         if self.pair.alpha is not None:
-            self.bits = agreement_bits(self.pair.alpha, len(self.text), 0, place)
-            self.forced = forced_tokens(self.text, self.bits, self.pair.vocab_size)
+            self.bits = agreement_bits(self.pair.alpha, len(self.text), 0, max(place, 0))
+            for arm in self.arms():
+                if arm[1] is not None:
+                    self._force(arm)
+
+    def _force(self, arm: Arm) -> None:
+        side, draft, k = arm
+
+        def decode(forced: list[list[int]]) -> list[Generation]:
+            return [self.sides[side].decode(self.config, draft, k, 0, forced[0])]
+
+        turns = 0 if self.precision == "fp32" else MOST_TURNS
+        [said], [text] = settle(decode, [self.text], [self.bits], self.pair.vocab_size, turns)
+        self.forced[side, k] = said
+        self.followed.setdefault(arm, []).append(text)
 
     def measure(self, place: int, prompt: list[int]) -> None:
         """Costs in each execution, and where each draft agrees."""
@@ -234,35 +250,13 @@ def line_of(
     line["over_k0"] = speed_ratio(found, base)
     line["decode_over_k0"] = decode_speed_ratio(found, base)
     line["tokens_per_step"] = speculation_figures(found, k)["tokens_per_step"].value
+    texts = bench.followed.get(arm, [])[-len(found) :]  # behind those of the warm-up
+    if texts:
+        same = sum(run.token_ids == text for run, text in zip(found, texts, strict=True))
+        line["followed"] = f"{same}/{len(texts)}"
     if side != PEER:
         line |= prediction(bench.chains[draft], (draft, k), (found, base), costs[side]) | steps_of(found)
     return line
-
-
-def prediction(
-    chains: Sequence[Chain],
-    drafted: tuple[str, int],
-    runs: tuple[Sequence[Generation], Sequence[Generation]],
-    costs: Costs,
-) -> dict[str, Any]:
-    """For a draft and its K: the replay's speedup after the prefill, and the measured one (of runs with it
-    and of K = 0) over it, prompts paired."""
-    draft, k = drafted
-    predicted_s = [replay_seconds(expected([chain], k), draft, costs) for chain in chains]
-    plain_s = [costs.target_s[1] * (chain.num_tokens - chain.first) for chain in chains]
-    measured_s, base_s = ([decode_span(run)[0] for run in side] for side in runs)
-    return {
-        "bound": sum(plain_s) / sum(predicted_s),
-        "of_prediction": ratio_of_rates(predicted_s, measured_s, plain_s, base_s),
-    }
-
-
-def steps_of(found: Sequence[Generation]) -> dict[str, Any]:
-    num_steps = sum(len(run.steps) for run in found)
-    step_ms = {
-        p: 1000 * sum(run.phase_s[p] for run in found) / num_steps for p in ("draft", "verify", "host")
-    }
-    return {"step_ms": step_ms, "step": " + ".join(f"{value:.2f}" for value in step_ms.values())}
 
 
 def run(settings: Settings) -> Report:

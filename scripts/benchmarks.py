@@ -204,7 +204,7 @@ def table(columns: Mapping[str, tuple[str, int]], lines: Sequence[Mapping[str, A
     """Markdown: `columns` are (title, digits) by the key of a line; those that no line has are left out."""
     filled = {key for line in lines for key, value in line.items() if value is not None}
     used = {key: column for key, column in columns.items() if key in filled}
-    texts = [isinstance(lines[0].get(key), str) for key in used]
+    texts = [any(isinstance(line.get(key), str) for line in lines) for key in used]
     rows = [[title for title, _ in used.values()], ["---" if text else "---:" for text in texts]]
     rows += [[cell_text(line.get(key), digits) for key, (_, digits) in used.items()] for line in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

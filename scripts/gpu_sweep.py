@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench_speculation import prediction, steps_of
+from bench_prediction import prediction, steps_of
 from benchmarks import dumped, interleave, same_ids, say, table
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import SpecDecodeConfig
@@ -14,9 +14,10 @@ from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figu
 from bitdraft.results import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, model_chain
-from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
+from bitdraft.spec_decode.synthetic import agreement_bits
 from bitdraft.spec_decode.theory import gather_costs
 from bitdraft.timing import now
+from forced_text import settle
 from gpu_budget import Budget, Point, affordable, by_importance, dropped_text
 from gpu_common import Check, Part
 
@@ -33,6 +34,7 @@ SWEEP_COLUMNS = {
     "tokens_per_step": ("tokens/step", 2),
     "step": ("step: draft + verify + host, ms", 0),
     "same_ids": ("ids as K = 0", 0),
+    "followed": ("ids as forced", 0),
 }
 
 
@@ -53,7 +55,7 @@ def sweep(check: Check, reserve_s: float) -> Part:
     seconds = bench.warm_up(prompts[0], points, WARM_UP_SHARE * available_s)
     each_s = check.budget.left_s(reserve_s) / len(prompts) - bench.fixed_s
     kept, dropped = affordable(points, seconds, each_s)
-    bench.drafts = tuple(dict.fromkeys(point.draft for point in kept))
+    bench.points = kept
     if dropped:
         check.not_run.append(f"no time for {len(dropped)} points of the sweep: {dropped_text(dropped)}")
     arms: dict[Point | None, Callable[[Any], Generation]] = {
@@ -90,24 +92,47 @@ class Sweep:
     decoder: NativeSpeculation
     samples: list[dict[str, Any]] = field(default_factory=list)
     chains: dict[float, list[Chain]] = field(default_factory=dict)
-    forced: dict[float, list[int]] = field(default_factory=dict)
-    drafts: tuple[str, ...] = ()
+    bits: dict[float, list[bool]] = field(default_factory=dict)
+    forced: dict[tuple[float, int], list[int]] = field(default_factory=dict)
+    followed: dict[tuple[float, int], list[tuple[int, ...]]] = field(default_factory=dict)
+    points: Sequence[Point] = ()
     fixed_s: float = 0.0
     text: tuple[int, ...] = ()
 
+    @property
+    def drafts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(point.draft for point in self.points))
+
     def begin(self, index: int, prompt: list[int]) -> None:
+        """Prefill; the target's text; what drafts will say at each of `points`."""
         self.decoder.prepare(prompt, self.check.config)
         self.text = self.decode(None).token_ids
+        self.forced.clear()
         for alpha in self.check.sizes.alphas:
-            bits = agreement_bits(alpha, len(self.text), 0, index)
-            self.forced[alpha] = forced_tokens(self.text, bits, self.check.sizes.vocab_size)
-            self.chains.setdefault(alpha, []).append(model_chain(bits, 1, self.check.config.max_new_tokens))
+            self.bits[alpha] = agreement_bits(alpha, len(self.text), 0, index)
+            chain = model_chain(self.bits[alpha], 1, self.check.config.max_new_tokens)
+            self.chains.setdefault(alpha, []).append(chain)
+        for point in self.points:
+            self.force(point)
+
+    def force(self, point: Point) -> None:
+        """Once for both drafts: the target verifies the same tokens."""
+        if (point.alpha, point.k) in self.forced:
+            return
+
+        def decode(forced: list[list[int]]) -> list[Generation]:
+            return [self.decoder.decode(self.check.config, point.draft, point.k, 0, forced[0])]
+
+        bits, vocab_size = [self.bits[point.alpha]], self.check.sizes.vocab_size
+        [said], [text] = settle(decode, [self.text], bits, vocab_size)
+        self.forced[point.alpha, point.k] = said
+        self.followed.setdefault((point.alpha, point.k), []).append(text)
 
     def decode(self, point: Point | None) -> Generation:
         config = self.check.config
         if point is None:
             return self.decoder.decode(config, None, 0, 0)
-        return self.decoder.decode(config, point.draft, point.k, 0, self.forced[point.alpha])
+        return self.decoder.decode(config, point.draft, point.k, 0, self.forced[point.alpha, point.k])
 
     def measure(self, _place: int, item: tuple[int, list[int]]) -> None:
         """Costs of the target, and of the drafts in use: any other has not read the prompt."""
@@ -129,15 +154,16 @@ class Sweep:
                 break
             if (point.draft, point.k) not in captured:
                 say(f"sweep: warm-up of {point.draft}, K = {point.k}")
-                self.decode(point)
+                self.decoder.decode(self.check.config, point.draft, point.k, 0)
                 captured.add((point.draft, point.k))
-            seconds[point] = _seconds(self.decode, point)
-        self.drafts = tuple(dict.fromkeys(draft for draft, _ in sorted(captured)))
+            seconds[point] = _seconds(self.force, point) + _seconds(self.decode, point)
+        self.points = list(seconds)
         self.measure(0, item)
-        self.fixed_s = _seconds(self.measure, 0, item) + _seconds(self.begin, *item)
-        self.fixed_s += _seconds(self.decode, None)
-        self.samples.clear()
-        self.chains.clear()
+        self.fixed_s = _seconds(self.measure, 0, item) + 2 * _seconds(self.decode, None)
+        self.points = ()
+        self.fixed_s += _seconds(self.begin, *item)
+        for records in (self.samples, self.chains, self.followed):
+            records.clear()
         return seconds
 
     def line_of(self, point: Point, runs: Mapping[Point | None, list[Generation]]) -> dict[str, Any]:
@@ -151,6 +177,12 @@ class Sweep:
             "decode_over_k0": decode_speed_ratio(found, base),
             "tokens_per_step": speculation_figures(found, point.k)["tokens_per_step"].value,
             "same_ids": same_ids(found, base),
+            "followed": self._followed(point, found),
             **prediction(chains, (point.draft, point.k), (found, base), costs),
             **steps_of(found),
         }
+
+    def _followed(self, point: Point, found: Sequence[Generation]) -> str:
+        texts = self.followed[point.alpha, point.k]
+        same = sum(run.token_ids == text for run, text in zip(found, texts, strict=True))
+        return f"{same}/{len(texts)}"
