@@ -17,10 +17,22 @@ from typing import Any
 import torch
 
 from bench_drawing import Line, Panel, line_panels
-from benchmarks import PRECISIONS, Report, Settings, dumped, interleave, load_all, prompts_of, table
+from benchmarks import (
+    PRECISIONS,
+    Report,
+    Settings,
+    dumped,
+    interleave,
+    load_all,
+    prompts_of,
+    same_ids,
+    same_texts,
+    table,
+)
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.errors import UserError
+from bitdraft.metrics import batch_seconds
 from bitdraft.results import Generation
 from bitdraft.spec_decode.synthetic import agreement_bits
 from bitdraft.stats import ratio_of_rates, ratio_of_sums
@@ -109,7 +121,7 @@ class Bench:
             forced = [self.forced.get((size, k, index), []) for index in indices]
             found = decoder.decode_batch(self.config, DRAFT if k else None, k, [0] * len(prompts), forced)
             end_s = max(row.emissions[-1][0] for row in found)
-            seconds += end_s - min(row.submit_s for row in found)
+            seconds += batch_seconds(found)
             decode_s += end_s - min(row.emissions[0][0] for row in found)
             rows += found
         return GroupRun(rows, seconds, decode_s)
@@ -200,26 +212,21 @@ def lines_of(
     runs: Mapping[Arm, Sequence[GroupRun]],
     followed: Mapping[tuple[int, int, int], tuple[int, ...]],
 ) -> list[dict[str, Any]]:
-    base = runs[1, 0]
+    base = [row for run in runs[1, 0] for row in run.rows]
     lines = []
     for (size, k), found in runs.items():
-        same = sum(
-            row.token_ids == plain.token_ids
-            for run, first in zip(found, base, strict=True)
-            for row, plain in zip(run.rows, first.rows, strict=True)
-        )
+        rows = [row for run in found for row in run.rows]
         line: dict[str, Any] = {
             "pair": name,
             "precision": precision,
             "batch": size,
             "k": k,
-            "same_ids": f"{same}/{sum(len(run.rows) for run in found)}",
+            "same_ids": same_ids(rows, base),
             "n": len(found),
         }
-        rows = [row.token_ids for run in found for row in run.rows]
         texts = [followed.get((size, k, index)) for index in range(len(rows))]
         if any(texts):
-            line["followed"] = f"{sum(a == b for a, b in zip(rows, texts, strict=True))}/{len(rows)}"
+            line["followed"] = same_texts(rows, texts)
         for prefix, tokens, seconds in (
             ("", "num_tokens", "seconds"),
             ("decode_", "num_decoded", "decode_s"),

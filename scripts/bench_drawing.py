@@ -9,27 +9,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from bitdraft.drawing import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PINK,
-    RED,
-    SKY,
-    legend,
-    margins,
-    new_canvas,
-    plain,
-    png,
-    tidy,
-)
+from bitdraft import drawing
+from bitdraft.drawing import GREY, INK, MARKERS, legend, margins, new_canvas, plain, png, tidy
 from bitdraft.results import Figure
 
-COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY)
+COLOURS = (*drawing.COLOURS, GREY)
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
-MARKERS = "os^DvPX"
 Bars = dict[str, dict[int, Figure]]
 """By series: figures by the place of their group"""
 

@@ -26,7 +26,6 @@ from benchmarks import (
     dumped,
     has_compiler,
     interleave,
-    kv_bytes_per_token,
     load,
     prompts_of,
     same_ids,
@@ -37,6 +36,7 @@ from bitdraft.backends import Backend
 from bitdraft.backends.native import Native
 from bitdraft.backends.transformers import transformers
 from bitdraft.config import DecodingConfig, Execution, Precision
+from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.metrics import bandwidth_utilisation, decode_bytes, decode_span, speed_figures, speed_ratio
 from bitdraft.results import Figure, Generation
@@ -136,7 +136,7 @@ def measure(work: Work, settings: Settings) -> tuple[list[dict[str, Any]], list[
     notes: list[str] = []
     for precision in PRECISIONS:
         loaded = load(work.name, precision, settings.device)
-        streams[precision] = Streams(loaded.streamed_bytes, kv_bytes_per_token(loaded.model))
+        streams[precision] = Streams(loaded.streamed_bytes, Runner(loaded.model).kv_bytes_per_token)
         on_cpu = settings.device.type == "cpu"
         peer = load(work.name, precision, settings.device).model if on_cpu else loaded.model
         ways = ways_of(loaded.model, peer, work, settings.may_compile(work.name))

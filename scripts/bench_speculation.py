@@ -28,6 +28,7 @@ from benchmarks import (
     load_all,
     prompts_of,
     same_ids,
+    same_texts,
     say,
     table,
 )
@@ -252,8 +253,7 @@ def line_of(
     line["tokens_per_step"] = speculation_figures(found, k)["tokens_per_step"].value
     texts = bench.followed.get(arm, [])[-len(found) :]  # behind those of the warm-up
     if texts:
-        same = sum(run.token_ids == text for run, text in zip(found, texts, strict=True))
-        line["followed"] = f"{same}/{len(texts)}"
+        line["followed"] = same_texts(found, texts)
     if side != PEER:
         line |= prediction(bench.chains[draft], (draft, k), (found, base), costs[side]) | steps_of(found)
     return line

@@ -21,7 +21,6 @@ import torch
 
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import ModelConfig, Precision, TextConfig
-from bitdraft.engine.static.cache import probe_shapes
 from bitdraft.models import LoadedModel, load_model
 from bitdraft.results import Figure, Generation
 from bitdraft.texts import load_dataset, select_prompts
@@ -77,11 +76,6 @@ def load(name: str, precision: Precision, device: torch.device) -> LoadedModel:
 
 def load_all(names: Sequence[str], precision: Precision, device: torch.device) -> list[Any]:
     return [load(name, precision, device).model for name in names]
-
-
-@torch.inference_mode()
-def kv_bytes_per_token(model: Any) -> int:
-    return sum(heads * size * dtype.itemsize for heads, size, dtype in probe_shapes(model))
 
 
 def prompts_of(settings: Settings, num_prompts: int, max_tokens: int) -> list[list[int]]:
@@ -174,8 +168,13 @@ class ReadBandwidth:
 
 
 def same_ids(runs: Sequence[Generation], base: Sequence[Generation]) -> str:
-    same = sum(a.token_ids == b.token_ids for a, b in zip(runs, base, strict=True))
-    return f"{same}/{len(base)}"
+    return same_texts(runs, [run.token_ids for run in base])
+
+
+def same_texts(runs: Sequence[Generation], texts: Sequence[Sequence[int] | None]) -> str:
+    """How many runs have the token ids of the text at their place."""
+    same = sum(run.token_ids == text for run, text in zip(runs, texts, strict=True))
+    return f"{same}/{len(texts)}"
 
 
 def ratio_text(figure: Figure | None) -> str:

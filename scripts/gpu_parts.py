@@ -8,8 +8,9 @@ from typing import Any
 
 import bench_batches
 import bench_plain
-from benchmarks import dumped, has_compiler, interleave, kv_bytes_per_token, same_ids, table
+from benchmarks import dumped, has_compiler, interleave, same_ids, table
 from bitdraft.backends.transformers import TransformersSpeculation
+from bitdraft.engine.runner import Runner
 from bitdraft.metrics import speculation_figures, speed_figures, speed_ratio
 from bitdraft.results import Generation
 from gpu_common import GREEDY, Check, Part
@@ -59,7 +60,7 @@ def _plain_part(
         num_warmup=1,
         has_time=lambda: check.budget.left_s(reserve_s) > 0,
     )
-    streams = bench_plain.Streams(loaded.streamed_bytes, kv_bytes_per_token(loaded.model))
+    streams = bench_plain.Streams(loaded.streamed_bytes, Runner(loaded.model).kv_bytes_per_token)
     lines = bench_plain.lines_of(check.target, runs, {precision: streams}, check.copy_bytes_s)
     note = f"MBU is against the measured copy bandwidth, {check.copy_bytes_s / 1e9:.0f} GB/s."
     text = [f"## {title}", table(bench_plain.COLUMNS, lines), note]

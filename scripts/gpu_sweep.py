@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench_prediction import prediction, steps_of
-from benchmarks import dumped, interleave, same_ids, say, table
+from benchmarks import dumped, interleave, same_ids, same_texts, say, table
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
@@ -177,12 +177,7 @@ class Sweep:
             "decode_over_k0": decode_speed_ratio(found, base),
             "tokens_per_step": speculation_figures(found, point.k)["tokens_per_step"].value,
             "same_ids": same_ids(found, base),
-            "followed": self._followed(point, found),
+            "followed": same_texts(found, self.followed[point.alpha, point.k]),
             **prediction(chains, (point.draft, point.k), (found, base), costs),
             **steps_of(found),
         }
-
-    def _followed(self, point: Point, found: Sequence[Generation]) -> str:
-        texts = self.followed[point.alpha, point.k]
-        same = sum(run.token_ids == text for run, text in zip(found, texts, strict=True))
-        return f"{same}/{len(texts)}"

@@ -13,6 +13,8 @@ from bitdraft.results import Figure
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 GREY, INK = "#999999", "#333333"
+# of the first, second, … series; seven markers beside six colours, so that no two of 42 are alike
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PINK, SKY, RED), "os^DvPX"
 
 
 def new_canvas(width: float, height: float) -> Canvas:

@@ -79,3 +79,9 @@ def times_text(ratio: Figure) -> str:
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.2f}×"
     return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def joined(parts: Sequence[object]) -> str:
+    """`1, 2 and 3`"""
+    *others, last = map(str, parts)
+    return f"{', '.join(others)} and {last}" if others else last

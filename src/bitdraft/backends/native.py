@@ -10,7 +10,6 @@ from bitdraft.engine.cpu_kernels import prepare_linears
 from bitdraft.engine.drafters import Drafter, ModelDrafter, NgramDrafter
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.speculative import PrefilledPrompt
-from bitdraft.engine.static.cache import probe_shapes
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.run import LOOKUP, Draft, Drawing
@@ -156,7 +155,7 @@ class NativeSpeculation:
         return static.preparation_s + (static.graphs.capture_s if static.graphs else 0.0)
 
     def kv_bytes_per_token(self, draft: str | None) -> int:
-        return sum(heads * size * dtype.itemsize for heads, size, dtype in probe_shapes(self._models[draft]))
+        return self._runners[draft].kv_bytes_per_token
 
     def prefill_seconds(self, draft: str | None) -> float:
         """What the prepared prompt's prefill takes, in the target or in a draft."""

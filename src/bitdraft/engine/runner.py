@@ -6,6 +6,7 @@ Shapes: B rows, T tokens of this forward, V vocabulary.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -69,6 +70,14 @@ class Runner:
             ).logits
         self.cache.advance(num_tokens)
         return logits_BTV[:, -num_logits:, : self.vocab_size]
+
+    @functools.cached_property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token takes over all layers of a cache, from a forward with a cache of its own."""
+        cache = KVCache(self.num_layers, capacity=1)
+        with torch.inference_mode():
+            self.model(input_ids=self.to_device([0]), past_key_values=cache, use_cache=True)
+        return cache.bytes_per_token()
 
     def hidden_states(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Final hidden states of a whole sequence, B × T × hidden size, without touching the cache."""

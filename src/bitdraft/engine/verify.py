@@ -55,11 +55,15 @@ def outcomes(
     return stop_T, torch.cat([residual_KV, p_TV[..., -1:, :]], -2)
 
 
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """In which draws are made."""
+    return torch.float32 if device.type == "mps" else torch.float64  # which Metal lacks
+
+
 def draw(weights_V: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """One index a row, `...`, with probability proportional to its weight: where the cumulative weights
     pass a uniform number from [0, 1)."""
-    exact = torch.float32 if weights_V.device.type == "mps" else torch.float64  # which Metal lacks
-    cumulative_V = weights_V.to(exact).cumsum(-1)
+    cumulative_V = weights_V.to(exact_dtype(weights_V.device)).cumsum(-1)
     wanted_1 = uniform[..., None].to(cumulative_V) * cumulative_V[..., -1:]
     # first entry above it, so that an entry without weight is never drawn
     index = torch.searchsorted(cumulative_V, wanted_1, right=True).squeeze(-1)
@@ -115,7 +119,6 @@ class Uniforms:
     token behind them."""
 
     def __init__(self, seed: int, num_steps: int, k: int) -> None:
-        self.k = k
         generator = torch.Generator().manual_seed(seed)
         numbers = torch.rand(1 + num_steps * (k + 2), generator=generator, dtype=torch.float64)
         self.first = numbers[:1]

@@ -60,7 +60,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         num_parameters=loaded.num_parameters,
         weight_bytes=loaded.weight_bytes,
         streamed_bytes=loaded.streamed_bytes,
-        kv_bytes_per_token=_kv_bytes_per_token(runner),
+        kv_bytes_per_token=runner.kv_bytes_per_token,
         overflow=overflow.model_dump() if overflow else None,
         **speed,
     )
@@ -69,14 +69,6 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         reference = load_model(checkpoint, config.reference_precision, loaded.device, config)
         compared = truncate(windows, config.kl_max_tokens)
         _compare(Runner(reference.model), runner, compared, config.score_chunk_tokens, emit)
-
-
-@torch.inference_mode()
-def _kv_bytes_per_token(runner: Runner) -> int:
-    """Known once a token has gone through the cache."""
-    runner.start(capacity=1)
-    runner.forward(runner.to_device([0]))
-    return runner.cache.bytes_per_token()
 
 
 def _score(

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any
 
 from bitdraft.results import BatchRow, Figure, SpecDecodeRow
-from bitdraft.tables import times_text
+from bitdraft.tables import joined, times_text
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _summary(bests: Sequence[Best]) -> list[str]:
     elif not paying:
         text = "Speculation pays at no batch size that was measured"
     else:
-        text = f"Speculation pays at batch {_joined(paying)} alone"
+        text = f"Speculation pays at batch {joined(paying)} alone"
         before = [best.batch_size for best in bests if stop is None or best.batch_size < stop]
         if stop is not None and before == paying:
             most = max(best.speedup.value for best in bests if best.batch_size >= stop)
@@ -106,12 +106,7 @@ def _summary(bests: Sequence[Best]) -> list[str]:
     by_value = [best.batch_size for best in bests if best.pays is None]
     if len(by_value) == len(bests):
         return [f"{text}; all of this by value, without intervals."]
-    return [f"{text}; at batch {_joined(by_value)} by value alone." if by_value else f"{text}."]
-
-
-def _joined(sizes: Sequence[int]) -> str:
-    *others, last = map(str, sizes)
-    return f"{', '.join(others)} and {last}" if others else last
+    return [f"{text}; at batch {joined(by_value)} by value alone." if by_value else f"{text}."]
 
 
 def _failures(batches: Sequence[BatchRow]) -> list[str]:

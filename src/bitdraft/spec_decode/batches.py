@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Arm = tuple[str | None, int]
 PLAIN: Arm = (None, 0)
-WARM_UP_TOKENS = 16
 # of K = 0, or of the prompts themselves: they end a batch size
 _FAILURES = (NonFiniteDecoding, UserError, RuntimeError, MemoryError)
 
@@ -90,8 +89,7 @@ class _Batch:
         config, prompts = self.cell.config, self.cell.prompts
         longest = max(groups, key=lambda group: max(len(prompts[place]) for place in group))
         self.decoder.prepare_batch([prompts[place] for place in longest], config)
-        room = max(WARM_UP_TOKENS, 2 * config.k[-1] + 2)
-        brief = config.model_copy(update={"max_new_tokens": min(room, config.max_new_tokens)})
+        brief = self.cell.brief()
         for arm in list(self.arms):
             if arm in self.arms:
                 self._try(longest, arm, brief)

@@ -89,6 +89,18 @@ class Cell:
         arm = 0 if draft is None else 1 + 64 * [*self.folders, PLAN_WRITER].index(draft) + k
         return self.config.seed * _PRIME + 4099 * index + arm
 
+    def decode(self, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
+        """One run of the prompt at this index, which the decoder has prepared."""
+        seed = self.seed(draft, k, index)
+        if isinstance(decoder, NativeSpeculation) and draft is not None:
+            return decoder.decode(self.config, draft, k, seed, self.forced.get(index, ()))
+        return decoder.decode(self.config, draft, k, seed)
+
+    def brief(self) -> SpecDecodeConfig:
+        """For a warm-up: room for two steps of the largest K."""
+        room = max(WARM_UP_TOKENS, 2 * self.config.k[-1] + 2)
+        return self.config.model_copy(update={"max_new_tokens": min(room, self.config.max_new_tokens)})
+
     def drop(self, draft: str, k: int | None, error: Exception) -> None:
         """Take a draft (or its one K) out of the run and say why."""
         status, reason = failure_of(error)
@@ -143,7 +155,7 @@ def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
     decoder = cell.speculation(target.model)
     index = max(range(len(cell.prompts)), key=lambda place: len(cell.prompts[place]))
     decoder.prepare(cell.prompts[index], cell.config)
-    _decode(cell, decoder, draft, cell.config.k[-1] if draft else 0, index)
+    cell.decode(decoder, draft, cell.config.k[-1] if draft else 0, index)
     emit("memory", peak_bytes=peak_memory_bytes(device))
 
 
@@ -184,24 +196,11 @@ def _tell_execution(cell: Cell, decoder: Speculation) -> None:
         cell.emit("note", text=f"{reason[0].upper()}{reason[1:]}.")
 
 
-def _decode(cell: Cell, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
-    seed = cell.seed(draft, k, index)
-    if isinstance(decoder, NativeSpeculation) and draft is not None:
-        return decoder.decode(cell.config, draft, k, seed, cell.forced.get(index, ()))
-    return decoder.decode(cell.config, draft, k, seed)
-
-
-def _force(cell: Cell, index: int, output: Sequence[int]) -> None:
-    """With synthetic acceptance, fix what draft models say from here on; `output` is the target's text."""
-    if cell.config.synthetic_acceptance is not None:
-        cell.forced[index] = forced_tokens(output, cell.bits(index), cell.vocab_size)
-
-
 def _try(cell: Cell, decoder: Speculation, draft: str, k: int, index: int) -> Generation | None:
     """One run of an arm; what goes wrong with it takes the arm out, and a draft that isn't finite all
     of its arms."""
     try:
-        return _decode(cell, decoder, draft, k, index)
+        return cell.decode(decoder, draft, k, index)
     except NonFiniteDecoding as error:
         if error.who == "target":
             raise
@@ -213,11 +212,9 @@ def _try(cell: Cell, decoder: Speculation, draft: str, k: int, index: int) -> Ge
 
 def _warm_up(cell: Cell, decoder: Speculation) -> None:
     """Every arm once, briefly: the first forward of each shape is slow."""
-    full = cell.config
-    room = max(WARM_UP_TOKENS, 2 * full.k[-1] + 2)
-    cell.config = full.model_copy(update={"max_new_tokens": min(room, full.max_new_tokens)})
+    full, cell.config = cell.config, cell.brief()
     decoder.prepare(cell.prompts[0], cell.config)
-    _decode(cell, decoder, None, 0, 0)
+    cell.decode(decoder, None, 0, 0)
     arms = [(label, full.k[-1]) for label in cell.labels] if full.plan else list(cell.arms)
     for place, (draft, k) in enumerate(arms):
         cell.emit("progress", stage="warm-up", done=place, total=len(arms))
@@ -232,12 +229,13 @@ def _sweep_prompt(
     """Baseline and every arm on one prompt, the order reversed on every other one; what diverged."""
     decoder.prepare(prompt, cell.config)
     if cell.config.synthetic_acceptance is not None:
-        _force(cell, index, _decode(cell, decoder, None, 0, index).token_ids)
+        text = cell.decode(decoder, None, 0, index).token_ids
+        cell.forced[index] = forced_tokens(text, cell.bits(index), cell.vocab_size)
     arms: list[tuple[str | None, int]] = [(None, 0), *cell.arms]
     runs: dict[tuple[str | None, int], Generation] = {}
     for draft, k in arms if index % 2 == 0 else reversed(arms):
         if draft is None:
-            runs[None, 0] = _decode(cell, decoder, None, 0, index)
+            runs[None, 0] = cell.decode(decoder, None, 0, index)
         elif (draft, k) in cell.arms:
             run = _try(cell, decoder, draft, k, index)
             if run is not None:
@@ -269,7 +267,7 @@ def _plan_prompt(cell: Cell, decoder: NativeSpeculation, index: int, prompt: lis
     """The target's text, written with prompt lookup's help (it is the target's text all the same), then
     costs and agreement."""
     decoder.prepare(prompt, cell.config)
-    run = _decode(cell, decoder, PLAN_WRITER, PLAN_K, index)
+    run = cell.decode(decoder, PLAN_WRITER, PLAN_K, index)
     draft_prefill_s = {label: decoder.prefill_seconds(label) for label in cell.labels}
     cell.emit(
         "prompt",

@@ -10,14 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bitdraft.drawing import (
-    BLUE,
-    GREEN,
+    COLOURS,
     GREY,
     INK,
-    ORANGE,
-    PINK,
-    RED,
-    SKY,
+    MARKERS,
     hardware,
     legend,
     margins,
@@ -28,13 +24,10 @@ from bitdraft.drawing import (
 )
 from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
 
-# colour and marker of the first, second, … draft
-_COLOURS, _MARKERS = (BLUE, ORANGE, GREEN, PINK, SKY, RED), "os^DvPX"
-
 
 def style(place: int) -> tuple[str, str]:
     """Colour and marker; seven markers beside six colours, so that no two drafts of 42 are alike."""
-    return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
 
 
 StyledRows = dict[str, tuple[str, str, list[SpecDecodeRow]]]

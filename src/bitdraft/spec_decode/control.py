@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bitdraft.backends import Speculation
-from bitdraft.backends.native import NativeSpeculation
 from bitdraft.engine.runner import Runner
 from bitdraft.results import Divergence, Generation
 
@@ -78,10 +77,5 @@ def _wide_target(cell: Cell, device: torch.device) -> Any:
 
 def _agree(cell: Cell, control: Speculation, index: int, draft: str, k: int) -> bool:
     control.prepare(cell.prompts[index], cell.config)
-    seed = cell.config.seed
-    plain = control.decode(cell.config, None, 0, seed)
-    if isinstance(control, NativeSpeculation):
-        run = control.decode(cell.config, draft, k, seed, cell.forced.get(index, ()))
-    else:
-        run = control.decode(cell.config, draft, k, seed)
-    return run.token_ids == plain.token_ids
+    plain = cell.decode(control, None, 0, index)
+    return cell.decode(control, draft, k, index).token_ids == plain.token_ids

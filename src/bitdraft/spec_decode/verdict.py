@@ -14,7 +14,7 @@ from typing import Any
 from bitdraft.config import MOST_K
 from bitdraft.metrics import speed_ratio
 from bitdraft.results import Figure, Generation, SpecDecodeRow
-from bitdraft.tables import times_text
+from bitdraft.tables import joined, times_text
 
 WIDE_INTERVAL = 0.25
 
@@ -81,12 +81,8 @@ def _ties(rows: Sequence[SpecDecodeRow]) -> str:
     """`draft-small, K = 3, 4 and ngram, K = 5`."""
     parts = []
     for draft, group in groupby(rows, key=lambda row: row.draft):
-        parts.append(f"{draft}, K = {_joined([str(row.k) for row in group])}")
-    return _joined(parts)
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+        parts.append(f"{draft}, K = {joined([row.k for row in group])}")
+    return joined(parts)
 
 
 def _refusal(best: SpecDecodeRow, speedup: Figure) -> str:
@@ -104,7 +100,7 @@ def _failure_reasons(rows: Sequence[SpecDecodeRow]) -> list[str]:
     for (draft, status, reason), group in groupby(
         failed, key=lambda row: (row.draft, row.status, row.reason)
     ):
-        ks = _joined([str(row.k) for row in group])
+        ks = joined([row.k for row in group])
         reasons.append(f"{draft}, K = {ks}: {status} ({reason}).")
     return reasons
 

@@ -61,7 +61,8 @@ def _gives_own_logits(model: Any) -> bool:
     ids = [token_id % num_ids for token_id in (5, 3, 7, 2, 6)]
     forward.prefill(0, ids[:3])
     tokens_BT, positions_BT = (torch.tensor([row], device=model.device) for row in (ids[3:], [3, 4]))
-    found_TV = forward.logits(8, tokens_BT, positions_BT)[0].float()
+    # as it is, because a recording or compilation of it would be thrown away
+    found_TV = forward._run(logits_of, 1, 2, tokens_BT, positions_BT, *forward._over(8))[0].float()
     own_TV = model(input_ids=torch.tensor([ids], device=model.device), use_cache=False).logits[0, 3:].float()
     tolerance = 1e-3 if forward.dtype == torch.float32 else 0.1
     return not own_TV.isfinite().all() or bool(
@@ -176,11 +177,15 @@ class StaticForward:
     def _way(
         self, part: Part, shape: tuple[int, int], span: int, tensors: tuple[torch.Tensor, ...]
     ) -> tuple[Part, tuple[torch.Tensor, ...]]:
-        """How a part is run, and what it runs over: rows_B11, slots_S, keys of every layer, then values."""
-        over = (self._rows_B11, self._places[:span], *self._buffers)
+        """How a part is run, and what it runs over."""
+        over = self._over(span)
         with few_row_kernels(shape[0] * shape[1], self.device, self.dtype, self._rows):
             run = self._compiled(part, shape, (*tensors, *over)) or self._recording(part, shape)
         return run or functools.partial(self._run, part, shape[0], len(tensors)), over
+
+    def _over(self, span: int) -> tuple[torch.Tensor, ...]:
+        """rows_B11, slots_S, keys of every layer, then values."""
+        return self._rows_B11, self._places[:span], *self._buffers
 
     def logits(self, span: int, tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
         """B × T × V, in the model's dtype."""
@@ -189,7 +194,7 @@ class StaticForward:
         return found
 
     def _run(self, part: Part, num_rows: int, num_tensors: int, *inputs: torch.Tensor) -> Any:
-        """Inputs are the part's tensors, then those of `_way`."""
+        """Inputs are the part's tensors, then those of `_over`."""
         rows_B11, slots_S, *buffers = inputs[num_tensors:]
 
         def forward(tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:

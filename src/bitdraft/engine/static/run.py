@@ -109,10 +109,10 @@ class Run:
 
     def to_end(self, books: Books) -> None:
         logs: deque[Log] = deque()
-        while books.longest_active() or logs:
-            if books.longest_active():
-                logs.append(Log(self.step(books.longest_active())))
-            if len(logs) > self._lag or not books.longest_active():
+        while (longest := books.longest_active()) or logs:
+            if longest:
+                logs.append(Log(self.step(longest)))
+            if len(logs) > self._lag or not longest:
                 found = logs.popleft().read()
                 if self._lag == 0:
                     self.clock.mark("verify")
@@ -195,27 +195,34 @@ class Run:
         return log
 
     def draft_seconds(self) -> float:
-        return self._seconds(lambda halves, span: halves.propose() if halves else self.propose(span))
+        span, halves = self._ready()
+        return self._seconds(halves.propose if halves else functools.partial(self.propose, span))
 
     def verify_seconds(self) -> float:
         """Until the ids are on the host."""
-        proposal = self.propose(self._span(self._end - self.k - 2))
+        span, halves = self._ready()
+        if halves is None:
+            proposal = self.propose(span)
+            return self._seconds(lambda: Log(self.check(proposal, span)).read())
 
-        def check(halves: Halves | None, span: int) -> None:
-            if halves is not None:
-                halves.check()
-            Log(self.check(proposal, span) if halves is None else halves.log).read()
+        def check() -> None:
+            halves.check()
+            Log(halves.log).read()
 
         return self._seconds(check)
 
-    def _seconds(self, function: Callable[[Halves | None, int], object]) -> float:
+    def _ready(self) -> tuple[int, Halves | None]:
+        """The span of a first step, and its graphs, replayed to where the verification begins."""
         span = self._span(self._end - self.k - 2)
         halves = self._halves(span)
         if halves is not None:
             halves.propose()
+        return span, halves
+
+    def _seconds(self, function: Callable[[], object]) -> float:
         synchronize(self.target.device)
         start_s = now()
-        function(halves, span)
+        function()
         synchronize(self.target.device)
         return now() - start_s
 

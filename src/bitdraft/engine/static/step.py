@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from bitdraft.engine.static.record import record
-from bitdraft.engine.verify import Sampler, accept_sampled, draw
+from bitdraft.engine.verify import Sampler, accept_sampled, draw, exact_dtype
 
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(tokens_BT, positions_BT) → logits_BTV"""
@@ -52,7 +52,6 @@ class State:
         cls, num_rows: int, capacity: int, k: int, stop_ids: Sequence[int], device: torch.device
     ) -> State:
         """For texts of up to `capacity` tokens; K + 1 slots more take what is drafted beyond a row's end."""
-        exact = torch.float32 if device.type == "mps" else torch.float64  # which Metal lacks
         text_BN = torch.zeros(num_rows, capacity + k + 1, dtype=torch.long, device=device)
         lengths_B = torch.zeros(num_rows, dtype=torch.long, device=device)
         return cls(
@@ -63,7 +62,7 @@ class State:
             watch_target_B=torch.zeros(num_rows, device=device),
             watch_draft_B=torch.zeros(num_rows, device=device),
             forced_BN=text_BN.clone(),
-            uniforms_BU=torch.zeros(num_rows, k + 2, dtype=exact, device=device),
+            uniforms_BU=torch.zeros(num_rows, k + 2, dtype=exact_dtype(device), device=device),
             stop_ids=torch.tensor(list(stop_ids), dtype=torch.long, device=device),
             offsets_X=torch.arange(-2, k, device=device),
             all_B=lengths_B == 0,
