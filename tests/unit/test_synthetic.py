@@ -12,10 +12,10 @@ from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, SamplingConfig, SpecDecodeConfig, make_config
 from bitdraft.engine.static import forward
 from bitdraft.errors import UserError
-from bitdraft.results import SpecDecodeResult
+from bitdraft.results import Generation, SpecDecodeResult
 from bitdraft.spec_decode.chart import title
 from bitdraft.spec_decode.output import csv_text, markdown_text
-from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
+from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, forced_tokens, run_forced, stays
 from bitdraft.spec_decode.workload import prepare
 from tiny import VOCAB, save_checkpoint, tiny_model, tokens
 
@@ -36,6 +36,39 @@ def test_bits_are_as_many_as_stated_and_the_same_again() -> None:
 
 def test_what_the_draft_says_by_hand() -> None:
     assert forced_tokens([4, 9, 2], [True, False, True, False], vocab_size=10) == [4, 0, 2, 1]
+
+
+def generation(*token_ids: int) -> Generation:
+    return Generation(
+        prompt_tokens=1, submit_s=0.0, emissions=(), token_ids=token_ids, finish_reason="length"
+    )
+
+
+def test_what_is_forced_follows_a_run_that_leaves_the_text() -> None:
+    said: list[list[list[int]]] = []
+
+    def decode(forced: list[list[int]]) -> list[Generation]:
+        # rounding makes the second row's target say 7 in place of 5, whatever it is offered
+        said.append(forced)
+        return [generation(1, 2), generation(7, 8)]
+
+    bits = [[True, False, True], [True, True, True]]
+    runs, texts = run_forced(decode, [(1, 2, 3), (5, 6, 9)], bits, vocab_size=10)
+    assert said == [[[1, 3, 3], [5, 6, 9]], [[1, 3, 0], [7, 8, 0]]]
+    assert texts == [(1, 2), (7, 8)]
+    assert all(map(stays, runs, texts))
+
+
+def test_a_run_that_never_stays_ends_and_can_be_told() -> None:
+    turns = iter(range(100))
+
+    def decode(forced: list[list[int]]) -> list[Generation]:
+        return [generation(next(turns))]
+
+    runs, texts = run_forced(decode, [(50,)], [[True]], vocab_size=100)
+    assert runs[0].token_ids == (MOST_TURNS - 1,)
+    assert texts == [(MOST_TURNS - 2,)]
+    assert not stays(runs[0], texts[0])
 
 
 @pytest.mark.parametrize("execution", ["eager", "static"])

@@ -7,6 +7,7 @@ has the seed that it has in the sweep, so that its text is the same one.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,10 @@ class _Batch:
         draft, k = arm
         try:
             seeds = [self.cell.seed(draft, k, place) for place in group]
-            forced = [self.cell.forced.get(place, ()) for place in group] if draft is not None else ()
-            return self.decoder.decode_batch(config, draft, k, seeds, forced)
+            decode = functools.partial(self.decoder.decode_batch, config, draft, k, seeds)
+            if draft is None or not self.cell.texts:
+                return decode()
+            return self.cell.forced(decode, group)
         except _FAILURES as error:
             not_finite = error.who if isinstance(error, NonFiniteDecoding) else ""
             if draft is None or not_finite == "target":

@@ -25,7 +25,7 @@ from bitdraft.spec_decode.batches import check_batches, measure_batches
 from bitdraft.spec_decode.control import explain
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.failures import failure_of
-from bitdraft.spec_decode.synthetic import agreement_bits, forced_tokens
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced, stays
 from bitdraft.timing import peak_memory_bytes
 
 Emit = Callable[..., None]
@@ -38,8 +38,9 @@ _PRIME = 1_000_003
 
 @dataclass
 class Cell:
-    """What all stages share. `arms` are the (draft, K) still running; a failure takes one out. `forced` is
-    what draft models are made to say on a prompt, by its index (synthetic acceptance)."""
+    """What all stages share. `arms` are the (draft, K) still running; a failure takes one out. `texts` are
+    K = 0's by a prompt's index, which forced drafts follow (synthetic acceptance), and `num_strayed` the runs
+    that left theirs at every try."""
 
     config: SpecDecodeConfig
     prompts: list[list[int]]
@@ -48,7 +49,8 @@ class Cell:
     emit: Emit
     models: dict[str, LoadedModel | None] = field(default_factory=dict)
     arms: list[tuple[str, int]] = field(default_factory=list)
-    forced: dict[int, Sequence[int]] = field(default_factory=dict)
+    texts: dict[int, Text] = field(default_factory=dict)
+    num_strayed: int = 0
 
     @classmethod
     def of(cls, payload: dict[str, Any], emit: Emit) -> Cell:
@@ -92,9 +94,23 @@ class Cell:
     def decode(self, decoder: Speculation, draft: str | None, k: int, index: int) -> Generation:
         """One run of the prompt at this index, which the decoder has prepared."""
         seed = self.seed(draft, k, index)
-        if isinstance(decoder, NativeSpeculation) and draft is not None:
-            return decoder.decode(self.config, draft, k, seed, self.forced.get(index, ()))
-        return decoder.decode(self.config, draft, k, seed)
+
+        def run(forced: Sequence[Sequence[int]]) -> list[Generation]:
+            assert isinstance(decoder, NativeSpeculation)
+            return [decoder.decode(self.config, draft, k, seed, forced[0])]
+
+        if draft is None or index not in self.texts:
+            return decoder.decode(self.config, draft, k, seed)
+        return self.forced(run, [index])[0]
+
+    def forced(
+        self, decode: Callable[[list[list[int]]], list[Generation]], indices: Sequence[int]
+    ) -> list[Generation]:
+        """Runs of drafts that agree as stated on these prompts, whose K = 0 is known."""
+        texts, bits = [self.texts[index] for index in indices], [self.bits(index) for index in indices]
+        runs, followed = run_forced(decode, texts, bits, self.vocab_size)
+        self.num_strayed += sum(not stays(run, text) for run, text in zip(runs, followed, strict=True))
+        return runs
 
     def brief(self) -> SpecDecodeConfig:
         """For a warm-up: room for two steps of the largest K."""
@@ -141,6 +157,12 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
             emit("note", text=f"Differences to K = 0 have no control: {failure_of(error)[1]}.")
     if isinstance(decoder, NativeSpeculation):
         measure_batches(cell, decoder)
+    if cell.num_strayed:
+        emit(
+            "note",
+            text=f"{cell.num_strayed} runs left the text that their draft follows at every try, "
+            "so that less is accepted than stated.",
+        )
 
 
 def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
@@ -229,8 +251,7 @@ def _sweep_prompt(
     """Baseline and every arm on one prompt, the order reversed on every other one; what diverged."""
     decoder.prepare(prompt, cell.config)
     if cell.config.synthetic_acceptance is not None:
-        text = cell.decode(decoder, None, 0, index).token_ids
-        cell.forced[index] = forced_tokens(text, cell.bits(index), cell.vocab_size)
+        cell.texts[index] = cell.decode(decoder, None, 0, index).token_ids
     arms: list[tuple[str | None, int]] = [(None, 0), *cell.arms]
     runs: dict[tuple[str | None, int], Generation] = {}
     for draft, k in arms if index % 2 == 0 else reversed(arms):
