@@ -34,9 +34,8 @@ from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.errors import UserError
 from bitdraft.metrics import batch_seconds
 from bitdraft.results import Generation
-from bitdraft.spec_decode.synthetic import agreement_bits
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
 from bitdraft.stats import ratio_of_rates, ratio_of_sums
-from forced_text import MOST_TURNS, settle
 
 SIZES = (1, 4, 8)
 ALPHA = 0.8
@@ -102,60 +101,52 @@ class GroupRun:
 
 @dataclass
 class Bench:
-    """A decoder for each batch size over the same models, so that none is laid out anew between arms. What
-    drafts say, and the text that this follows, are by batch size, K and prompt."""
+    """A decoder for each batch size over the same models, so that none is laid out anew between arms.
+    `texts` are the target's own at batch 1 by prompt; forced drafts followed `followed`, by batch size, K
+    and prompt."""
 
     pair: Pair
     config: DecodingConfig
     decoders: dict[int, NativeSpeculation]
-    turns: int
-    forced: dict[tuple[int, int, int], list[int]] = field(default_factory=dict)
-    followed: dict[tuple[int, int, int], tuple[int, ...]] = field(default_factory=dict)
+    texts: dict[int, Text] = field(default_factory=dict)
+    followed: dict[tuple[int, int, int], Text] = field(default_factory=dict)
+
+    def begin(self, group: Sequence[tuple[int, list[int]]]) -> None:
+        if self.pair.alpha is not None:
+            rows = self._run(1, 0, group, [[]] * len(group)).rows
+            self.texts = {index: row.token_ids for (index, _), row in zip(group, rows, strict=True)}
 
     def decode(self, size: int, k: int, group: Sequence[tuple[int, list[int]]]) -> GroupRun:
+        if self.pair.alpha is None or k == 0:
+            return self._run(size, k, group, [[]] * len(group))
+        found: list[GroupRun] = []
+
+        def run(forced: list[list[int]]) -> list[Generation]:
+            found.append(self._run(size, k, group, forced))
+            return found[-1].rows
+
+        texts = [self.texts[index] for index, _ in group]
+        bits = [agreement_bits(self.pair.alpha, len(texts[0]), 0, index) for index, _ in group]
+        _, followed = run_forced(run, texts, bits, self.pair.vocab_size)
+        for (index, _), text in zip(group, followed, strict=True):
+            self.followed[size, k, index] = text
+        return found[-1]
+
+    def _run(
+        self, size: int, k: int, group: Sequence[tuple[int, list[int]]], forced: Sequence[list[int]]
+    ) -> GroupRun:
         decoder, rows = self.decoders[size], []
         seconds = decode_s = 0.0
         for start in range(0, len(group), size):
-            indices, prompts = zip(*group[start : start + size], strict=True)
+            prompts = [prompt for _, prompt in group[start : start + size]]
             decoder.prepare_batch(prompts, self.config)
-            forced = [self.forced.get((size, k, index), []) for index in indices]
-            found = decoder.decode_batch(self.config, DRAFT if k else None, k, [0] * len(prompts), forced)
+            said, seeds = forced[start : start + size], [0] * len(prompts)
+            found = decoder.decode_batch(self.config, DRAFT if k else None, k, seeds, said)
             end_s = max(row.emissions[-1][0] for row in found)
             seconds += batch_seconds(found)
             decode_s += end_s - min(row.emissions[0][0] for row in found)
             rows += found
         return GroupRun(rows, seconds, decode_s)
-
-    def write(self, group: Sequence[tuple[int, list[int]]]) -> None:
-        """Fix what drafts say, beginning with the target's own text at batch 1."""
-        if self.pair.alpha is None:
-            return
-        texts = [row.token_ids for row in self.decode(1, 0, group).rows]
-        bits = [agreement_bits(self.pair.alpha, len(texts[0]), 0, index) for index, _ in group]
-        for size in self.decoders:
-            for k in self.pair.ks:
-                if k:
-                    self._force((size, k), group, texts, bits)
-
-    def _force(
-        self,
-        arm: Arm,
-        group: Sequence[tuple[int, list[int]]],
-        texts: list[tuple[int, ...]],
-        bits: list[list[bool]],
-    ) -> None:
-        def say_this(forced: list[list[int]]) -> None:
-            for (index, _), said in zip(group, forced, strict=True):
-                self.forced[*arm, index] = said
-
-        def decode(forced: list[list[int]]) -> list[Generation]:
-            say_this(forced)
-            return self.decode(*arm, group).rows
-
-        forced, followed = settle(decode, texts, bits, self.pair.vocab_size, self.turns)
-        say_this(forced)
-        for (index, _), text in zip(group, followed, strict=True):
-            self.followed[*arm, index] = text
 
 
 def decoders_of(
@@ -193,7 +184,7 @@ def compare(
     """Lines and notes; groups are as large as the largest batch."""
     config = DecodingConfig(max_new_tokens=pair.num_tokens)
     decoders, notes = decoders_of(pair, models, prompts, config)
-    bench = Bench(pair, config, decoders, 0 if precision == "fp32" else MOST_TURNS)
+    bench = Bench(pair, config, decoders)
     numbered, group = list(enumerate(prompts)), max(pair.sizes)
     groups = [numbered[start : start + group] for start in range(0, len(numbered), group)]
     arms: dict[Arm, Callable[[list[tuple[int, list[int]]]], GroupRun]] = {
@@ -202,7 +193,7 @@ def compare(
         for k in pair.ks
     }
     what = f"batches, {pair.name}, {precision}"
-    runs = interleave(arms, groups, what, before=bench.write, num_warmup=1, has_time=has_time)
+    runs = interleave(arms, groups, what, before=bench.begin, num_warmup=1, has_time=has_time)
     return lines_of(pair.name, precision, runs, bench.followed), notes
 
 
@@ -210,7 +201,7 @@ def lines_of(
     name: str,
     precision: Precision,
     runs: Mapping[Arm, Sequence[GroupRun]],
-    followed: Mapping[tuple[int, int, int], tuple[int, ...]],
+    followed: Mapping[tuple[int, int, int], Text],
 ) -> list[dict[str, Any]]:
     base = [row for run in runs[1, 0] for row in run.rows]
     lines = []

@@ -41,9 +41,8 @@ from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figu
 from bitdraft.results import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
-from bitdraft.spec_decode.synthetic import agreement_bits
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
 from bitdraft.spec_decode.theory import Costs, gather_costs
-from forced_text import MOST_TURNS, settle
 from speculation_picture import picture
 
 MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
@@ -96,8 +95,8 @@ PAIRS = (
 
 @dataclass
 class Bench:
-    """One pair at one precision. `forced` is what drafts say on the current prompt, by side and K; `samples`
-    are the costs, `chains` the replay's, `followed` the texts that drafts followed, a prompt each."""
+    """One pair at one precision. `samples` are the costs, `chains` the replay's, `followed` the texts that
+    forced drafts followed, a prompt each."""
 
     pair: Pair
     precision: Precision
@@ -105,10 +104,9 @@ class Bench:
     sides: dict[str, Any]
     samples: dict[str, list[Any]] = field(default_factory=dict)
     chains: dict[str, list[Chain]] = field(default_factory=dict)
-    forced: dict[tuple[str, int], list[int]] = field(default_factory=dict)
-    followed: dict[Arm, list[tuple[int, ...]]] = field(default_factory=dict)
+    followed: dict[Arm, list[Text]] = field(default_factory=dict)
     bits: Sequence[bool] = ()
-    text: tuple[int, ...] = ()
+    text: Text = ()
 
     @property
     def native(self) -> list[str]:
@@ -126,34 +124,24 @@ class Bench:
 
     def decode(self, arm: Arm) -> Generation:
         side, draft, k = arm
-        if side == PEER:
+        if self.pair.alpha is None or draft is None:
             found: Generation = self.sides[side].decode(self.config, draft, k, 0)
-        else:
-            forced = self.forced.get((side, k), ())
-            found = self.sides[side].decode(self.config, draft, k, 0, forced)
-        return found
+            return found
+
+        def run(forced: list[list[int]]) -> list[Generation]:
+            return [self.sides[side].decode(self.config, draft, k, 0, forced[0])]
+
+        runs, texts = run_forced(run, [self.text], [self.bits], self.pair.vocab_size)
+        self.followed.setdefault(arm, []).extend(texts)
+        return runs[0]
 
     def begin(self, place: int, prompt: list[int]) -> None:
-        """Prefill on every side; the target's text, and what the drafts will say."""
+        """Prefill on every side; the target's text, and where drafts will agree with it."""
         for side in self.sides.values():
             side.prepare(prompt, self.config)
         self.text = self.decode(("static", None, 0)).token_ids
         if self.pair.alpha is not None:
             self.bits = agreement_bits(self.pair.alpha, len(self.text), 0, max(place, 0))
-            for arm in self.arms():
-                if arm[1] is not None:
-                    self._force(arm)
-
-    def _force(self, arm: Arm) -> None:
-        side, draft, k = arm
-
-        def decode(forced: list[list[int]]) -> list[Generation]:
-            return [self.sides[side].decode(self.config, draft, k, 0, forced[0])]
-
-        turns = 0 if self.precision == "fp32" else MOST_TURNS
-        [said], [text] = settle(decode, [self.text], [self.bits], self.pair.vocab_size, turns)
-        self.forced[side, k] = said
-        self.followed.setdefault(arm, []).append(text)
 
     def measure(self, place: int, prompt: list[int]) -> None:
         """Costs in each execution, and where each draft agrees."""

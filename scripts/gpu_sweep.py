@@ -14,10 +14,9 @@ from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figu
 from bitdraft.results import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, model_chain
-from bitdraft.spec_decode.synthetic import agreement_bits
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
 from bitdraft.spec_decode.theory import gather_costs
 from bitdraft.timing import now
-from forced_text import settle
 from gpu_budget import Budget, Point, affordable, by_importance, dropped_text
 from gpu_common import Check, Part
 
@@ -93,46 +92,36 @@ class Sweep:
     samples: list[dict[str, Any]] = field(default_factory=list)
     chains: dict[float, list[Chain]] = field(default_factory=dict)
     bits: dict[float, list[bool]] = field(default_factory=dict)
-    forced: dict[tuple[float, int], list[int]] = field(default_factory=dict)
-    followed: dict[tuple[float, int], list[tuple[int, ...]]] = field(default_factory=dict)
+    followed: dict[Point, list[Text]] = field(default_factory=dict)
     points: Sequence[Point] = ()
     fixed_s: float = 0.0
-    text: tuple[int, ...] = ()
+    text: Text = ()
 
     @property
     def drafts(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(point.draft for point in self.points))
 
     def begin(self, index: int, prompt: list[int]) -> None:
-        """Prefill; the target's text; what drafts will say at each of `points`."""
+        """Prefill; the target's text, and where drafts will agree with it at each acceptance."""
         self.decoder.prepare(prompt, self.check.config)
         self.text = self.decode(None).token_ids
-        self.forced.clear()
         for alpha in self.check.sizes.alphas:
             self.bits[alpha] = agreement_bits(alpha, len(self.text), 0, index)
             chain = model_chain(self.bits[alpha], 1, self.check.config.max_new_tokens)
             self.chains.setdefault(alpha, []).append(chain)
-        for point in self.points:
-            self.force(point)
-
-    def force(self, point: Point) -> None:
-        """Once for both drafts: the target verifies the same tokens."""
-        if (point.alpha, point.k) in self.forced:
-            return
-
-        def decode(forced: list[list[int]]) -> list[Generation]:
-            return [self.decoder.decode(self.check.config, point.draft, point.k, 0, forced[0])]
-
-        bits, vocab_size = [self.bits[point.alpha]], self.check.sizes.vocab_size
-        [said], [text] = settle(decode, [self.text], bits, vocab_size)
-        self.forced[point.alpha, point.k] = said
-        self.followed.setdefault((point.alpha, point.k), []).append(text)
 
     def decode(self, point: Point | None) -> Generation:
         config = self.check.config
         if point is None:
             return self.decoder.decode(config, None, 0, 0)
-        return self.decoder.decode(config, point.draft, point.k, 0, self.forced[point.alpha, point.k])
+
+        def run(forced: list[list[int]]) -> list[Generation]:
+            return [self.decoder.decode(config, point.draft, point.k, 0, forced[0])]
+
+        bits, vocab_size = self.bits[point.alpha], self.check.sizes.vocab_size
+        runs, texts = run_forced(run, [self.text], [bits], vocab_size)
+        self.followed.setdefault(point, []).extend(texts)
+        return runs[0]
 
     def measure(self, _place: int, item: tuple[int, list[int]]) -> None:
         """Costs of the target, and of the drafts in use: any other has not read the prompt."""
@@ -156,11 +145,10 @@ class Sweep:
                 say(f"sweep: warm-up of {point.draft}, K = {point.k}")
                 self.decoder.decode(self.check.config, point.draft, point.k, 0)
                 captured.add((point.draft, point.k))
-            seconds[point] = _seconds(self.force, point) + _seconds(self.decode, point)
+            seconds[point] = _seconds(self.decode, point)
         self.points = list(seconds)
         self.measure(0, item)
         self.fixed_s = _seconds(self.measure, 0, item) + 2 * _seconds(self.decode, None)
-        self.points = ()
         self.fixed_s += _seconds(self.begin, *item)
         for records in (self.samples, self.chains, self.followed):
             records.clear()
@@ -177,7 +165,7 @@ class Sweep:
             "decode_over_k0": decode_speed_ratio(found, base),
             "tokens_per_step": speculation_figures(found, point.k)["tokens_per_step"].value,
             "same_ids": same_ids(found, base),
-            "followed": same_texts(found, self.followed[point.alpha, point.k]),
+            "followed": same_texts(found, self.followed[point]),
             **prediction(chains, (point.draft, point.k), (found, base), costs),
             **steps_of(found),
         }
