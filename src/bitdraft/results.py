@@ -3,6 +3,7 @@
 Schema history:
   1  first version (kinds "precision" and "spec_decode")
   2  spec_decode: `batches`, the rows of batch sizes above 1; without them, version 1 is read as it was
+  3  a third kind, "recommendation"; the other two are read as they were
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bitdraft.errors import UserError, one_line
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Status = Literal["ok", "overflow", "oom", "unsupported", "failed"]
 
@@ -172,6 +173,51 @@ class SpecDecodeResult(Record):
     warnings: tuple[str, ...] = ()
 
 
+class Contender(Record):
+    """One way to run the model: a precision, and a draft at a K (`–` and 0 for plain decoding). Figures
+    are None where it was only predicted (`predicted_speedup`, over plain decoding at this precision).
+    `standing`: `chosen`; `indistinguishable` from it in speed; `slower`; `predicted`, not measured; `out`,
+    which `reason` explains. `is_pareto`: none is better in one of speed, quality and memory and no worse in
+    the others, by value."""
+
+    precision: str
+    draft: str
+    k: int
+    draft_precision: str | None = None
+    standing: Literal["chosen", "indistinguishable", "slower", "predicted", "out"]
+    reason: str | None = None
+    throughput_tok_s: Figure | None = None
+    speedup: Figure | None = None
+    predicted_speedup: float | None = None
+    ttft_ms: Figure | None = None
+    peak_memory_gb: float | None = None
+    ppl_change: Figure | None = None
+    is_pareto: bool = False
+
+
+class Recommendation(Record):
+    """What to deploy. `choice`: `precision`, `speculate` (None where unknown), `draft`, `k`,
+    `draft_precision`; `verdict`: `summary` and `reasons`; `limits` are those that were set, by name;
+    `stages` what was done, each with `stage`, `what`, `seconds`; `skipped` what was not, and why; `snippets`
+    ready to run, by `transformers`, `vllm`, `native`. `memory_name` is `peak_vram_gb` or `peak_ram_gb`."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["recommendation"] = "recommendation"
+    config: dict[str, Any]
+    environment: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    text: dict[str, Any] = {}
+    choice: dict[str, Any] = {}
+    verdict: dict[str, Any] = {}
+    limits: dict[str, float] = {}
+    memory_name: str = "peak_ram_gb"
+    contenders: tuple[Contender, ...] = ()
+    stages: tuple[dict[str, Any], ...] = ()
+    skipped: tuple[str, ...] = ()
+    snippets: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+
+
 def to_json(record: BaseModel) -> str:
     """Indented JSON; a list of plain numbers takes one line."""
     text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
@@ -181,7 +227,7 @@ def to_json(record: BaseModel) -> str:
     )
 
 
-_AnyResult = TypeVar("_AnyResult", PrecisionResult, SpecDecodeResult)
+_AnyResult = TypeVar("_AnyResult", PrecisionResult, SpecDecodeResult, Recommendation)
 
 
 def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
