@@ -327,13 +327,15 @@ def test_a_recording_is_compared_in_what_it_changes_too() -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager() -> None:
-    """Two prompts of different lengths, two K: sizes that are variables of a compilation."""
+    """Prompts that read the whole capacity and half of it, two K: sizes that are variables of a
+    compilation."""
     texts: dict[str, list[Any]] = {"eager": [], "compiled": []}
     for execution, found in texts.items():
-        target, draft = (tiny_model("gpt_neox", seed, num_hidden_layers=1) for seed in (0, 1))
-        settings: Any = {"execution": execution}
+        sizes = {"num_hidden_layers": 1, "max_position_embeddings": 512}
+        target, draft = (tiny_model("gpt_neox", seed, **sizes) for seed in (0, 1))
+        settings: Any = {"execution": execution, "capacity": 512}
         runs = NativeSpeculation(target, {"draft": draft}, VOCAB, GREEDY, **settings)
-        for prompt in (tokens(0, 240), tokens(1, 40)):
+        for prompt in (tokens(0, 300), tokens(1, 40), tokens(2, 480)):
             runs.prepare(prompt, DecodingConfig(max_new_tokens=16))
             for draft_name, k in ((None, 0), ("draft", 2), ("draft", 5)):
                 found.append(seen(runs.decode(DecodingConfig(max_new_tokens=16), draft_name, k, 0)))

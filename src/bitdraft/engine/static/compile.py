@@ -18,6 +18,7 @@ import torch
 from bitdraft.errors import UserError, one_line
 
 _numbers = itertools.count()
+_FEWER_SLOTS = 32
 
 
 def compile_part(run: Any, inputs: tuple[torch.Tensor, ...], num_tensors: int) -> Callable[..., Any]:
@@ -34,6 +35,9 @@ def compile_part(run: Any, inputs: tuple[torch.Tensor, ...], num_tensors: int) -
     for tensor in example[:num_tensors]:
         if tensor.ndim == 2 and tensor.shape[1] > 1:
             dynamo.maybe_mark_dynamic(tensor, 1)
+    slots_S, first = example[num_tensors + 1 : num_tensors + 3]
+    # a span of the whole capacity would be compiled as the constant that this is
+    example[num_tensors + 1] = slots_S[: max(first.shape[2] - _FEWER_SLOTS, 2)].clone()
     dynamo.maybe_mark_dynamic(example[num_tensors + 1], 0)
     options: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     if example[0].device.type == "cpu":
