@@ -17,7 +17,7 @@ LAYERS = [
     ["engine"],
     ["backends", "executors"],
     ["precision", "spec_decode"],
-    ["report", "recommend"],
+    ["compare", "report", "recommend"],
     ["terminal", "cli"],
 ]
 NO_TORCH = {
@@ -32,6 +32,9 @@ NO_TORCH = {
     "checkpoints",
     "texts",
     "executors",
+    "compare",
+    "report",
+    "recommend",
     "terminal",
 }
 SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "executors"}]
