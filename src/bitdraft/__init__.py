@@ -7,30 +7,40 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bitdraft.config import PrecisionConfig, SpecDecodeConfig
+    from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
+    from bitdraft.decoder import Decoder
     from bitdraft.errors import UserError
     from bitdraft.precision.evaluate import evaluate_precision
-    from bitdraft.results import PrecisionResult, SpecDecodeResult
+    from bitdraft.recommend.search import recommend
+    from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
 __all__ = [
+    "Decoder",
     "PrecisionConfig",
     "PrecisionResult",
+    "RecommendConfig",
+    "Recommendation",
     "SpecDecodeConfig",
     "SpecDecodeResult",
     "UserError",
     "evaluate_precision",
     "evaluate_spec_decode",
+    "recommend",
 ]
 
 _HOMES = {
+    "Decoder": "bitdraft.decoder",
     "PrecisionConfig": "bitdraft.config",
     "PrecisionResult": "bitdraft.results",
+    "RecommendConfig": "bitdraft.config",
+    "Recommendation": "bitdraft.results",
     "SpecDecodeConfig": "bitdraft.config",
     "SpecDecodeResult": "bitdraft.results",
     "UserError": "bitdraft.errors",
     "evaluate_precision": "bitdraft.precision.evaluate",
     "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
+    "recommend": "bitdraft.recommend.search",
 }
 
 

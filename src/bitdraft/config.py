@@ -66,25 +66,14 @@ class TextConfig(Config):
     max_prompt_tokens: int = Field(1024, ge=1)
 
 
-class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
-    """One run of the precision module.
-
-    `reference` is the precision that quality differences are paired with; by default fp32 where it
-    is measured, else the first of `precisions`. `ppl_max_tokens` limits the text that is scored,
-    `kl_max_tokens` the part of it on which full distributions are compared.
-    """
+class PrecisionsConfig(Config):
+    """Which precisions, and what their quality may cost."""
 
     precisions: tuple[Precision, ...] = PRECISIONS
-    reference: Precision | None = None
     ppl_protocol: PplProtocol = "sliding"
     ppl_max_tokens: int | None = Field(None, ge=2)
     kl_max_tokens: int = Field(16_384, ge=0)
-    score_chunk_tokens: int = Field(256, ge=1)
     max_ppl_increase: float = Field(0.005, ge=0, allow_inf_nan=False)
-    backend: BackendName = "native"
-    execution: Execution = "auto"
-    num_warmup: int = Field(1, ge=1)
-    output: Path | None = None
 
     @field_validator("precisions")
     @classmethod
@@ -94,6 +83,22 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
         if len(set(value)) != len(value):
             raise ValueError("a precision is named twice")
         return value
+
+
+class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig):
+    """One run of the precision module.
+
+    `reference` is the precision that quality differences are paired with; by default fp32 where it
+    is measured, else the first of `precisions`. `ppl_max_tokens` limits the text that is scored,
+    `kl_max_tokens` the part of it on which full distributions are compared.
+    """
+
+    reference: Precision | None = None
+    score_chunk_tokens: int = Field(256, ge=1)
+    backend: BackendName = "native"
+    execution: Execution = "auto"
+    num_warmup: int = Field(1, ge=1)
+    output: Path | None = None
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> Self:
@@ -108,26 +113,12 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig):
         return "fp32" if "fp32" in self.precisions else self.precisions[0]
 
 
-class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
-    """One run of the spec_decode module.
-
-    `drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, for an embedded target, the
-    embedded ones and `ngram`. `k` are the numbers of speculative tokens. `draft_precision` is
-    `precision` unless it is set. `batch_sizes` are how many prompts are decoded at once; 1 is always
-    among them. With `synthetic_acceptance` draft models agree with the target at that rate, whatever they
-    are. With `plan` nothing is swept: the best K follows from replay and cost curves.
-    """
+class DraftsConfig(Config):
+    """`drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, for an embedded target, the
+    embedded ones and `ngram`. `k` are the numbers of speculative tokens."""
 
     drafts: tuple[str, ...] | None = None
     k: tuple[int, ...] = tuple(range(3, 11))
-    batch_sizes: tuple[int, ...] = (1,)
-    precision: Precision = "fp32"
-    draft_precision: Precision | None = None
-    backend: BackendName = "native"
-    execution: Execution = "auto"
-    synthetic_acceptance: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    plan: bool = False
-    output: Path | None = None
 
     @field_validator("drafts", mode="before")
     @classmethod
@@ -154,6 +145,26 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
         _check_range(value, "K", MOST_K)
         return tuple(sorted(set(value)))
 
+
+class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig, DraftsConfig):
+    """One run of the spec_decode module.
+
+    `only` are the (label, K) to be measured, of all drafts and K. `draft_precision` is `precision` unless
+    it is set. `batch_sizes` are how many prompts are decoded at once; 1 is always among them. With
+    `synthetic_acceptance` draft models agree with the target at that rate, whatever they are. With
+    `plan` nothing is swept: the best K follows from replay and cost curves.
+    """
+
+    only: tuple[tuple[str, int], ...] | None = None
+    batch_sizes: tuple[int, ...] = (1,)
+    precision: Precision = "fp32"
+    draft_precision: Precision | None = None
+    backend: BackendName = "native"
+    execution: Execution = "auto"
+    synthetic_acceptance: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    plan: bool = False
+    output: Path | None = None
+
     @field_validator("batch_sizes", mode="before")
     @classmethod
     def _batch_ranges(cls, value: Any) -> Any:
@@ -166,6 +177,31 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig):
             raise ValueError("no batch size is named")
         _check_range(value, "batch size", LARGEST_BATCH)
         return tuple(sorted({1, *value}))
+
+    def arms(self, labels: Sequence[str]) -> list[tuple[str, int]]:
+        """The (draft, K) to be measured."""
+        arms = [(label, k) for label in labels for k in self.k]
+        return arms if self.only is None else [arm for arm in arms if arm in self.only]
+
+
+class RecommendConfig(
+    ModelConfig, TextConfig, DecodingConfig, SamplingConfig, PrecisionsConfig, DraftsConfig
+):
+    """One run of `recommend`.
+
+    `max_vram_gb` limits peak memory (on a CPU peak RAM), `max_ttft_ms` the time to the first token, by the
+    upper end of its interval. `min_speedup` is what the lower end of a speedup over plain decoding must
+    reach for a recommendation to speculate. `budget_s` is how long all measurements may take; what doesn't
+    fit is left out and said so.
+    """
+
+    k: tuple[int, ...] = tuple(range(1, 11))
+    max_vram_gb: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_ttft_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    min_speedup: float = Field(1.0, ge=1, allow_inf_nan=False)
+    budget_s: float | None = Field(None, ge=30, allow_inf_nan=False)
+    execution: Execution = "auto"
+    output: Path | None = None
 
 
 def _check_range(values: Sequence[int], what: str, most: int) -> None:
@@ -209,6 +245,11 @@ _REMEDIES = {
     "temperature": "Give 0 for greedy decoding or a positive number",
     "synthetic_acceptance": "Give a probability from 0 to 1",
     "top_p": "Give a number above 0 and up to 1",
+    "max_vram_gb": "Give GiB as a positive number, as 16",
+    "max_ttft_ms": "Give milliseconds as a positive number",
+    "min_speedup": "Give a factor of at least 1, as 1.1",
+    "budget_s": "Give at least 30 seconds, as 90s, 10m or 1h",
+    "only": "Give pairs of a draft's label and a K",
     "backend": f"Choose from {', '.join(BACKENDS)}",
     "execution": f"Choose from {', '.join(EXECUTIONS)}",
     "device": "Choose auto, cpu, cuda, cuda:N or mps",

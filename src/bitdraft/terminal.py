@@ -1,128 +1,25 @@
-"""What a person sees in the terminal: live progress, the final table, the verdict."""
+"""What a person sees in the terminal: the final table, the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.syntax import Syntax
 from rich.table import Table
 
 from bitdraft.precision.output import columns
-from bitdraft.results import PrecisionResult, SpecDecodeResult
+from bitdraft.recommend import output as recommend_output
+from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
 from bitdraft.spec_decode import batch_output
 from bitdraft.spec_decode import output as spec_decode_output
 from bitdraft.spec_decode.chart import subject
 from bitdraft.tables import Column, Row, best_rows
 
-# What each stage is called, and the share of a precision's time it begins and ends at (a rough guess).
-_STAGES = {
-    "prepare": ("preparing model and text", 0.0, 0.0),
-    "environment": ("measuring this machine", 0.0, 0.0),
-    "load": ("loading", 0.0, 0.1),
-    "quality": ("perplexity", 0.1, 0.5),
-    "speed": ("speed", 0.5, 0.9),
-    "divergence": ("KL divergence", 0.9, 1.0),
-}
-SWEEP_STAGES = {
-    "prepare": "preparing models and text",
-    "environment": "measuring this machine",
-    "load": "loading",
-    "warm-up": "warming up",
-    "sweep": "sweep: prompts done by all rows",
-    "plan": "plan: prompts done",
-    "lossless": "explaining differences to K = 0",
-    "batches": "larger batches: groups done",
-    "memory": "peak memory",
-}
 _NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step")
 _NARROW_BATCHES = ("throughput_tok_s", "speedup", "over_batch_1")
-
-
-def _bars(console: Console) -> Progress:
-    """Drawn four times a second: more would take time from what is measured."""
-    return Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(bar_width=32),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        refresh_per_second=4,
-    )
-
-
-class _Live:
-    """A bar for what runs now; a plain line where there is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._bar: TaskID | None = None
-        self._progress = _bars(console)
-
-    def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def _begin(self, name: str) -> None:
-        if not self.console.is_terminal:
-            self.console.print(f"{name} …", style="dim", highlight=False)
-            return
-        if self._bar is not None:
-            self._progress.remove_task(self._bar)
-        self._bar = self._progress.add_task(name, total=1)
-
-    def _update(self, done: int, total: int) -> None:
-        if self._bar is not None:
-            self._progress.update(self._bar, completed=done, total=total)
-
-
-class StageProgress(_Live):
-    """A bar for the stage that runs now."""
-
-    def __init__(self, console: Console, stages: dict[str, str]) -> None:
-        super().__init__(console)
-        self._stages = stages
-        self._stage = ""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage:
-            self._stage = stage
-            self._begin(self._stages[stage])
-        self._update(done, total)
-
-
-class LiveProgress(_Live):
-    """A bar for what runs now and one for all precisions."""
-
-    def __init__(self, console: Console, num_precisions: int) -> None:
-        super().__init__(console)
-        self._seen: list[str] = []
-        self._stage = ("", "")
-        self._all = self._progress.add_task("all precisions", total=num_precisions)
-
-    def __call__(self, precision: str, stage: str, done: int, total: int) -> None:
-        if (precision, stage) != self._stage:
-            self._stage = (precision, stage)
-            if precision and precision not in self._seen:
-                self._seen.append(precision)
-            self._begin(f"{precision} {_STAGES[stage][0]}".strip())
-        _, start, end = _STAGES[stage]
-        finished = max(0, len(self._seen) - 1) + start + (end - start) * done / total
-        self._progress.update(self._all, completed=finished)
-        self._update(done, total)
 
 
 def show_precision(console: Console, result: PrecisionResult) -> None:
@@ -254,7 +151,28 @@ def _plan_table(table: Table, result: SpecDecodeResult) -> None:
         table.add_section()
 
 
-def _show_verdict(console: Console, result: PrecisionResult | SpecDecodeResult) -> None:
+def show_recommendation(console: Console, result: Recommendation) -> None:
+    """What was considered, the verdict with its reasons, and the choice as code."""
+    table = Table(title=escape(f"What to deploy · {result.config['model']}"), title_justify="left")
+    titles = recommend_output.TITLES
+    # without the time to the first token and the quality, which the precisions' own table has
+    places = [place for place in range(len(titles)) if console.width >= 110 or place not in (5, 7, 8)]
+    for place in places:
+        table.add_column(titles[place], justify="left" if place < 3 else "right", overflow="fold")
+    for row in recommend_output.shown(result):
+        style = {"chosen": "bold green", "out": "dim", "predicted": "dim"}.get(row.standing, "")
+        cells = recommend_output.cells(row)
+        table.add_row(*(escape(cells[place]) for place in places), style=style)
+    console.print(table)
+    _show_verdict(console, result)
+    for text in result.skipped:
+        console.print(f"! Skipped {text}.", style="yellow", highlight=False, markup=False)
+    for name, text in result.snippets.items():
+        console.print(f"\n{recommend_output.SNIPPET_TITLES[name]}:", style="bold")
+        console.print(Syntax(text.rstrip(), recommend_output.LANGUAGES[name], background_color="default"))
+
+
+def _show_verdict(console: Console, result: PrecisionResult | SpecDecodeResult | Recommendation) -> None:
     console.print()
     console.print(result.verdict.get("summary", ""), style="bold", highlight=False, markup=False)
     for reason in result.verdict.get("reasons", []):

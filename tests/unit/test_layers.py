@@ -16,9 +16,9 @@ LAYERS = [
     ["drawing", "tables", "shapes", "checkpoints", "precisions", "texts", "timing", "models", "environment"],
     ["engine"],
     ["backends", "executors"],
-    ["precision", "spec_decode"],
+    ["decoder", "precision", "spec_decode"],
     ["compare", "report", "recommend"],
-    ["terminal", "cli"],
+    ["progress", "terminal", "cli"],
 ]
 NO_TORCH = {
     "errors",
@@ -35,6 +35,7 @@ NO_TORCH = {
     "compare",
     "report",
     "recommend",
+    "progress",
     "terminal",
 }
 SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "executors"}]

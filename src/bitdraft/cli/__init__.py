@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from bitdraft.cli.common import Debug, errors_to_exit
 from bitdraft.cli.precision import precision
+from bitdraft.cli.recommend import recommend
 from bitdraft.cli.spec_decode import spec_decode
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ def _root(
     pass
 
 
+app.command()(recommend)
 app.command()(precision)
 app.command(name="spec-decode")(spec_decode)
 

@@ -51,7 +51,7 @@ MODEL_HELP = (
 )
 
 # settings whose flag has another name
-_FLAGS = {"model": "MODEL", "drafts": "--draft", "batch_sizes": "--batch-size"}
+_FLAGS = {"model": "MODEL", "drafts": "--draft", "batch_sizes": "--batch-size", "budget_s": "--budget"}
 
 
 @contextlib.contextmanager
@@ -82,10 +82,20 @@ def _changed_since(folder: Path, pattern: str, start_s: float) -> bool:
     return any(path.stat().st_mtime >= start_s for path in folder.glob(pattern))
 
 
-def _line(error: UserError) -> str:
-    from bitdraft.config import PrecisionConfig, SpecDecodeConfig
+def share(text: str) -> Any:
+    """`0.5%` or `0.005` as a number; anything else is left for the configuration to refuse."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        return text
 
-    known = error.field in PrecisionConfig.model_fields or error.field in SpecDecodeConfig.model_fields
+
+def _line(error: UserError) -> str:
+    from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
+
+    known = any(
+        error.field in kind.model_fields for kind in (PrecisionConfig, SpecDecodeConfig, RecommendConfig)
+    )
     flag = _FLAGS.get(error.field, f"--{error.field.replace('_', '-')}")
     where = flag if known else error.field
     return " ".join(f"{where} {error.value}: {error.problem}. {error.remedy}.".split())

@@ -27,6 +27,7 @@ from bitdraft.cli.common import (
     StopAtEos,
     TrustRemoteCode,
     errors_to_exit,
+    share,
 )
 
 
@@ -71,10 +72,10 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     with errors_to_exit(debug, output, "precision.json", _show):
         from bitdraft.config import PrecisionConfig, make_config
         from bitdraft.precision.evaluate import evaluate_precision
-        from bitdraft.terminal import LiveProgress
+        from bitdraft.progress import LiveProgress
 
         settings["precisions"] = tuple(part.strip() for part in precisions.split(",") if part.strip())
-        settings["max_ppl_increase"] = _share(max_ppl_increase)
+        settings["max_ppl_increase"] = share(max_ppl_increase)
         settings["ignore_eos"] = not stop_at_eos
         config = make_config(PrecisionConfig, settings)
         console = Console()
@@ -90,11 +91,3 @@ def _show(result: Any) -> None:
     from bitdraft.terminal import show_precision
 
     show_precision(Console(), result)
-
-
-def _share(text: str) -> Any:
-    """`0.5%` or `0.005` as a number; anything else is left for the configuration to refuse."""
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        return text

@@ -85,9 +85,9 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     settings = {name: v for name, v in locals().items() if name not in _OTHER_NAMES}
     with errors_to_exit(debug, output, "spec_decode_*.json", _show):
         from bitdraft.config import SpecDecodeConfig, make_config
+        from bitdraft.progress import SWEEP_STAGES, StageProgress
         from bitdraft.spec_decode.evaluate import evaluate_spec_decode
         from bitdraft.spec_decode.output import file_stem
-        from bitdraft.terminal import SWEEP_STAGES, StageProgress
 
         settings["drafts"] = tuple(draft) if draft else None
         settings["batch_sizes"] = batch_size

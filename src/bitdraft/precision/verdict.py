@@ -10,7 +10,8 @@ weights only the speeds are compared, and no precision is recommended.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from bitdraft.metrics import speed_ratio
@@ -66,9 +67,14 @@ def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
 
 
 def decide(
-    rows: Sequence[PrecisionRow], reference: str, max_ppl_increase: float, stored_dtype: str
+    rows: Sequence[PrecisionRow],
+    reference: str,
+    max_ppl_increase: float,
+    stored_dtype: str,
+    problems: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The verdict record: `precision` (or None), `summary`, `reasons`, `comparisons`, `indistinguishable`."""
+    """The verdict record: `precision` (or None), `summary`, `reasons`, `comparisons`, `indistinguishable`.
+    `problems` take precisions out for other reasons than their quality."""
     finished = [row for row in rows if row.status == "ok"]
     base = next((row for row in finished if row.precision == reference), None)
     reasons = [f"{row.precision} is out: {row.status} ({row.reason})." for row in rows if row.status != "ok"]
@@ -77,7 +83,7 @@ def decide(
         return {"precision": None, "summary": summary, "reasons": reasons}
     eligible = []
     for row in finished:
-        problem = _quality_problem(row, base, max_ppl_increase)
+        problem = quality_problem(row, base, max_ppl_increase) or problems.get(row.precision)
         if problem is None:
             eligible.append(row)
         else:
@@ -86,7 +92,10 @@ def decide(
     if base is None:
         if not skipped:
             reasons.append(f"The reference {reference} has no scores, so quality differences are unknown.")
-        eligible = finished
+        eligible = [row for row in finished if row.precision not in problems]
+    if not eligible:
+        summary = "No measured precision keeps within the limits, so none can be recommended."
+        return {"precision": None, "summary": summary, "reasons": reasons}
     chosen, tied = _fastest(eligible, reference, machine_drift(rows))
     comparisons = [_comparison(row, base) for row in finished if base is not None and row is not base]
     if stored_dtype in ("fp16", "bf16"):
@@ -101,7 +110,7 @@ def decide(
     }
 
 
-def _quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> str | None:
+def quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> str | None:
     if base is None or row is base or "not_measured" in row.quality:
         return None
     delta = Figure(**row.quality["delta_ln_ppl"])

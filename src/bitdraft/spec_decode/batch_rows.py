@@ -51,7 +51,7 @@ def build_batch_rows(records: Records) -> tuple[BatchRow, ...]:
         size for size, _, _ in records.batch_failures
     }
     arms: list[tuple[str | None, int]] = [(None, 0)]
-    arms += [(d, k) for d in records.labels for k in records.config.k if (d, k) not in records.failures]
+    arms += [arm for arm in records.config.arms(records.labels) if arm not in records.failures]
     return tuple(_row(records, size, draft, k) for size in sorted(tried) for draft, k in arms)
 
 

@@ -186,7 +186,7 @@ def _load_all(cell: Cell, device: torch.device) -> LoadedModel:
     target = cell.load(cell.config.model, cell.config.precision, device)
     for place, label in enumerate(cell.folders):
         cell.emit("progress", stage="load", done=1 + place, total=1 + len(cell.folders))
-        cell.arms += [(label, k) for k in cell.config.k]
+        cell.arms += cell.config.arms([label])
         try:
             cell.models[label] = cell.load_draft(label, device)
         except (RuntimeError, MemoryError) as error:

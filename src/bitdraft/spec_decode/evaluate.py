@@ -84,7 +84,7 @@ def _measure(config: SpecDecodeConfig, workload: Workload, records: Records, rep
     if config.plan or not records.prompts:
         return
     # labels that still have a row, and the target alone
-    alive = [d for d in records.labels if any((d, k) not in records.failures for k in config.k)]
+    alive = [d for d in records.labels if any(arm not in records.failures for arm in config.arms([d]))]
     labels: list[str | None] = [None, *alive]
     for place, label in enumerate(labels):
         report("memory", place, len(labels))
@@ -108,9 +108,8 @@ def _note_failure(records: Records, workload: Workload, failure: Failure) -> Non
     _note_end(records, workload, failure.status, failure.reason)
     records.traceback = failure.detail
     if not records.prompts:
-        for label in records.labels:
-            for k in records.config.k:
-                records.failures.setdefault((label, k), (failure.status, failure.reason))
+        for arm in records.config.arms(records.labels):
+            records.failures.setdefault(arm, (failure.status, failure.reason))
 
 
 def build_result(config: SpecDecodeConfig, workload: Workload, records: Records) -> SpecDecodeResult:

@@ -63,8 +63,8 @@ def _add_mbu(
 
 
 def build_rows(records: Records) -> tuple[SpecDecodeRow, ...]:
-    """A row for every (draft, K); one that did not finish says why."""
-    return tuple(_row(records, label, k) for label in records.labels for k in records.config.k)
+    """A row for every (draft, K) that was asked for; one that did not finish says why."""
+    return tuple(_row(records, label, k) for label, k in records.config.arms(records.labels))
 
 
 def _row(records: Records, draft: str, k: int) -> SpecDecodeRow:

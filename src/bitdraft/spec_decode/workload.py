@@ -28,9 +28,11 @@ _SAMPLE_CHARS = 4000
 
 @dataclass(frozen=True)
 class DraftSource:
-    """A draft by the name it has in tables and charts; prompt lookup has no checkpoint."""
+    """A draft by the name it has in tables and charts, and as it was asked for; prompt lookup has no
+    checkpoint."""
 
     label: str
+    asked: str
     checkpoint: Checkpoint | None
 
 
@@ -170,9 +172,9 @@ def _parse(name: str) -> tuple[str, str]:
 def _find_draft(text: str, config: SpecDecodeConfig) -> DraftSource:
     label, name = _parse(text)
     if name == NGRAM:
-        return DraftSource(label, None)
+        return DraftSource(label, text, None)
     own = config.model_copy(update={"model": name, "revision": None})
-    return DraftSource(label, find_checkpoint(own, "drafts"))
+    return DraftSource(label, text, find_checkpoint(own, "drafts"))
 
 
 def _check_labels(drafts: Sequence[DraftSource]) -> None:

@@ -1,0 +1,103 @@
+"""The native engine for one's own prompts: a model, perhaps with a draft, that writes text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bitdraft.backends.native import NativeSpeculation
+from bitdraft.checkpoints import check_token_ids, find_checkpoint, load_tokenizer, text_encoder
+from bitdraft.config import (
+    MOST_K,
+    DecodingConfig,
+    Execution,
+    ModelConfig,
+    Precision,
+    SamplingConfig,
+    make_config,
+)
+from bitdraft.errors import UserError
+from bitdraft.models import load_model, resolve_device
+from bitdraft.results import Generation
+
+NGRAM = "ngram"
+DEFAULT_CONTEXT = 2048
+
+
+class DecoderConfig(ModelConfig, SamplingConfig):
+    """`draft` is a checkpoint, `ngram` (prompt lookup) or None for plain decoding; K = `k` then."""
+
+    precision: Precision = "fp32"
+    draft: str | None = None
+    k: int = 0
+    draft_precision: Precision | None = None
+    execution: Execution = "auto"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """New text and its token ids, without the prompt; `generation` has the times and the steps."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: Literal["length", "eos"]
+    generation: Generation
+
+
+class Decoder:
+    """`Decoder("path/or/hub-id", precision="bf16", draft="ngram", k=8).generate("Once upon")`.
+
+    Keywords are the fields of `DecoderConfig`; greedy unless `temperature` is above 0. Raises `UserError`.
+    """
+
+    def __init__(self, model: str, **settings: Any) -> None:
+        self.config = config = make_config(DecoderConfig, {"model": model, **settings})
+        if config.draft is not None and not 1 <= config.k <= MOST_K:
+            raise UserError("k", config.k, "a draft needs a number of tokens", f"Give k from 1 to {MOST_K}")
+        checkpoint = find_checkpoint(config)
+        device = resolve_device(config.device)
+        self._tokenizer = load_tokenizer(checkpoint, config)
+        self._checkpoint, sizes, drafts = checkpoint, [checkpoint.vocab_size], {}
+        if config.draft == NGRAM:
+            drafts[NGRAM] = None
+        elif config.draft is not None:
+            own = config.model_copy(update={"model": config.draft, "revision": None})
+            found = find_checkpoint(own, "draft")
+            if load_tokenizer(found, own, "draft").get_vocab() != self._tokenizer.get_vocab():
+                problem = "its vocabulary is another one than the target's"
+                raise UserError("draft", config.draft, problem, f"Choose one with the tokenizer of {model}")
+            sizes.append(found.vocab_size)
+            precision = config.draft_precision or config.precision
+            drafts[config.draft] = load_model(found, precision, device, own).model
+        target = load_model(checkpoint, config.precision, device, config).model
+        vocab_size = min((size for size in sizes if size), default=None)
+        self._decoder = NativeSpeculation(target, drafts, vocab_size, config, execution=config.execution)
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_new_tokens: int = 200,
+        ignore_eos: bool = False,
+        seed: int | None = None,
+    ) -> Completion:
+        """Continue a text, or token ids. `seed` is for sampling; the decoder's own by default."""
+        values = {"max_new_tokens": max_new_tokens, "ignore_eos": ignore_eos}
+        decoding = make_config(DecodingConfig, values)
+        ids = text_encoder(self._tokenizer)(prompt) if isinstance(prompt, str) else list(prompt)
+        if not ids:
+            raise UserError("prompt", repr(prompt), "it has no token", "Give some text to continue")
+        check_token_ids(max(ids), self._checkpoint, "prompt")
+        context = self._checkpoint.context_tokens or DEFAULT_CONTEXT
+        if len(ids) + max_new_tokens > context:
+            problem = (
+                f"{len(ids)} prompt tokens and {max_new_tokens} new ones exceed the context of {context}"
+            )
+            raise UserError("max_new_tokens", max_new_tokens, problem, "Shorten the prompt, or ask for fewer")
+        self._decoder.prepare(ids, decoding)
+        draft, k = self.config.draft, self.config.k if self.config.draft else 0
+        own_seed = self.config.seed if seed is None else seed
+        found = self._decoder.decode(decoding, draft, k, own_seed)
+        text: str = self._tokenizer.decode(list(found.token_ids), skip_special_tokens=True)
+        return Completion(text, found.token_ids, found.finish_reason, found)

@@ -1,0 +1,123 @@
+"""How the measurements are fitted into a time limit. Pure: seconds are estimated from what was timed before.
+
+A pilot (the reference precision, one prompt) says what a process, a prompt token and a new token take. Text to
+score is cut first, then prompts, never below five, which an interval needs; then precisions are left out, the
+reference last. The same prompts serve every later stage, so that all speeds are of one work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bitdraft.config import Precision, RecommendConfig
+from bitdraft.results import Figure, PrecisionRow
+from bitdraft.stats import FEWEST_ITEMS
+
+# shares of the time for the precisions, and of what is left for the plans
+PRECISION_SHARE, PLAN_SHARE = 0.5, 0.4
+LEAST_SCORED, LEAST_COMPARED = 2048, 0
+PILOT_TOKENS, PILOT_SCORED = 16, 512
+# a sliding window with half its length as stride reads each token twice; a comparison, by two models
+READS_SCORED, READS_COMPARED = 2, 2
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a process (start, loading, warm-up), of a token of a prompt, and of a new token."""
+
+    process_s: float
+    read_s: float
+    write_s: float
+
+    def run_s(self, prompt_tokens: float, new_tokens: int) -> float:
+        return self.read_s * prompt_tokens + self.write_s * new_tokens
+
+
+def pace_of(row: PrecisionRow, prompt_tokens: int, elapsed_s: float) -> Pace:
+    """From a pilot's only row and the time that all of it took."""
+    read_s = row.metrics["ttft_ms"].value / 1000 / prompt_tokens
+    tpot = row.metrics.get("tpot_ms", Figure(value=0.0))
+    pace = Pace(0.0, read_s, tpot.value / 1000)
+    # measured and warm-up run
+    known_s = 2 * pace.run_s(prompt_tokens, PILOT_TOKENS) + READS_SCORED * PILOT_SCORED * read_s
+    return Pace(max(elapsed_s - known_s, 1.0), read_s, pace.write_s)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the precision module is to do."""
+
+    precisions: tuple[Precision, ...]
+    num_prompts: int
+    scored: int
+    compared: int
+
+    def seconds(self, pace: Pace, prompt_tokens: float, new_tokens: int) -> float:
+        tokens = READS_SCORED * self.scored + READS_COMPARED * self.compared
+        each_s = pace.process_s + pace.read_s * tokens
+        each_s += (self.num_prompts + 1) * pace.run_s(prompt_tokens, new_tokens)
+        return len(self.precisions) * each_s
+
+
+def fit_precisions(
+    work: Work, pace: Pace, prompt_tokens: float, config: RecommendConfig, reference: str, within_s: float
+) -> tuple[Work, list[str]]:
+    """The part of the work that fits, and what was cut. At least the reference is measured."""
+
+    def fits(part: Work) -> bool:
+        return part.seconds(pace, prompt_tokens, config.max_new_tokens) <= within_s
+
+    others: list[Precision] = [name for name in work.precisions if name != reference]
+    first: tuple[Precision, ...] = tuple(name for name in work.precisions if name == reference)
+    best = Work(first, min(FEWEST_ITEMS, work.num_prompts), min(LEAST_SCORED, work.scored), LEAST_COMPARED)
+    for num_others in range(len(others), -1, -1):
+        kept = tuple(name for name in work.precisions if name in (*first, *others[:num_others]))
+        found = _most(Work(kept, work.num_prompts, work.scored, work.compared), fits)
+        if found is not None:
+            best = found
+            break
+    return best, _cuts(work, best)
+
+
+def _most(work: Work, fits: object) -> Work | None:
+    """The largest part with all its precisions."""
+    assert callable(fits)
+    scored = sorted({work.scored, *(s for s in (16_384, 8192, 4096, LEAST_SCORED) if s < work.scored)})
+    compared = sorted({work.compared, *(c for c in (4096, 1024, LEAST_COMPARED) if c < work.compared)})
+    prompts = range(work.num_prompts, min(FEWEST_ITEMS, work.num_prompts) - 1, -1)
+    for num_prompts in prompts:
+        for num_scored in reversed(scored):
+            for num_compared in reversed(compared):
+                part = Work(work.precisions, num_prompts, num_scored, num_compared)
+                if fits(part):
+                    return part
+    return None
+
+
+def _cuts(asked: Work, kept: Work) -> list[str]:
+    cuts = [f"{name} was not measured" for name in asked.precisions if name not in kept.precisions]
+    if kept.num_prompts < asked.num_prompts:
+        cuts.append(f"{kept.num_prompts} prompts in place of {asked.num_prompts}")
+    if kept.scored < asked.scored:
+        cuts.append(f"perplexity on {kept.scored:,} tokens in place of {asked.scored:,}")
+    if kept.compared < asked.compared:
+        cuts.append(f"KL divergence on {kept.compared:,} tokens in place of {asked.compared:,}")
+    return cuts
+
+
+def sweep_seconds(speedups: Sequence[float], num_prompts: int, plain_s: float, process_s: float) -> float:
+    """Of a sweep of arms with these predicted speedups: two of its processes a draft take the peak memory, and
+    costs and agreement take about as long as K = 0."""
+    runs_s = sum(plain_s / speedup for speedup in speedups)
+    return 3 * process_s + (num_prompts + 1) * (2 * plain_s + runs_s)
+
+
+def fit_sweep(
+    speedups: Sequence[float], num_prompts: int, plain_s: float, process_s: float, within_s: float
+) -> int:
+    """How many of the arms, best first, fit with all prompts."""
+    for num_arms in range(len(speedups), 0, -1):
+        if sweep_seconds(speedups[:num_arms], num_prompts, plain_s, process_s) <= within_s:
+            return num_arms
+    return 0

@@ -1,0 +1,114 @@
+"""What a recommendation leaves in a folder: JSON and Markdown; and the cells of its table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bitdraft.drawing import hardware
+from bitdraft.recommend.options import PLAIN, draft_name
+from bitdraft.results import Contender, Figure, Recommendation, to_json, write_atomically
+from bitdraft.tables import times_text
+
+FILE_STEM = "recommendation"
+# of each standing, what a table says
+STANDINGS = {
+    "chosen": "chosen",
+    "indistinguishable": "same speed",
+    "slower": "slower",
+    "predicted": "not measured",
+    "out": "out",
+}
+TITLES = ("", "Precision", "Draft", "Tok/s", "Speedup", "TTFT ms", "Memory GiB", "ΔPPL %", "Pareto")
+LANGUAGES = {"transformers": "python", "vllm": "bash", "native": "python"}
+SNIPPET_TITLES = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft"}
+
+
+def save(result: Recommendation, folder: Path) -> None:
+    write_atomically(folder / f"{FILE_STEM}.json", to_json(result))
+    write_atomically(folder / f"{FILE_STEM}.md", markdown_text(result))
+
+
+def cells(row: Contender) -> tuple[str, ...]:
+    """Texts under `TITLES`."""
+    speedup = "" if row.speedup is None else times_text(row.speedup)
+    if row.predicted_speedup is not None:
+        speedup = f"predicted {row.predicted_speedup:.2f}×"
+    return (
+        STANDINGS[row.standing],
+        row.precision,
+        "plain" if row.draft == PLAIN else draft_name(row.draft, row.k, row.draft_precision),
+        _text(row.throughput_tok_s, 1),
+        speedup,
+        _text(row.ttft_ms, 1),
+        "" if row.peak_memory_gb is None else f"{row.peak_memory_gb:.2f}",
+        _percent(row.ppl_change),
+        "✓" if row.is_pareto else "",
+    )
+
+
+def _text(figure: Figure | None, digits: int) -> str:
+    if figure is None:
+        return ""
+    value = f"{figure.value:.{digits}f}"
+    if figure.low is None or figure.high is None:
+        return value
+    return f"{value} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+
+
+def _percent(change: Figure | None) -> str:
+    if change is None:
+        return ""
+    ends = [100 * end for end in (change.value, change.low, change.high) if end is not None]
+    value, *interval = (f"{end:+.3f}" for end in ends)
+    return f"{value} [{', '.join(interval)}]" if interval else value
+
+
+def shown(result: Recommendation) -> list[Contender]:
+    """For a table: what was measured or failed, and of each draft that was only predicted its best K."""
+    rows, seen = [], set()
+    for row in result.contenders:
+        if row.standing == "predicted":
+            key = (row.precision, row.draft, row.draft_precision)
+            if key in seen:
+                continue
+            seen.add(key)
+        rows.append(row)
+    return rows
+
+
+def markdown_text(result: Recommendation) -> str:
+    lines = [
+        f"# What to deploy: {result.config['model']}".replace("\n", " "),
+        "",
+        str(result.verdict.get("summary", "")),
+        "",
+        *(f"- {reason}" for reason in result.verdict.get("reasons", [])),
+        *(f"- Skipped {text}." for text in result.skipped),
+        *(f"- Warning: {text}" for text in result.warnings),
+        "",
+        "| " + " | ".join(TITLES) + " |",
+        "| --- | --- | --- |" + " ---: |" * (len(TITLES) - 3),
+        *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in shown(result)),
+        "",
+        "Speedup: over plain decoding at that precision, in the same sweep. ΔPPL: against the reference. Pareto: "
+        "nothing measured is better in speed, quality or memory and no worse in the others, by value. 95 % "
+        "bootstrap intervals in brackets.",
+        "",
+    ]
+    for name, text in result.snippets.items():
+        lines += [f"## {SNIPPET_TITLES[name]}", "", f"```{LANGUAGES[name]}", text.rstrip(), "```", ""]
+    seconds = sum(stage["seconds"] for stage in result.stages)
+    lines += [f"Measured in {seconds:.0f} s: {_stages(result)}."]
+    if result.environment:
+        found = result.environment
+        lines.append(
+            f"Machine: {hardware(found)}, torch {found['torch']}, transformers {found['transformers']}, "
+            f"{found['time_utc']}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _stages(result: Recommendation) -> str:
+    return "; ".join(
+        f"{stage['stage']} ({stage['what']}) {stage['seconds']:.0f} s" for stage in result.stages
+    )

@@ -1,0 +1,128 @@
+"""The choice as code that runs: transformers, vLLM, bitdraft. Pure; names are quoted, never pasted."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from bitdraft.config import DecodingConfig, SamplingConfig
+
+TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+NGRAM = "ngram"
+PROMPT = "The"
+
+
+class SnippetConfig(DecodingConfig, SamplingConfig):
+    """How the snippets decode."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What to deploy. `target` and `draft` can be loaded by transformers; `own_target` and `own_draft` by
+    bitdraft. Without a draft, plain decoding."""
+
+    target: str
+    own_target: str
+    precision: str
+    draft: str | None = None
+    own_draft: str | None = None
+    k: int = 0
+    draft_precision: str | None = None
+    revision: str | None = None
+    same_padding: bool = True
+
+
+def snippets(setting: Setting, config: SnippetConfig) -> dict[str, str]:
+    return {
+        "transformers": transformers_snippet(setting, config),
+        "vllm": vllm_command(setting),
+        "native": native_snippet(setting, config),
+    }
+
+
+def transformers_snippet(setting: Setting, config: SnippetConfig) -> str:
+    lines = [
+        "import torch",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        f"name = {setting.target!r}",
+    ]
+    revision = f", revision={setting.revision!r}" if setting.revision else ""
+    lines += [
+        'device = "cuda" if torch.cuda.is_available() else "cpu"',
+        f"tokenizer = AutoTokenizer.from_pretrained(name{revision})",
+        f"model = AutoModelForCausalLM.from_pretrained(name{revision}, dtype=torch."
+        f"{TORCH_DTYPES[setting.precision]}).to(device).eval()",
+    ]
+    extra = ""
+    if setting.draft == NGRAM:
+        lines.append(f"# transformers' prompt lookup drafts up to {setting.k} tokens")
+        extra = f", prompt_lookup_num_tokens={setting.k}"
+    elif setting.draft is not None and not setting.same_padding:
+        lines += [
+            f"# {setting.draft!r} speculates in bitdraft and vLLM only: its embeddings are padded differently,",
+            "# which transformers takes for another vocabulary. This is plain decoding.",
+        ]
+    elif setting.draft is not None:
+        dtype = TORCH_DTYPES[setting.draft_precision or setting.precision]
+        lines += [
+            f"draft = AutoModelForCausalLM.from_pretrained({setting.draft!r}, dtype=torch.{dtype})"
+            ".to(device).eval()",
+            "# generate() takes K from the draft's own settings, and only so is it K at every step",
+            f"draft.generation_config.num_assistant_tokens = {setting.k}",
+            'draft.generation_config.num_assistant_tokens_schedule = "constant"',
+            "draft.generation_config.assistant_confidence_threshold = 0.0",
+        ]
+        extra = ", assistant_model=draft"
+    lines += [
+        f'inputs = tokenizer({PROMPT!r}, return_tensors="pt").to(device)',
+        f"output = model.generate(**inputs, max_new_tokens={config.max_new_tokens}, {_sampling(config)}{extra})",
+        "print(tokenizer.decode(output[0], skip_special_tokens=True))",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sampling(config: SamplingConfig) -> str:
+    if config.temperature == 0:
+        return "do_sample=False"
+    # generate() cuts to 50 tokens where top_k is left out
+    parts = ["do_sample=True", f"temperature={config.temperature:g}", f"top_k={config.top_k or 0}"]
+    return ", ".join([*parts, f"top_p={config.top_p or 1.0:g}"])
+
+
+def vllm_command(setting: Setting) -> str:
+    """`vllm serve`, for a machine that has it (vLLM documentation, speculative decoding)."""
+    words = ["vllm", "serve", setting.target, "--dtype", TORCH_DTYPES[setting.precision]]
+    if setting.revision:
+        words += ["--revision", setting.revision]
+    note = ""
+    if setting.draft is not None:
+        asked: dict[str, object] = {"num_speculative_tokens": setting.k}
+        if setting.draft == NGRAM:
+            asked |= {"method": "ngram", "prompt_lookup_max": 4, "prompt_lookup_min": 2}
+        else:
+            asked |= {"method": "draft_model", "model": setting.draft}
+            if setting.draft_precision:
+                note = f"# the draft was measured in {setting.draft_precision}; here it runs in the target's dtype\n"
+        words += ["--speculative-config", json.dumps(asked)]
+    return note + shlex.join(words) + "\n"
+
+
+def native_snippet(setting: Setting, config: SnippetConfig) -> str:
+    arguments = [repr(setting.own_target), f"precision={setting.precision!r}"]
+    if setting.revision:
+        arguments.append(f"revision={setting.revision!r}")
+    if setting.own_draft is not None:
+        arguments += [f"draft={setting.own_draft!r}", f"k={setting.k}"]
+        if setting.draft_precision:
+            arguments.append(f"draft_precision={setting.draft_precision!r}")
+    for name in ("temperature", "top_k", "top_p"):
+        value = getattr(config, name)
+        if value:
+            arguments.append(f"{name}={value!r}")
+    return (
+        "import bitdraft\n\n"
+        f"decoder = bitdraft.Decoder({', '.join(arguments)})\n"
+        f"print(decoder.generate({PROMPT!r}, max_new_tokens={config.max_new_tokens}).text)\n"
+    )
