@@ -102,8 +102,8 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
             result = run(config, on_progress=progress)
         _show(result)
         console.print(
-            f"\nWritten to {output}/: recommendation.json .md, precision.json and its chart, and a folder for "
-            f"each precision at which drafts were examined. A page of it all: bitdraft report {output}"
+            f"\nWritten to {output}/: recommendation.json .md, precision.json and its chart, and a folder "
+            f"for each precision at which drafts were examined. A page of it all: bitdraft report {output}"
         )
         if result.choice.get("precision") is None:
             raise typer.Exit(1)

@@ -1,13 +1,13 @@
-"""How the measurements are fitted into a time limit. Pure: seconds are estimated from what was timed before.
+"""How the measurements are fitted into a time limit. Pure: seconds are estimated from what was timed.
 
-A pilot (the reference precision, one prompt) says what a process, a prompt token and a new token take. Text to
-score is cut first, then prompts, never below five, which an interval needs; then precisions are left out, the
-reference last. The same prompts serve every later stage, so that all speeds are of one work.
+A pilot (the reference precision, one prompt) says what a process, a prompt token and a new token take. Text
+to score is cut first, then prompts, never below five, which an interval needs; then precisions are left out,
+the reference last. The same prompts serve every later stage, so that all speeds are of one work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bitdraft.config import Precision, RecommendConfig
@@ -60,7 +60,7 @@ class Work:
         return len(self.precisions) * each_s
 
 
-def fit_precisions(
+def fit_precisions(  # noqa: PLR0917
     work: Work, pace: Pace, prompt_tokens: float, config: RecommendConfig, reference: str, within_s: float
 ) -> tuple[Work, list[str]]:
     """The part of the work that fits, and what was cut. At least the reference is measured."""
@@ -80,9 +80,8 @@ def fit_precisions(
     return best, _cuts(work, best)
 
 
-def _most(work: Work, fits: object) -> Work | None:
+def _most(work: Work, fits: Callable[[Work], bool]) -> Work | None:
     """The largest part with all its precisions."""
-    assert callable(fits)
     scored = sorted({work.scored, *(s for s in (16_384, 8192, 4096, LEAST_SCORED) if s < work.scored)})
     compared = sorted({work.compared, *(c for c in (4096, 1024, LEAST_COMPARED) if c < work.compared)})
     prompts = range(work.num_prompts, min(FEWEST_ITEMS, work.num_prompts) - 1, -1)
@@ -107,8 +106,8 @@ def _cuts(asked: Work, kept: Work) -> list[str]:
 
 
 def sweep_seconds(speedups: Sequence[float], num_prompts: int, plain_s: float, process_s: float) -> float:
-    """Of a sweep of arms with these predicted speedups: two of its processes a draft take the peak memory, and
-    costs and agreement take about as long as K = 0."""
+    """Of a sweep of arms with these predicted speedups. Peak memory takes processes of its own; costs and
+    agreement take about as long as K = 0."""
     runs_s = sum(plain_s / speedup for speedup in speedups)
     return 3 * process_s + (num_prompts + 1) * (2 * plain_s + runs_s)
 

@@ -96,7 +96,7 @@ def _is_faster(one: Option, other: Option, drift: float, seed: int) -> bool:
 
 
 def _is_tied(one: Option, chosen: Option, drift: float, seed: int) -> bool:
-    """Plain decoding ties with plain decoding alone: a (draft, K) that is chosen was faster in its own sweep."""
+    """Plain decoding ties with plain decoding alone: a chosen (draft, K) was faster in its own sweep."""
     if one.draft == PLAIN and chosen.draft != PLAIN:
         return False
     return not _is_faster(chosen, one, drift, seed) and not _is_faster(one, chosen, drift, seed)

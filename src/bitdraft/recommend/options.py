@@ -1,5 +1,5 @@
-"""What could be deployed, from the modules' results: plain decoding at each precision, measured (draft, K), and
-predicted ones. Pure."""
+"""What could be deployed, from the modules' results: plain decoding at each precision, measured (draft, K),
+and predicted ones. Pure."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def reference_of(result: PrecisionResult) -> str:
 
 
 def measured_options(sweep: SpecDecodeResult, config: RecommendConfig) -> list[Option]:
-    """A finished (draft, K) each; its problem is a limit's, a text that is not the target's, or a speedup that
-    may be too small."""
+    """A finished (draft, K) each; its problem is a limit's, a text that is not the target's, or a speedup
+    that may be too small."""
     return [
         Option(
             precision=sweep.config["precision"],

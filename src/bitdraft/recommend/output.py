@@ -90,9 +90,9 @@ def markdown_text(result: Recommendation) -> str:
         "| --- | --- | --- |" + " ---: |" * (len(TITLES) - 3),
         *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in shown(result)),
         "",
-        "Speedup: over plain decoding at that precision, in the same sweep. ΔPPL: against the reference. Pareto: "
-        "nothing measured is better in speed, quality or memory and no worse in the others, by value. 95 % "
-        "bootstrap intervals in brackets.",
+        "Speedup: over plain decoding at that precision, in the same sweep. ΔPPL: against the reference. "
+        "Pareto: nothing measured is better in speed, quality or memory and no worse in the others, by value. "
+        "95 % bootstrap intervals in brackets.",
         "",
     ]
     for name, text in result.snippets.items():

@@ -4,7 +4,6 @@ contenders."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -16,7 +15,7 @@ from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
 from bitdraft.recommend.options import Pair, Prediction
 from bitdraft.recommend.output import save
 from bitdraft.recommend.record import Found, build, precision_verdict
-from bitdraft.recommend.snippets import Setting, SnippetConfig, snippets
+from bitdraft.recommend.snippets import snippets_of
 from bitdraft.results import Recommendation, prepare_output
 from bitdraft.spec_decode import evaluate as spec_decode_module
 from bitdraft.spec_decode.workload import NGRAM, Workload, prepare
@@ -81,7 +80,7 @@ class _Search:
 
     def result(self) -> Recommendation:
         found = build(self.config, self.found)
-        return found.model_copy(update={"snippets": self._snippets(found.choice)})
+        return found.model_copy(update={"snippets": snippets_of(found.choice, self.workload, self.config)})
 
     def run(self) -> None:
         self._precisions()
@@ -212,8 +211,8 @@ class _Search:
             return
         if not hopeful:
             self.found.notes.append(
-                f"Draft models at another precision than the target's {own} cannot pay: even if their forwards "
-                f"cost nothing, {predictions[0].name} would be faster."
+                f"Draft models at another precision than the target's {own} cannot pay: even if their "
+                f"forwards cost nothing, {predictions[0].name} would be faster."
             )
             return
         result = self.found.precision
@@ -266,37 +265,6 @@ class _Search:
         folder = self.config.output
         settings["output"] = None if folder is None else folder / _folder_name((precision, other))
         return make_config(SpecDecodeConfig, settings | {"plan": plan})
-
-    def _snippets(self, choice: dict[str, Any]) -> dict[str, str]:
-        if not choice or choice["precision"] is None:
-            return {}
-        config, target = self.config, self.workload.target
-        draft = next((d for d in self.workload.drafts if d.label == choice["draft"]), None)
-        own_draft, loadable, same_padding = None, None, True
-        if draft is not None and draft.checkpoint is None:
-            own_draft = loadable = NGRAM
-        elif draft is not None and draft.checkpoint is not None:
-            own_draft = draft.checkpoint.name
-            loadable = _loadable(own_draft, draft.checkpoint.folder)
-            same_padding = draft.checkpoint.vocab_size == target.vocab_size
-        setting = Setting(
-            target=_loadable(config.model, target.folder),
-            own_target=config.model,
-            precision=choice["precision"],
-            draft=loadable,
-            own_draft=own_draft,
-            k=choice["k"] or 0,
-            draft_precision=choice["draft_precision"],
-            revision=config.revision,
-            same_padding=same_padding,
-        )
-        decoding = {n: getattr(config, n) for n in SnippetConfig.model_fields}
-        return snippets(setting, SnippetConfig(**decoding))
-
-
-def _loadable(name: str, folder: Path) -> str:
-    """Embedded models have a name in bitdraft alone."""
-    return str(folder) if name.startswith("demo/") else name
 
 
 def _where(pair: Pair) -> str:

@@ -1,20 +1,18 @@
-"""The choice as code that runs: transformers, vLLM, bitdraft. Pure; names are quoted, never pasted."""
+"""The choice as code that runs: transformers, vLLM, bitdraft. Names are quoted, never pasted."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
-from bitdraft.config import DecodingConfig, SamplingConfig
+from bitdraft.checkpoints import Checkpoint
+from bitdraft.config import RecommendConfig, SamplingConfig
+from bitdraft.spec_decode.workload import NGRAM, Workload
 
 TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-NGRAM = "ngram"
 PROMPT = "The"
-
-
-class SnippetConfig(DecodingConfig, SamplingConfig):
-    """How the snippets decode."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,38 @@ class Setting:
     same_padding: bool = True
 
 
-def snippets(setting: Setting, config: SnippetConfig) -> dict[str, str]:
+def snippets_of(choice: dict[str, Any], workload: Workload, config: RecommendConfig) -> dict[str, str]:
+    """By tool; none where nothing is chosen."""
+    if not choice or choice["precision"] is None:
+        return {}
+    target, own_draft, loadable, same_padding = workload.target, None, None, True
+    draft = next((one for one in workload.drafts if one.label == choice["draft"]), None)
+    if draft is not None and draft.checkpoint is None:
+        own_draft = loadable = NGRAM
+    elif draft is not None and draft.checkpoint is not None:
+        own_draft = draft.checkpoint.name
+        loadable = _loadable(draft.checkpoint)
+        same_padding = draft.checkpoint.vocab_size == target.vocab_size
+    setting = Setting(
+        target=_loadable(target),
+        own_target=config.model,
+        precision=choice["precision"],
+        draft=loadable,
+        own_draft=own_draft,
+        k=choice["k"] or 0,
+        draft_precision=choice["draft_precision"],
+        revision=config.revision,
+        same_padding=same_padding,
+    )
+    return snippets(setting, config)
+
+
+def _loadable(checkpoint: Checkpoint) -> str:
+    """Embedded models have a name in bitdraft alone."""
+    return str(checkpoint.folder) if checkpoint.name.startswith("demo/") else checkpoint.name
+
+
+def snippets(setting: Setting, config: RecommendConfig) -> dict[str, str]:
     return {
         "transformers": transformers_snippet(setting, config),
         "vllm": vllm_command(setting),
@@ -41,7 +70,7 @@ def snippets(setting: Setting, config: SnippetConfig) -> dict[str, str]:
     }
 
 
-def transformers_snippet(setting: Setting, config: SnippetConfig) -> str:
+def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
     lines = [
         "import torch",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -61,8 +90,8 @@ def transformers_snippet(setting: Setting, config: SnippetConfig) -> str:
         extra = f", prompt_lookup_num_tokens={setting.k}"
     elif setting.draft is not None and not setting.same_padding:
         lines += [
-            f"# {setting.draft!r} speculates in bitdraft and vLLM only: its embeddings are padded differently,",
-            "# which transformers takes for another vocabulary. This is plain decoding.",
+            f"# {setting.draft!r} speculates in bitdraft alone: its embeddings are padded differently, which",
+            "# transformers takes for another vocabulary. This is plain decoding.",
         ]
     elif setting.draft is not None:
         dtype = TORCH_DTYPES[setting.draft_precision or setting.precision]
@@ -77,7 +106,8 @@ def transformers_snippet(setting: Setting, config: SnippetConfig) -> str:
         extra = ", assistant_model=draft"
     lines += [
         f'inputs = tokenizer({PROMPT!r}, return_tensors="pt").to(device)',
-        f"output = model.generate(**inputs, max_new_tokens={config.max_new_tokens}, {_sampling(config)}{extra})",
+        f"output = model.generate(**inputs, max_new_tokens={config.max_new_tokens}, "
+        f"{_sampling(config)}{extra})",
         "print(tokenizer.decode(output[0], skip_special_tokens=True))",
     ]
     return "\n".join(lines) + "\n"
@@ -104,12 +134,12 @@ def vllm_command(setting: Setting) -> str:
         else:
             asked |= {"method": "draft_model", "model": setting.draft}
             if setting.draft_precision:
-                note = f"# the draft was measured in {setting.draft_precision}; here it runs in the target's dtype\n"
+                note = f"# the draft was measured in {setting.draft_precision}, here it has the target's\n"
         words += ["--speculative-config", json.dumps(asked)]
     return note + shlex.join(words) + "\n"
 
 
-def native_snippet(setting: Setting, config: SnippetConfig) -> str:
+def native_snippet(setting: Setting, config: RecommendConfig) -> str:
     arguments = [repr(setting.own_target), f"precision={setting.precision!r}"]
     if setting.revision:
         arguments.append(f"revision={setting.revision!r}")
