@@ -91,7 +91,7 @@ def markdown_text(result: Recommendation) -> str:
         *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in shown(result)),
         "",
         "Speedup: over plain decoding at that precision, in the same sweep. ΔPPL: against the reference. "
-        "Pareto: nothing measured is better in speed, quality or memory and no worse in the others, by value. "
+        "Pareto: by value nothing measured is better in one of speed, quality, memory and no worse in all. "
         "95 % bootstrap intervals in brackets.",
         "",
     ]
