@@ -1,0 +1,201 @@
+"""`bitdraft recommend` from flags to files and to code that runs, and the decoder that its code calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import bitdraft
+from bitdraft.cli import app
+from bitdraft.config import RecommendConfig, make_config
+from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
+from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result
+from tiny import VOCAB, noisy_copy, save_checkpoint
+
+SMALL = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "14", "--device", "cpu"]
+QUALITY = ["--ppl-max-tokens", "600", "--kl-max-tokens", "0"]
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["recommend", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "story.txt"
+    lines = [f"the cat and the hen number {i} sat in the barn and heard the rain\n" for i in range(120)]
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def draft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("draft") / "cheap", noisy_copy("gpt_neox", 0, 0.05))
+
+
+@pytest.fixture(scope="module")
+def run(checkpoint: Path, draft: Path, story: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("recommend")
+    precisions = ["--precisions", "fp32,bf16", "--draft", draft, "--draft", "ngram", "--k", "1-4"]
+    text = ["--dataset", f"file:{story}", "--output", folder]
+    return invoke(checkpoint, *precisions, *text, *SMALL, *QUALITY, "--max-ppl-increase", "50%"), folder
+
+
+def test_files_and_screen_say_the_same(run: Any) -> None:
+    found, folder = run
+    assert found.exit_code == 0, found.output
+    result = load_result(folder / "recommendation.json", Recommendation)
+    screen = " ".join(found.output.split())
+    assert " ".join(result.verdict["summary"].split()) in screen
+    assert result.choice["precision"] in ("fp32", "bf16")
+    assert {stage["stage"] for stage in result.stages} >= {"precision", "plan"}
+    precision = load_result(folder / "precision.json", PrecisionResult)
+    assert [row.precision for row in precision.rows] == ["fp32", "bf16"]
+    assert (folder / "precision_benchmark_2rows.png").exists()
+    assert load_result(folder / "fp32" / "spec_decode_plan_file.json", SpecDecodeResult).plan
+    assert result.verdict["summary"] in (folder / "recommendation.md").read_text()
+    for name in ("transformers", "vllm", "native"):
+        assert result.snippets[name].strip() in (folder / "recommendation.md").read_text()
+    # what was measured is what a sweep of those arms alone holds
+    for row in result.contenders:
+        if row.k and row.standing in ("chosen", "slower", "indistinguishable"):
+            sweep = load_result(folder / row.precision / "spec_decode_file.json", SpecDecodeResult)
+            assert (row.draft, row.k) in {(one.draft, one.k) for one in sweep.rows}
+
+
+@pytest.mark.parametrize("asked", ["plain", "ngram", "model"])
+def test_the_code_runs_as_it_stands(
+    asked: str, checkpoint: Path, draft: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(RecommendConfig, {"max_new_tokens": 12})
+    name = {"plain": None, "ngram": "ngram", "model": str(draft)}[asked]
+    setting = Setting(str(checkpoint), str(checkpoint), "fp32", name, name, 3 if name else 0)
+    texts = []
+    for code in (transformers_snippet(setting, config), native_snippet(setting, config)):
+        exec(compile(code, "snippet", "exec"), {})
+        texts.append(capsys.readouterr().out.strip("\n"))
+    assert texts[0]
+    # transformers' text begins with the prompt
+    assert texts[0].endswith(texts[1])
+
+
+def test_the_decoder_speculates_and_says_how(checkpoint: Path, draft: Path) -> None:
+    plain = bitdraft.Decoder(str(checkpoint), device="cpu").generate("the cat", max_new_tokens=20)
+    for settings in ({"draft": "ngram", "k": 4}, {"draft": str(draft), "k": 3}):
+        found = bitdraft.Decoder(str(checkpoint), device="cpu", **settings).generate(
+            "the cat", max_new_tokens=20
+        )
+        assert found.token_ids == plain.token_ids
+        assert found.text == plain.text
+        assert len(found.generation.steps) < 20
+    ids = bitdraft.Decoder(str(checkpoint), device="cpu").generate([5, 9, 3], max_new_tokens=4)
+    assert len(ids.token_ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "prompt", "message"),
+    [
+        ({"draft": "ngram"}, "the", "a draft needs a number of tokens"),
+        ({"precision": "fp8"}, "the", "precision"),
+        ({}, "", "it has no token"),
+        ({}, [VOCAB + 5], "its embedding has"),
+        ({}, "the cat " * 200, "exceeds the context"),
+    ],
+)
+def test_what_the_decoder_cannot_do_is_said(
+    settings: dict[str, Any], prompt: Any, message: str, checkpoint: Path
+) -> None:
+    with pytest.raises(bitdraft.UserError, match=message):
+        bitdraft.Decoder(str(checkpoint), device="cpu", **settings).generate(prompt, max_new_tokens=8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--budget", "soon"], "--budget soon"),
+        (["--budget", "1s"], "at least 30 seconds"),
+        (["--max-vram-gb", "0"], "--max-vram-gb 0"),
+        (["--min-speedup", "0.5"], "--min-speedup 0.5"),
+        (["--precisions", "fp32,fp7"], "--precisions"),
+        (["--draft", "no/such/draft"], "--draft"),
+        (["--k", "40"], "--k 40"),
+    ],
+)
+def test_bad_flags_are_one_line_before_anything_runs(
+    arguments: list[str], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    found = invoke(checkpoint, *arguments, "--output", tmp_path / "out")
+    assert found.exit_code == 2
+    [line] = [line for line in found.stderr.splitlines() if line]
+    assert message in line
+
+
+def test_limits_that_nothing_keeps_end_with_code_1(checkpoint: Path, story: Path, tmp_path: Path) -> None:
+    text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
+    found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--max-vram-gb", "0.001")
+    assert found.exit_code == 1
+    result = load_result(tmp_path / "recommendation.json", Recommendation)
+    assert result.choice["precision"] is None
+    assert result.snippets == {}
+    assert "above the limit of 0.001 GiB" in " ".join(found.output.split())
+
+
+def test_a_budget_names_what_it_left_out(
+    checkpoint: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that runs away behind the precisions: no plan fits any more."""
+    from bitdraft.recommend import search
+
+    times = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, *[10_000.0] * 100])
+    monkeypatch.setattr(search, "monotonic", lambda: next(times))
+    text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
+    found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--budget", "60s")
+    assert found.exit_code == 0, found.output
+    result = load_result(tmp_path / "recommendation.json", Recommendation)
+    assert [stage["stage"] for stage in result.stages] == ["pilot", "precision"]
+    assert any("no plan at fp32" in text for text in result.skipped)
+    assert "Speculation was not examined" in result.verdict["summary"]
+    assert "Skipped for the budget" in " ".join(found.output.split())
+
+
+def test_an_interrupt_keeps_what_is_finished(
+    checkpoint: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bitdraft.spec_decode import evaluate
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "evaluate_spec_decode", interrupted)
+    text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
+    found = invoke(checkpoint, *text, *SMALL, *QUALITY)
+    assert found.exit_code == 130
+    assert "What was finished is in" in found.stderr
+    result = load_result(tmp_path / "recommendation.json", Recommendation)
+    assert result.choice["precision"] == "fp32"
+    assert any("interrupted" in text for text in result.skipped)
+
+
+def test_random_weights_are_refused() -> None:
+    with pytest.raises(bitdraft.UserError, match="trained checkpoint"):
+        bitdraft.recommend(model="pythia-70m", random_weights=True)
+
+
+def test_the_target_alone_gets_prompt_lookup(checkpoint: Path, story: Path, tmp_path: Path) -> None:
+    result = bitdraft.recommend(
+        model=str(checkpoint),
+        precisions=("fp32",),
+        k="2-3",
+        dataset=f"file:{story}",
+        num_prompts=5,
+        max_prompt_tokens=24,
+        max_new_tokens=14,
+        ppl_max_tokens=600,
+        kl_max_tokens=0,
+        device="cpu",
+    )
+    assert {row.draft for row in result.contenders} == {"–", "ngram"}
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,403 @@
+"""Recommendations on constructed results where the right answer is known; the time and code around them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from bitdraft.config import Precision, RecommendConfig, make_config
+from bitdraft.errors import UserError
+from bitdraft.metrics import speed_figures, speed_ratio
+from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, sweep_seconds
+from bitdraft.recommend.choose import contenders, mixed_could_pay
+from bitdraft.recommend.options import Prediction, pareto, predictions_of
+from bitdraft.recommend.output import markdown_text
+from bitdraft.recommend.record import Found, build
+from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet, vllm_command
+from bitdraft.results import (
+    Figure,
+    Generation,
+    PrecisionResult,
+    PrecisionRow,
+    Recommendation,
+    SpecDecodeResult,
+    SpecDecodeRow,
+    to_json,
+)
+from tiny import generation
+
+CONFIG = RecommendConfig()
+
+
+def runs(token_s: float, num_prompts: int = 10, wobble: float = 0.0) -> list[Generation]:
+    """Prompts of eight tokens; prompts differ alike wherever there is no wobble."""
+    found = []
+    for prompt in range(num_prompts):
+        pace = token_s * (1 + 0.1 * prompt) * (1 + (wobble if prompt % 2 else -wobble))
+        found.append(generation(0, [pace * (place + 1) for place in range(8)]))
+    return found
+
+
+def precision_row(
+    precision: str, token_s: float, delta: float | None = None, gib: float = 1.0, num_prompts: int = 10
+) -> PrecisionRow:
+    own = runs(token_s, num_prompts)
+    quality: dict[str, Any] = {}
+    if delta is not None:
+        quality["delta_ln_ppl"] = Figure(value=delta, low=delta - 1e-4, high=delta + 1e-4, n=50).model_dump()
+    metrics = {**speed_figures(own), "ppl": Figure(value=20.0), "peak_ram_gb": Figure(value=gib)}
+    raw = {"generations": [run.model_dump(mode="json") for run in own], "calibration_s": [1e-3, 1e-3]}
+    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality, raw=raw)
+
+
+def precision_result(*rows: PrecisionRow) -> PrecisionResult:
+    machine = {"device": "cpu", "cpu": "a CPU", "torch": "2", "transformers": "5", "time_utc": "now"}
+    return PrecisionResult(
+        config={"reference": None},
+        environment=machine,
+        model={"name": "org/model", "stored_dtype": "fp32"},
+        text={"dataset": "stdlib"},
+        rows=rows,
+    )
+
+
+def sweep(
+    precision: str,
+    plain_s: float,
+    arms: dict[tuple[str, int], float],
+    *,
+    gib: float = 1.1,
+    wobble: float = 0.0,
+    num_prompts: int = 10,
+    bug: bool = False,
+) -> SpecDecodeResult:
+    """K = 0 at `plain_s` a token and each (draft, K) at its own pace."""
+    base, rows = runs(plain_s, num_prompts), []
+    for (draft, k), token_s in arms.items():
+        own = runs(token_s, num_prompts, wobble)
+        metrics = speed_figures(own) | {"speedup": speed_ratio(own, base), "peak_ram_gb": Figure(value=gib)}
+        raw = {"generations": [run.model_dump(mode="json") for run in own]}
+        lossless = {"divergences": [{"kind": "bug"}] if bug else []}
+        fields: dict[str, Any] = {"draft": draft, "k": k, "backend": "native", "status": "ok"}
+        rows.append(SpecDecodeRow(**fields, metrics=metrics, raw=raw, lossless=lossless))
+    return SpecDecodeResult(
+        config={"precision": precision, "draft_precision": None, "plan": False},
+        environment={},
+        model={},
+        drafts={},
+        text={},
+        baseline={"raw": {"generations": [run.model_dump(mode="json") for run in base]}},
+        rows=tuple(rows),
+        verdict={"summary": f"of {precision}", "reasons": []},
+    )
+
+
+def plan(precision: str, draft: str, points: dict[int, float], cost: float = 0.1) -> SpecDecodeResult:
+    """Two tokens a step at these predicted speedups."""
+    by_k = {
+        str(k): {"replay": s, "replay_end_to_end": s, "tokens_per_step": 2.0, "leviathan": None}
+        for k, s in points.items()
+    }
+    return SpecDecodeResult(
+        config={"precision": precision, "draft_precision": None, "plan": True},
+        environment={},
+        model={},
+        drafts={},
+        text={},
+        costs={"draft_cost": {draft: cost}},
+        plan={draft: {"by_k": by_k}},
+    )
+
+
+def recommended(
+    precision: PrecisionResult | None,
+    *sweeps: SpecDecodeResult,
+    plans: tuple[SpecDecodeResult, ...] = (),
+    **settings: Any,
+) -> Recommendation:
+    found = Found(precision)
+    found.sweeps = {(one.config["precision"], None): one for one in sweeps}
+    found.plans = {(one.config["precision"], None): one for one in plans}
+    return build(make_config(RecommendConfig, settings), found)
+
+
+def standings(result: Recommendation) -> dict[tuple[str, str, int], str]:
+    return {(row.precision, row.draft, row.k): row.standing for row in result.contenders}
+
+
+FP32, BF16 = precision_row("fp32", 0.020), precision_row("bf16", 0.010, 1e-4, gib=0.6)
+
+
+def test_a_clear_winner() -> None:
+    result = recommended(
+        precision_result(FP32, BF16), sweep("bf16", 0.010, {("ngram", 8): 0.005, ("small", 3): 0.008})
+    )
+    assert result.choice == {
+        "precision": "bf16",
+        "speculate": True,
+        "draft": "ngram",
+        "k": 8,
+        "draft_precision": None,
+    }
+    summary = result.verdict["summary"]
+    assert summary.startswith("Deploy bf16 with ngram, K = 8: ")
+    assert "2.00× [2.00, 2.00] the tokens/s of plain decoding at bf16" in summary
+    assert "Against plain decoding at fp32: 4.00×" in summary
+    assert standings(result) == {
+        ("bf16", "ngram", 8): "chosen",
+        ("bf16", "small", 3): "slower",
+        ("bf16", "–", 0): "slower",
+        ("fp32", "–", 0): "slower",
+    }
+    # plain bf16 is slower than the choice and takes less memory
+    front = {(row.precision, row.k) for row in result.contenders if row.is_pareto}
+    assert {("bf16", 8), ("bf16", 0), ("fp32", 0)} == front
+    assert Recommendation.model_validate_json(to_json(result)) == result
+    assert "| chosen | bf16 | ngram, K = 8 |" in markdown_text(result)
+
+
+def test_a_tie_is_named_and_the_faster_by_value_chosen() -> None:
+    arms = {("ngram", 7): 0.0050, ("ngram", 8): 0.0051}
+    result = recommended(precision_result(BF16), sweep("bf16", 0.010, arms, wobble=0.1))
+    # the same wobble in both: their ratio has no spread, so it is no tie
+    assert standings(result)["bf16", "ngram", 8] == "slower"
+    base, noisy = sweep("bf16", 0.010, {("ngram", 7): 0.0050}), sweep("bf16", 0.010, arms, wobble=0.1)
+    both = base.model_copy(update={"rows": (base.rows[0], noisy.rows[1])})
+    result = recommended(precision_result(BF16), both)
+    assert result.choice["k"] == 7
+    assert standings(result)["bf16", "ngram", 8] == "indistinguishable"
+    assert "bf16 with ngram, K = 8 cannot be told from it" in result.verdict["summary"]
+
+
+def test_the_quality_limit_binds_for_speculation_too() -> None:
+    worse = precision_row("bf16", 0.010, 0.02, gib=0.6)
+    result = recommended(
+        precision_result(FP32, worse),
+        sweep("fp32", 0.020, {("ngram", 4): 0.015}),
+        sweep("bf16", 0.010, {("ngram", 4): 0.005}),
+    )
+    assert (result.choice["precision"], result.choice["k"]) == ("fp32", 4)
+    [out] = [row for row in result.contenders if row.precision == "bf16" and row.k == 0]
+    assert out.standing == "out"
+    assert "perplexity" in str(out.reason)
+    assert standings(result)["bf16", "ngram", 4] == "slower"
+    loose = recommended(precision_result(FP32, worse), max_ppl_increase=0.05)
+    assert loose.choice["precision"] == "bf16"
+
+
+def test_the_memory_limit_binds_for_precision_and_draft() -> None:
+    found = precision_result(FP32, BF16), sweep("bf16", 0.010, {("small", 3): 0.005}, gib=0.9)
+    assert recommended(*found, max_vram_gb=0.95).choice["draft"] == "small"
+    result = recommended(*found, max_vram_gb=0.8)
+    assert (result.choice["precision"], result.choice["speculate"]) == ("bf16", False)
+    assert "peak RAM of 0.90 GiB is above the limit of 0.8 GiB" in result.verdict["summary"]
+    nothing = recommended(*found, max_vram_gb=0.5)
+    assert nothing.choice["precision"] is None
+    assert "within the limits" in nothing.verdict["summary"]
+
+
+def test_the_time_to_the_first_token_is_limited_by_its_upper_end() -> None:
+    ttft = BF16.metrics["ttft_ms"]
+    assert ttft.high is not None
+    result = recommended(precision_result(BF16), max_ttft_ms=ttft.high)
+    assert result.choice["precision"] == "bf16"
+    result = recommended(precision_result(BF16), max_ttft_ms=(ttft.value + ttft.high) / 2)
+    assert result.choice["precision"] is None
+    assert any("time to the first token may be" in text for text in result.verdict["reasons"])
+
+
+def test_speculation_that_loses_is_refused() -> None:
+    result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.014}))
+    assert result.choice == {
+        "precision": "bf16",
+        "speculate": False,
+        "draft": None,
+        "k": None,
+        "draft_precision": None,
+    }
+    assert "Do not speculate" in result.verdict["summary"]
+    assert "slower than plain decoding (0.71×)" in result.verdict["summary"]
+
+
+def test_a_gain_below_what_is_asked_for_is_refused() -> None:
+    found = precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.0095})
+    assert recommended(*found).choice["speculate"] is True
+    assert recommended(*found, min_speedup=1.1).choice["speculate"] is False
+
+
+def test_a_text_that_is_not_the_targets_is_out() -> None:
+    result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.005}, bug=True))
+    assert result.choice["speculate"] is False
+    assert standings(result)["bf16", "small", 3] == "out"
+
+
+def test_too_few_prompts_leave_it_open() -> None:
+    few = precision_row("bf16", 0.010, num_prompts=4)
+    result = recommended(precision_result(few), sweep("bf16", 0.010, {("small", 3): 0.005}, num_prompts=4))
+    assert (result.choice["precision"], result.choice["speculate"]) == ("bf16", None)
+    assert "4 prompts are too few to say whether to speculate" in result.verdict["summary"]
+
+
+def test_everything_failed() -> None:
+    failed = PrecisionRow(precision="fp32", status="oom", reason="no memory")
+    result = recommended(precision_result(failed))
+    assert result.choice["precision"] is None
+    assert "No precision could be measured" in result.verdict["summary"]
+    assert standings(result) == {("fp32", "–", 0): "out"}
+    assert "Nothing was measured" in recommended(None).verdict["summary"]
+
+
+def test_one_overflowing_precision_leaves_the_others() -> None:
+    overflow = PrecisionRow(precision="fp16", status="overflow", reason="at layer 3")
+    result = recommended(precision_result(FP32, overflow, BF16))
+    assert result.choice["precision"] == "bf16"
+    assert standings(result)["fp16", "–", 0] == "out"
+
+
+def test_another_precision_must_be_faster_beyond_doubt() -> None:
+    """Precision first: bf16 stays unless speculation at fp32 is faster than all of bf16's."""
+    plain = precision_result(precision_row("fp32", 0.012), BF16)
+    own = sweep("bf16", 0.010, {("ngram", 8): 0.006})
+    faster = recommended(plain, own, sweep("fp32", 0.012, {("ngram", 8): 0.004}))
+    assert faster.choice["precision"] == "fp32"
+    tied = recommended(plain, own, sweep("fp32", 0.012, {("ngram", 8): 0.0059}, wobble=0.1))
+    assert tied.choice["precision"] == "bf16"
+    assert standings(tied)["fp32", "ngram", 8] == "indistinguishable"
+
+
+def test_pareto_by_hand() -> None:
+    points = [(10.0, 0.0, 2.0), (10.0, 0.0, 1.0), (5.0, 0.0, 0.5), (4.0, 0.0, 0.6), (20.0, 0.1, 3.0)]
+    assert pareto(points) == [False, True, True, False, True]
+    # equal points do not dominate each other
+    assert pareto([(1.0, 0.0, 1.0)] * 2) == [True, True]
+
+
+# --- what is worth measuring -----------------------------------------------------------------------
+
+
+def test_predictions_and_their_bound_by_hand() -> None:
+    [one, two] = predictions_of(plan("fp32", "a", {2: 1.25, 4: 1.0}, cost=0.2), plain_tok_s=100)
+    assert (one.k, one.speedup, one.throughput) == (2, 1.25, 125)
+    # a step of 2 tokens takes 1.6 target forwards, of which 2 · 0.2 are the draft's
+    assert one.bound == pytest.approx(2 / 1.2)
+    assert two.bound == pytest.approx(2 / 1.2)
+
+
+def predictions(*points: tuple[str, str, int, float, float]) -> list[Prediction]:
+    """(precision, draft, K, speedup, plain tokens/s)"""
+    return [Prediction(p, d, k, None, s, s * 1.5, s * plain) for p, d, k, s, plain in points]
+
+
+def test_few_of_each_draft_and_the_first_precision_are_measured() -> None:
+    found = predictions(
+        ("fp32", "ngram", 8, 2.0, 100),
+        ("fp32", "ngram", 9, 1.99, 100),
+        ("fp32", "ngram", 7, 1.98, 100),
+        ("fp32", "a", 3, 1.8, 100),
+        ("fp32", "b", 3, 1.2, 100),
+        ("bf16", "ngram", 4, 1.1, 110),
+        ("bf16", "a", 4, 0.7, 110),
+    )
+    picked = [(one.precision, one.draft, one.k) for one in contenders(found, "bf16", CONFIG)]
+    assert picked == [("fp32", "ngram", 8), ("fp32", "ngram", 9), ("fp32", "a", 3), ("bf16", "ngram", 4)]
+    # what is predicted to lose clearly is not measured at all
+    assert contenders(found[-1:], "bf16", CONFIG) == []
+    strict = make_config(RecommendConfig, {"min_speedup": 1.5})
+    assert [one.speedup for one in contenders(found, "bf16", strict)] == [2.0, 1.99, 1.8]
+
+
+def test_a_cheaper_draft_is_tried_where_it_could_be_the_fastest() -> None:
+    found = predictions(("fp32", "a", 3, 1.2, 100), ("fp32", "ngram", 8, 1.7, 100))
+    assert mixed_could_pay(found, "a")  # 1.2 · 1.5 is more than 1.7
+    assert not mixed_could_pay([found[1], *predictions(("fp32", "a", 3, 1.1, 100))], "a")
+    assert not mixed_could_pay(found, "unknown")
+
+
+# --- time ------------------------------------------------------------------------------------------
+
+
+def test_work_is_cut_in_the_stated_order() -> None:
+    pace = Pace(process_s=10, read_s=0.001, write_s=0.01)
+    three: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+    work = Work(three, num_prompts=15, scored=16_384, compared=4096)
+    # 10 + 0.001 · 2 · (16384 + 4096) + 16 · (0.1 + 1)
+    assert work.seconds(pace, 100, 100) == pytest.approx(3 * (10 + 40.96 + 17.6))
+    config = make_config(RecommendConfig, {"max_new_tokens": 100})
+
+    def fitted(within_s: float) -> tuple[Work, list[str]]:
+        return fit_precisions(work, pace, 100, config, "fp32", within_s)
+
+    assert fitted(1000) == (work, [])
+    part, cuts = fitted(150)
+    assert (part.precisions, part.num_prompts) == (three, 15)
+    assert part.scored < 16_384
+    assert any("perplexity on" in cut for cut in cuts)
+    part, cuts = fitted(70)
+    assert (part.num_prompts, part.scored) == (7, 2048)
+    part, cuts = fitted(45)
+    assert part.precisions == ("fp32", "fp16")
+    assert "bf16 was not measured" in cuts
+    part, _ = fitted(1)
+    assert part == Work(("fp32",), 5, 2048, 0)
+
+
+def test_as_many_arms_as_fit() -> None:
+    speedups = [2.0, 1.5, 1.0]
+    all_s = sweep_seconds(speedups, 10, 1.0, 5.0)
+    assert all_s == pytest.approx(15 + 11 * (2 + 0.5 + 2 / 3 + 1))
+    assert fit_sweep(speedups, 10, 1.0, 5.0, all_s) == 3
+    assert fit_sweep(speedups, 10, 1.0, 5.0, all_s - 1) == 2
+    assert fit_sweep(speedups, 10, 1.0, 5.0, 1) == 0
+
+
+# --- code ------------------------------------------------------------------------------------------
+
+NASTY = "a'; rm -rf ~ #"
+
+
+def test_names_are_quoted_in_every_snippet() -> None:
+    setting = Setting(NASTY, NASTY, "bf16", draft=NASTY, own_draft=NASTY, k=3, draft_precision="fp32")
+    words = shlex.split(vllm_command(setting), comments=True)
+    assert words[:5] == ["vllm", "serve", NASTY, "--dtype", "bfloat16"]
+    assert json.loads(words[-1]) == {"num_speculative_tokens": 3, "method": "draft_model", "model": NASTY}
+    for code in (transformers_snippet(setting, CONFIG), native_snippet(setting, CONFIG)):
+        compile(code, "snippet", "exec")
+        assert repr(NASTY) in code
+
+
+def test_the_snippets_name_what_makes_k_real() -> None:
+    setting = Setting("org/t", "org/t", "fp16", draft="org/d", own_draft="org/d", k=5, revision="v1")
+    code = transformers_snippet(setting, CONFIG)
+    assert "num_assistant_tokens = 5" in code
+    assert 'num_assistant_tokens_schedule = "constant"' in code
+    assert "assistant_confidence_threshold = 0.0" in code
+    assert "assistant_model=draft" in code
+    assert "revision='v1'" in code
+    lookup = Setting("org/t", "org/t", "fp16", draft="ngram", own_draft="ngram", k=5)
+    assert "prompt_lookup_num_tokens=5" in transformers_snippet(lookup, CONFIG)
+    assert '"method": "ngram"' in vllm_command(lookup)
+    sampled = make_config(RecommendConfig, {"temperature": 0.8})
+    # transformers cuts to 50 tokens where top_k is left out
+    assert "top_k=0" in transformers_snippet(lookup, sampled)
+    assert "temperature=0.8" in native_snippet(lookup, sampled)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"max_vram_gb": 0}, "max_vram_gb"),
+        ({"max_ttft_ms": -1}, "max_ttft_ms"),
+        ({"min_speedup": 0.5}, "min_speedup"),
+        ({"budget_s": "soon"}, "budget_s"),
+        ({"budget_s": 3}, "budget_s"),
+        ({"precisions": ("fp32", "fp32")}, "precisions"),
+        ({"k": "5-3"}, "k"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make_config(RecommendConfig, settings)
+    assert caught.value.field == field
