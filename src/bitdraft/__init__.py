@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bitdraft.decoder import Decoder
     from bitdraft.errors import UserError
     from bitdraft.precision.evaluate import evaluate_precision
-    from bitdraft.recommend.search import recommend
+    from bitdraft.recommend.search import recommend_deployment
     from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
@@ -26,7 +26,7 @@ __all__ = [
     "UserError",
     "evaluate_precision",
     "evaluate_spec_decode",
-    "recommend",
+    "recommend_deployment",
 ]
 
 _HOMES = {
@@ -40,7 +40,7 @@ _HOMES = {
     "UserError": "bitdraft.errors",
     "evaluate_precision": "bitdraft.precision.evaluate",
     "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
-    "recommend": "bitdraft.recommend.search",
+    "recommend_deployment": "bitdraft.recommend.search",
 }
 
 

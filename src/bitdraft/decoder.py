@@ -58,7 +58,8 @@ class Decoder:
         checkpoint = find_checkpoint(config)
         device = resolve_device(config.device)
         self._tokenizer = load_tokenizer(checkpoint, config)
-        self._checkpoint, sizes, drafts = checkpoint, [checkpoint.vocab_size], {}
+        self._checkpoint, sizes = checkpoint, [checkpoint.vocab_size]
+        drafts: dict[str, Any] = {}
         if config.draft == NGRAM:
             drafts[NGRAM] = None
         elif config.draft is not None:

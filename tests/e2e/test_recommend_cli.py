@@ -102,7 +102,7 @@ def test_the_decoder_speculates_and_says_how(checkpoint: Path, draft: Path) -> N
         ({"precision": "fp8"}, "the", "precision"),
         ({}, "", "it has no token"),
         ({}, [VOCAB + 5], "its embedding has"),
-        ({}, "the cat " * 200, "exceeds the context"),
+        ({}, "the cat " * 200, "exceed the context"),
     ],
 )
 def test_what_the_decoder_cannot_do_is_said(
@@ -181,11 +181,11 @@ def test_an_interrupt_keeps_what_is_finished(
 
 def test_random_weights_are_refused() -> None:
     with pytest.raises(bitdraft.UserError, match="trained checkpoint"):
-        bitdraft.recommend(model="pythia-70m", random_weights=True)
+        bitdraft.recommend_deployment(model="pythia-70m", random_weights=True)
 
 
 def test_the_target_alone_gets_prompt_lookup(checkpoint: Path, story: Path, tmp_path: Path) -> None:
-    result = bitdraft.recommend(
+    result = bitdraft.recommend_deployment(
         model=str(checkpoint),
         precisions=("fp32",),
         k="2-3",

@@ -89,7 +89,7 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
     with errors_to_exit(debug, output, "recommendation.json", _show):
         from bitdraft.config import RecommendConfig, make_config
         from bitdraft.progress import SearchProgress
-        from bitdraft.recommend.search import recommend as run
+        from bitdraft.recommend.search import recommend_deployment
 
         settings["drafts"] = tuple(draft) if draft else None
         settings["precisions"] = tuple(part.strip() for part in precisions.split(",") if part.strip())
@@ -99,7 +99,7 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
         config = make_config(RecommendConfig, settings)
         console = Console()
         with SearchProgress(console) as progress:
-            result = run(config, on_progress=progress)
+            result = recommend_deployment(config, on_progress=progress)
         _show(result)
         console.print(
             f"\nWritten to {output}/: recommendation.json .md, precision.json and its chart, and a folder "

@@ -32,7 +32,7 @@ _QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase
 _DRAFTING = ("temperature", "top_k", "top_p", "drafts", "k")
 
 
-def recommend(
+def recommend_deployment(
     config: RecommendConfig | None = None, *, on_progress: Progress | None = None, **settings: Any
 ) -> Recommendation:
     """Say what to deploy: a precision, and a draft with its K or none.
