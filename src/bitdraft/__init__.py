@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bitdraft.compare.compare import compare_results
+    from bitdraft.compare.records import Comparison
     from bitdraft.config import PrecisionConfig, SpecDecodeConfig
     from bitdraft.errors import UserError
     from bitdraft.precision.evaluate import evaluate_precision
@@ -14,21 +16,25 @@ if TYPE_CHECKING:
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
 __all__ = [
+    "Comparison",
     "PrecisionConfig",
     "PrecisionResult",
     "SpecDecodeConfig",
     "SpecDecodeResult",
     "UserError",
+    "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
 ]
 
 _HOMES = {
+    "Comparison": "bitdraft.compare.records",
     "PrecisionConfig": "bitdraft.config",
     "PrecisionResult": "bitdraft.results",
     "SpecDecodeConfig": "bitdraft.config",
     "SpecDecodeResult": "bitdraft.results",
     "UserError": "bitdraft.errors",
+    "compare_results": "bitdraft.compare.compare",
     "evaluate_precision": "bitdraft.precision.evaluate",
     "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
 }
