@@ -47,10 +47,16 @@ def render(comparison: Comparison) -> bytes:
     axes[0].set_yticks(range(len(rows)), labels, fontsize=9)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     canvas.suptitle(plain(_title(comparison)), fontsize=12)
+    # the footnote is the legend's title: both stand below the panels, and neither on the other
     canvas.legend(
-        handles=_handles(rows, keys), loc="outside lower center", ncols=5, fontsize=9, frameon=False
+        handles=_handles(rows, keys),
+        title=plain(_footnote(comparison)),
+        title_fontsize=8.5,
+        loc="outside lower center",
+        ncols=5,
+        fontsize=9,
+        frameon=False,
     )
-    canvas.supxlabel(plain(_footnote(comparison)), fontsize=8.5, color=INK)
     return png(canvas)
 
 

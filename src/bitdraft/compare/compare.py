@@ -117,7 +117,7 @@ def _nothing_left(sides: tuple[Folder, Folder], refused: Sequence[Refusal]) -> U
         return UserError("B", sides[1].path, problem, "Measure the same on both sides")
     first = refused[0]
     others = "".join(f"; {entry.source}: {entry.field} is {entry.values}" for entry in refused[1:])
-    return UserError(first.field, first.values, f"{first.source}: {first.problem}{others}", first.remedy)
+    return UserError(first.field, first.values, f"{first.problem} ({first.source}{others})", first.remedy)
 
 
 def _no_rows(side: Folder, comparison: Comparison) -> UserError:

@@ -75,7 +75,7 @@ def machine_words(pairs: Sequence[tuple[AnyResult, AnyResult]], rows: Sequence[R
     else:
         text = f"The same machine, by its description; {text}"
         if other:
-            text += f". That may be the machine or what else changed ({other})"
+            text += f". With {other} that work is not quite the same"
     return [*words, f"{text}."]
 
 

@@ -44,6 +44,10 @@ def compare_arms(name: RowName, a: Arm, b: Arm, pair: Pair) -> RowComparison:
     places = [place for place in a.items if place in b.items]
     machine = _machine(a, b)
     notes = ["no runs of the same prompts"] if a.status == b.status == "ok" and not places else []
+    if pair.tokenizer_problem is not None:
+        notes.append(
+            "tokens are those of each side's own tokenizer, which may not be the same amount of text"
+        )
     ppl, why_not = _ppl(a, b, pair)
     if why_not is not None:
         notes.append(f"PPL left out: {why_not}")

@@ -27,6 +27,7 @@ TITLES = {
 # What a user waits for or reads. A lower speedup alone may be a faster K = 0, and fewer tokens a step show
 # in the throughput; peak memory has no interval.
 _FAILING = ("throughput_tok_s", "tpot_ms", "ttft_ms", "ppl")
+_MOST_NAMED = 6
 _EPSILON = 1e-12  # of a loss that is the limit but for rounding
 
 
@@ -56,13 +57,16 @@ def ratio_text(name: str, ratio: Ratio) -> str:
 def regressions_of(comparison: Comparison, limit: float) -> list[str]:
     """Significant losses of at least `limit` (0.05: 5 %), and what ran or was lossless in A and is not in
     B, whatever the limit."""
-    found = [
-        f"{row.name.full}: {TITLES[name]} {ratio_text(name, ratio)}"
-        for row in comparison.rows
-        for name, ratio in row.ratios.items()
-        if name in _FAILING and ratio.standing == "worse" and ratio.loss >= limit - _EPSILON
-    ]
-    return [*_status_changes(comparison.rows, "worse"), *_new_bugs(comparison.rows), *found]
+    found = [*_status_changes(comparison.rows, "worse"), *_new_bugs(comparison.rows)]
+    for row in comparison.rows:
+        losses = [
+            f"{TITLES[name]} {ratio_text(name, ratio)}"
+            for name, ratio in row.ratios.items()
+            if name in _FAILING and ratio.standing == "worse" and ratio.loss >= limit - _EPSILON
+        ]
+        if losses:
+            found.append(f"{row.name.full}: {', '.join(losses)}")
+    return found
 
 
 def decide(comparison: Comparison, machine: Sequence[str]) -> dict[str, Any]:
@@ -159,17 +163,20 @@ def _status_changes(rows: Sequence[RowComparison], change: str) -> list[str]:
         names = [group[0].name.full, *(row.name.short for row in group[1:3])]
         more = f" and {len(group) - 3} more rows" if len(group) > 3 else ""
         reason = group[0].reason_b if change == "worse" else group[0].reason_a
-        found.append(f"{'; '.join(names)}{more}: {before} → {after}{f' ({reason})' if reason else ''}")
+        found.append(f"{'; '.join(names)}{more} ({before} → {after}{f': {reason}' if reason else ''})")
     return found
 
 
 def _new_bugs(rows: Sequence[RowComparison]) -> list[str]:
-    return [
-        f"{row.name.full}: {row.bugs[1]} texts are not those of K = 0, by a bug and not by rounding "
-        f"({row.bugs[0]} in A)"
-        for row in rows
-        if row.bugs[1] > row.bugs[0]
-    ]
+    found = []
+    for row in rows:
+        if row.bugs[1] > row.bugs[0]:
+            total = f" of {row.same_ids[1]}" if row.same_ids is not None else ""
+            found.append(
+                f"{row.name.full}: not the text of K = 0 in {row.bugs[1]}{total}, by a bug and not by "
+                f"rounding ({row.bugs[0]} in A)"
+            )
+    return found
 
 
 def _reasons(comparison: Comparison, machine: Sequence[str]) -> list[str]:
@@ -192,15 +199,21 @@ def _reasons(comparison: Comparison, machine: Sequence[str]) -> list[str]:
     ):
         missing = [*files, *(name.full for name in names)]
         if missing:
-            reasons.append(f"Only in {side}: {'; '.join(missing)}.")
+            reasons.append(f"Only in {side}: {_some(missing)}.")
     notes: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
             notes.setdefault(note, []).append(row.name.full)
-    reasons += [f"{'; '.join(names)}: {note}." for note, names in notes.items()]
+    reasons += [f"{_some(names)}: {note}." for note, names in notes.items()]
     if comparison.skipped:
         reasons.append(f"Plans measured no speed and were skipped: {', '.join(comparison.skipped)}.")
     return reasons
+
+
+def _some(names: Sequence[str]) -> str:
+    """A sweep has many rows: the first few say which are meant."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return "; ".join(names[:_MOST_NAMED]) + more
 
 
 def _ids_reasons(rows: Sequence[RowComparison]) -> list[str]:
