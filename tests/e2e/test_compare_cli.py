@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+import bitdraft
 from bitdraft.cli import app
 from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
+from in_process import jobs_in_process
 
 
 def invoke(*arguments: object) -> Result:
@@ -111,3 +113,35 @@ def test_both_widths_of_a_terminal_show_the_rows(
         output = invoke(folders["a"], folders["slow"]).output
         assert all(title in output for title in titles), output
         assert "…" not in output
+
+
+def test_what_was_really_measured_is_read(checkpoint: Path, text_file: Path, tmp_path: Path) -> None:
+    """Twice the same sweep with larger batches, and its plan: the texts are the same, the times are not."""
+    with jobs_in_process():
+        for folder in ("a", "b"):
+            for changes in ({"batch_sizes": "1,2"}, {"plan": True}):
+                bitdraft.evaluate_spec_decode(
+                    model=str(checkpoint),
+                    drafts=(f"same={checkpoint}", "ngram"),
+                    k=(2,),
+                    dataset=f"file:{text_file}",
+                    num_prompts=4,
+                    max_prompt_tokens=16,
+                    max_new_tokens=8,
+                    device="cpu",
+                    execution="static",
+                    output=tmp_path / folder,
+                    **changes,
+                )
+    comparison = bitdraft.compare_results(tmp_path / "a", tmp_path / "b")
+    assert [row.name.short for row in comparison.rows] == [
+        f"{name}{batch}" for batch in ("", ", batch 2") for name in ("K = 0", "same, K = 2", "ngram, K = 2")
+    ]
+    for row in comparison.rows:
+        assert row.same_ids == (4, 4)
+        assert row.ratios["throughput_tok_s"].ratio.value > 0
+        assert ("speedup" in row.ratios) == bool(row.name.k)
+        if row.name.k:
+            assert row.ratios["tokens_per_step"].ratio.value == 1
+    assert comparison.refused == ()
+    assert comparison.skipped == ("spec_decode_plan_file",)

@@ -25,7 +25,8 @@ def compare(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for JSON, CSV, Markdown and the chart. [default: none]")
+        Path | None,
+        typer.Option(help="Folder for JSON, CSV, Markdown and the chart. Without, none is written."),
     ] = None,
     debug: Debug = False,
 ) -> None:

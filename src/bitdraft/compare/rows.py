@@ -89,10 +89,8 @@ def _status_change(a: str, b: str) -> Literal["better", "worse"] | None:
 
 def _machine(a: Arm, b: Arm) -> float | None:
     """Speed of the same fixed work, timed between the prompts, in B over A."""
-    times = [side.raw.get("calibration_s") for side in (a, b)]
-    if not times[0] or not times[1]:
-        return None
-    return float(np.mean(times[0]) / np.mean(times[1]))
+    times_a, times_b = (side.raw.get("calibration_s") for side in (a, b))
+    return float(np.mean(times_a) / np.mean(times_b)) if times_a and times_b else None
 
 
 def _speeds(a: Arm, b: Arm, places: list[Places], machine: float) -> dict[str, Ratio]:
@@ -121,8 +119,8 @@ def _values(a: Arm, b: Arm) -> dict[str, Ratio]:
 
 
 def _acceptance(a: Arm, b: Arm) -> tuple[float, float] | None:
-    rates = [arm.metrics.get("acceptance_rate") for arm in (a, b)]
-    return None if rates[0] is None or rates[1] is None else (rates[0].value, rates[1].value)
+    rate_a, rate_b = (arm.metrics.get("acceptance_rate") for arm in (a, b))
+    return None if rate_a is None or rate_b is None else (rate_a.value, rate_b.value)
 
 
 def _same_ids(a: Arm, b: Arm, places: list[Places]) -> tuple[int, int] | None:
@@ -137,27 +135,25 @@ def _same_ids(a: Arm, b: Arm, places: list[Places]) -> tuple[int, int] | None:
 def _ppl(a: Arm, b: Arm, pair: Pair) -> tuple[Ratio | None, str | None]:
     """PPL of B over A from the paired sums of blocks, or why there is none (no reason where a side has
     nothing to compare, as its status says)."""
-    cards = [arm.quality.get("protocol") for arm in (a, b)]
-    sums = [arm.raw.get("score_blocks") for arm in (a, b)]
-    if not all(cards) or not all(sums):
+    card_a, card_b = (arm.quality.get("protocol") for arm in (a, b))
+    sums_a, sums_b = (arm.raw.get("score_blocks") for arm in (a, b))
+    if not (card_a and card_b and sums_a and sums_b):
         return None, None
-    if pair.tokenizer_problem is not None:
-        return None, pair.tokenizer_problem
-    problem = _other_card(*cards)
+    problem = pair.tokenizer_problem or _other_card(card_a, card_b)
     if problem is not None:
         return None, problem
-    blocks = [ScoreBlocks.model_validate(entry) for entry in sums]
+    blocks = [ScoreBlocks.model_validate(entry) for entry in (sums_a, sums_b)]
     if blocks[0].num_tokens != blocks[1].num_tokens:
         return None, "the text was scored in other blocks"
     tokens = np.asarray(blocks[0].num_tokens, float)
     # ln PPL is the mean negative log-probability, so A − B is the change of ln PPL (metrics.paired_figures)
     change = np.asarray(blocks[0].log_prob) - np.asarray(blocks[1].log_prob)
-    if cards[0]["normaliser"] == "documents":
+    if card_a["normaliser"] == "documents":
         change, weights = change / tokens, np.ones_like(tokens)
     else:
         weights = tokens
     found = ratio_of_sums(change, weights, transform=np.exp).model_copy(update={"median": None})
-    values = [perplexity(entry, cards[0]["normaliser"]).value for entry in blocks]
+    values = [perplexity(entry, card_a["normaliser"]).value for entry in blocks]
     ratio = Ratio(a=values[0], b=values[1], ratio=found, better="lower", standing=judge(found, "lower"))
     return ratio, None
 
@@ -171,8 +167,8 @@ def _other_card(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
 
 def _bits_per_byte(a: Arm, b: Arm) -> dict[str, Ratio]:
     """Bytes are the same under every tokenizer; there where the whole text was scored."""
-    bits = [arm.quality.get("bits_per_byte") for arm in (a, b)]
-    if not all(bits) or a.quality.get("num_bytes") != b.quality.get("num_bytes"):
+    bits_a, bits_b = (arm.quality.get("bits_per_byte") for arm in (a, b))
+    if not bits_a or not bits_b or a.quality.get("num_bytes") != b.quality.get("num_bytes"):
         return {}
-    ratio = ratio_of_values(bits[0]["value"], bits[1]["value"], "lower")
+    ratio = ratio_of_values(bits_a["value"], bits_b["value"], "lower")
     return {} if ratio is None else {"bits_per_byte": ratio}
