@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +327,11 @@ def test_rows_without_any_ratio_are_not_drawn(tmp_path: Path) -> None:
     failed = precision_result(failed_row("fp32"))
     of(tmp_path, {"precision": failed}, {"precision": failed}, output=tmp_path / "out")
     assert not (tmp_path / "out" / "comparison.png").exists()
+
+
+def test_comparing_imports_no_torch() -> None:
+    program = (
+        "import sys, bitdraft.compare.compare, bitdraft.cli.comparison_table; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

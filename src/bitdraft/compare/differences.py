@@ -92,7 +92,7 @@ def _changed(pairs: Sequence[tuple[AnyResult, AnyResult]], names: Sequence[str])
 def _alike(name: str, a: Any, b: Any) -> bool:
     """Measured ceilings are never equal: theirs count from the drift on that a warning takes."""
     if name.startswith("environment.ceilings.") and a and b:
-        return max(a / b, b / a) <= DRIFT_WARNING
+        return bool(max(a / b, b / a) <= DRIFT_WARNING)
     return bool(a == b)
 
 

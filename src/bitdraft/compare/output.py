@@ -73,7 +73,8 @@ def ids_text(row: RowComparison) -> str:
 def difference_cells(entry: Difference, num_files: int) -> tuple[str, str, str]:
     """Name, A, B; with the files that it is true of, where those are not all."""
     name = entry.key if len(entry.sources) == num_files else f"{entry.key} ({', '.join(entry.sources)})"
-    return name, *("–" if value is None else str(value) for value in (entry.a, entry.b))
+    a, b = ("–" if value is None else str(value) for value in (entry.a, entry.b))
+    return name, a, b
 
 
 def csv_text(comparison: Comparison) -> str:

@@ -72,13 +72,14 @@ def regressions_of(comparison: Comparison, limit: float) -> list[str]:
 def decide(comparison: Comparison, machine: Sequence[str]) -> dict[str, Any]:
     """`summary`, `reasons` and `counts`. `machine` is what is known of how the machine itself changed."""
     rows = comparison.rows
+    speeds = _standings(rows, "throughput_tok_s")
     counts = {
         "rows": len(rows),
-        "throughput": _standings(rows, "throughput_tok_s"),
+        "throughput": speeds,
         "ppl": _standings(rows, "ppl"),
         "status": dict(Counter(row.status_change for row in rows if row.status_change)),
     }
-    parts = [_speed_sentence(counts["throughput"]), _largest(rows), _ppl_sentence(rows)]
+    parts = [_speed_sentence(speeds), _largest(rows), _ppl_sentence(rows)]
     worse, better = (_status_changes(rows, change) for change in ("worse", "better"))
     if worse:
         parts.append(f"What ran in A does not in B: {'; '.join(worse)}.")
