@@ -97,13 +97,14 @@ def precision_row(
     calibration_s: float = 1e-3,
     card: Mapping[str, Any] | None = None,
     gib: float = 1.0,
+    lengths: Sequence[int] = (256,) * 10,
 ) -> PrecisionRow:
-    """Ten blocks of 256 tokens."""
+    """Scored in ten blocks."""
     raw: dict[str, Any] = {DATA: [g.model_dump(mode="json") for g in generations]}
     raw["calibration_s"] = [calibration_s] * 3
     quality: dict[str, Any] = {"not_measured": "random weights"}
     if log_prob is not None:
-        raw["score_blocks"] = {"num_tokens": [256] * 10, "log_prob": [log_prob(i) for i in range(10)]}
+        raw["score_blocks"] = {"num_tokens": list(lengths), "log_prob": [log_prob(i) for i in range(10)]}
         quality = {"protocol": {**CARD, **(card or {})}}
     metrics = speed_figures(generations) | {"peak_ram_gb": Figure(value=gib)}
     return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality, raw=raw)
