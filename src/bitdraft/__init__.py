@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bitdraft.compare.compare import compare_results
+    from bitdraft.compare.records import Comparison
     from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
     from bitdraft.decoder import Decoder
     from bitdraft.errors import UserError
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
 __all__ = [
+    "Comparison",
     "Decoder",
     "PrecisionConfig",
     "PrecisionResult",
@@ -24,6 +27,7 @@ __all__ = [
     "SpecDecodeConfig",
     "SpecDecodeResult",
     "UserError",
+    "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
     "recommend_deployment",
@@ -31,6 +35,7 @@ __all__ = [
 
 _HOMES = {
     "Decoder": "bitdraft.decoder",
+    "Comparison": "bitdraft.compare.records",
     "PrecisionConfig": "bitdraft.config",
     "PrecisionResult": "bitdraft.results",
     "RecommendConfig": "bitdraft.config",
@@ -38,6 +43,7 @@ _HOMES = {
     "SpecDecodeConfig": "bitdraft.config",
     "SpecDecodeResult": "bitdraft.results",
     "UserError": "bitdraft.errors",
+    "compare_results": "bitdraft.compare.compare",
     "evaluate_precision": "bitdraft.precision.evaluate",
     "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
     "recommend_deployment": "bitdraft.recommend.search",

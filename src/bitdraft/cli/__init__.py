@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from bitdraft.cli.common import Debug, errors_to_exit
+from bitdraft.cli.compare import compare
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
 from bitdraft.cli.spec_decode import spec_decode
@@ -49,6 +50,7 @@ def _root(
 app.command()(recommend)
 app.command()(precision)
 app.command(name="spec-decode")(spec_decode)
+app.command()(compare)
 
 
 @app.command()

@@ -1,0 +1,63 @@
+"""`bitdraft compare`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bitdraft.cli.common import Debug, errors_to_exit
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Folder with the results to compare with.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Folder with the results that are judged.")],
+    fail_on_regression: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Exit with 1 where B is significantly worse by this share or more (5%, or 0.05), or where "
+            "something that ran in A does not run in B.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder for JSON, CSV, Markdown and the chart. Without, none is written."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare two folders of results, row by row: what is significantly better or worse in B."""
+    with errors_to_exit(debug):
+        from bitdraft.cli.comparison_table import show_comparison
+        from bitdraft.compare.compare import compare_results
+        from bitdraft.compare.verdict import regressions_of
+
+        limit = None if fail_on_regression is None else _share(fail_on_regression)
+        comparison = compare_results(a, b, output=output)
+        console = Console()
+        show_comparison(console, comparison)
+        if output is not None:
+            console.print(f"\nWritten to {output}/: comparison.json .csv .md .png")
+        found = [] if limit is None else regressions_of(comparison, limit)
+        if found:
+            print(f"Regressions (from {fail_on_regression} on):", file=sys.stderr)
+            for line in found:
+                print(f"- {line}", file=sys.stderr)
+            raise typer.Exit(1)
+
+
+def _share(text: str) -> float:
+    """`5%` or `0.05`. A bare 5 would be 500 %, which nobody means."""
+    from bitdraft.errors import UserError
+
+    try:
+        value = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise UserError("--fail-on-regression", text, "is no share from 0 to 1", "Give 5% or 0.05")
+    return value

@@ -1,0 +1,89 @@
+"""Two folders of result files, and which file is compared with which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bitdraft.compare.arms import AnyResult
+from bitdraft.errors import UserError
+from bitdraft.results import PrecisionResult, SpecDecodeResult, load_result
+from bitdraft.spec_decode.output import is_plan
+
+_WHAT = "precision.json or spec_decode_*.json"
+
+
+@dataclass
+class Folder:
+    """Results by the names of their files without the end; plans apart, for they measured no speed."""
+
+    path: Path
+    results: dict[str, AnyResult] = field(default_factory=dict)
+    plans: list[str] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """For the head of a comparison: folder, files, and what each was measured on and when."""
+        files = {
+            name: {
+                "time_utc": result.environment.get("time_utc"),
+                "model": result.model["name"],
+                "hardware": result.environment.get("gpu") or result.environment.get("cpu"),
+            }
+            for name, result in self.results.items()
+        }
+        return {"folder": str(self.path), "files": files}
+
+
+def read_folder(path: Path, side: str) -> Folder:
+    """All results of a folder; none at all is a `UserError`, as is a file that cannot be read."""
+    if not path.is_dir():
+        raise UserError(side, path, "is not a folder", f"Name a folder that holds {_WHAT}")
+    folder = Folder(path)
+    if (path / "precision.json").exists():
+        folder.results["precision"] = load_result(path / "precision.json", PrecisionResult)
+    for file in sorted(path.glob("spec_decode_*.json")):
+        result = load_result(file, SpecDecodeResult)
+        if is_plan(result):
+            folder.plans.append(file.stem)
+        else:
+            folder.results[file.stem] = result
+    if not folder.results:
+        problem = "holds only plans, which measured no speed" if folder.plans else f"holds no {_WHAT}"
+        raise UserError(side, path, problem, "Name a folder that `bitdraft precision` or `spec-decode` wrote")
+    return folder
+
+
+def pair_files(a: Mapping[str, AnyResult], b: Mapping[str, AnyResult]) -> list[tuple[str, str]]:
+    """Names of files to compare: first those of the same text, precision and stated acceptance, whatever
+    they are called; then what is left under the same name, of which it will be said why it differs."""
+    pairs: list[tuple[str, str]] = []
+    left = dict(b)
+    for same in (_same_subject, _same_name):
+        for name, result in a.items():
+            if name in (taken for taken, _ in pairs):
+                continue
+            found = [other for other in left if same(name, result, other, left[other])]
+            if found:
+                # of several with one subject the one with the same name
+                other = name if name in found else found[0]
+                pairs.append((name, other))
+                del left[other]
+    order = list(a)
+    return sorted(pairs, key=lambda pair: order.index(pair[0]))
+
+
+def _same_subject(_: str, a: AnyResult, __: str, b: AnyResult) -> bool:
+    return _subject(a) == _subject(b)
+
+
+def _same_name(a_name: str, a: AnyResult, b_name: str, b: AnyResult) -> bool:
+    return a_name == b_name and a.kind == b.kind
+
+
+def _subject(result: AnyResult) -> tuple[Any, ...]:
+    if isinstance(result, PrecisionResult):
+        return (result.kind,)
+    names = ("precision", "synthetic_acceptance")
+    return (result.kind, result.text["sha256"], *(result.config.get(name) for name in names))

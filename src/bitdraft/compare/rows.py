@@ -1,0 +1,174 @@
+"""Two arms of the same name, compared. Pure: the same raw records give the same ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from bitdraft.compare.arms import Arm, Places
+from bitdraft.compare.ratios import (
+    decode_ms_and_tokens,
+    judge,
+    ratio_of_parts,
+    ratio_of_speedups,
+    ratio_of_ttft,
+    ratio_of_values,
+    tokens_and_seconds,
+    tokens_and_steps,
+)
+from bitdraft.compare.records import Ratio, RowComparison, RowName
+from bitdraft.metrics import perplexity
+from bitdraft.results import ScoreBlocks
+from bitdraft.stats import ratio_of_sums
+
+MEMORY = ("peak_vram_gb", "peak_ram_gb")
+EARLY = "ended early"
+# what a card says of the place where a text was found, which the text's sha256 makes indifferent
+_NOT_OF_THE_PROTOCOL = {"source", "revision", "dataset", "dataset_sha256"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is known of the two files. `same_work`: the fixed work timed between prompts is the same on
+    both sides, so its times tell how the machine itself changed."""
+
+    is_greedy: bool
+    tokenizer_problem: str | None
+    same_work: bool
+
+
+def compare_arms(name: RowName, a: Arm, b: Arm, pair: Pair) -> RowComparison:
+    places = [place for place in a.items if place in b.items]
+    machine = _machine(a, b)
+    notes = ["no runs of the same prompts"] if a.status == b.status == "ok" and not places else []
+    if pair.tokenizer_problem is not None:
+        notes.append(
+            "tokens are those of each side's own tokenizer, which may not be the same amount of text"
+        )
+    ppl, why_not = _ppl(a, b, pair)
+    if why_not is not None:
+        notes.append(f"PPL left out: {why_not}")
+    ratios = _speeds(a, b, places, machine if machine and pair.same_work else 1.0)
+    ratios |= _values(a, b)
+    if ppl is not None:
+        ratios["ppl"] = ppl
+    elif why_not is not None:
+        ratios |= _bits_per_byte(a, b)
+    statuses = _statuses(a, b)
+    return RowComparison(
+        name=name,
+        status_a=statuses[0],
+        status_b=statuses[1],
+        reason_a=a.reason,
+        reason_b=b.reason,
+        status_change=_status_change(*statuses),
+        ratios=ratios,
+        same_ids=_same_ids(a, b, places) if pair.is_greedy and pair.tokenizer_problem is None else None,
+        acceptance=_acceptance(a, b),
+        bugs=(a.num_bugs, b.num_bugs),
+        machine=machine,
+        notes=tuple(notes),
+    )
+
+
+def _statuses(a: Arm, b: Arm) -> tuple[str, str]:
+    """A side that finished fewer prompts, or groups of them, than the other ended early."""
+    short_a, short_b = len(a.items) < len(b.items), len(b.items) < len(a.items)
+    both_ok = a.status == b.status == "ok"
+    return (EARLY if both_ok and short_a else a.status), (EARLY if both_ok and short_b else b.status)
+
+
+def _status_change(a: str, b: str) -> Literal["better", "worse"] | None:
+    if (a == "ok") == (b == "ok"):
+        return None
+    return "worse" if a == "ok" else "better"
+
+
+def _machine(a: Arm, b: Arm) -> float | None:
+    """Speed of the same fixed work, timed between the prompts, in B over A."""
+    times_a, times_b = (side.raw.get("calibration_s") for side in (a, b))
+    return float(np.mean(times_a) / np.mean(times_b)) if times_a and times_b else None
+
+
+def _speeds(a: Arm, b: Arm, places: list[Places], machine: float) -> dict[str, Ratio]:
+    items_a, items_b = [a.items[place] for place in places], [b.items[place] for place in places]
+    found = {
+        "throughput_tok_s": ratio_of_parts(tokens_and_seconds, items_a, items_b, "higher", machine),
+        "tpot_ms": ratio_of_parts(decode_ms_and_tokens, items_a, items_b, "lower", machine),
+    }
+    if all(len(item) == 1 for item in (*items_a, *items_b)):
+        found["ttft_ms"] = ratio_of_ttft(items_a, items_b, machine)
+    if a.base and b.base:
+        both = [place for place in places if place in a.base and place in b.base]
+        sides = [([arm.items[p] for p in both], [arm.base[p] for p in both]) for arm in (a, b)]
+        found["speedup"] = ratio_of_speedups(sides[0], sides[1])
+    found["tokens_per_step"] = ratio_of_parts(tokens_and_steps, items_a, items_b, "higher")
+    return {name: ratio for name, ratio in found.items() if ratio is not None}
+
+
+def _values(a: Arm, b: Arm) -> dict[str, Ratio]:
+    """Peak memory, where both sides have the same of its two kinds."""
+    for name in MEMORY:
+        if name in a.metrics and name in b.metrics:
+            ratio = ratio_of_values(a.metrics[name].value, b.metrics[name].value, "lower")
+            return {} if ratio is None else {name: ratio}
+    return {}
+
+
+def _acceptance(a: Arm, b: Arm) -> tuple[float, float] | None:
+    rate_a, rate_b = (arm.metrics.get("acceptance_rate") for arm in (a, b))
+    return None if rate_a is None or rate_b is None else (rate_a.value, rate_b.value)
+
+
+def _same_ids(a: Arm, b: Arm, places: list[Places]) -> tuple[int, int] | None:
+    same = [
+        one.token_ids == other.token_ids
+        for place in places
+        for one, other in zip(a.items[place], b.items[place], strict=True)
+    ]
+    return (sum(same), len(same)) if same else None
+
+
+def _ppl(a: Arm, b: Arm, pair: Pair) -> tuple[Ratio | None, str | None]:
+    """PPL of B over A from the paired sums of blocks, or why there is none (no reason where a side has
+    nothing to compare, as its status says)."""
+    card_a, card_b = (arm.quality.get("protocol") for arm in (a, b))
+    sums_a, sums_b = (arm.raw.get("score_blocks") for arm in (a, b))
+    if not (card_a and card_b and sums_a and sums_b):
+        return None, None
+    problem = pair.tokenizer_problem or _other_card(card_a, card_b)
+    if problem is not None:
+        return None, problem
+    blocks = [ScoreBlocks.model_validate(entry) for entry in (sums_a, sums_b)]
+    if blocks[0].num_tokens != blocks[1].num_tokens:
+        return None, "the text was scored in other blocks"
+    tokens = np.asarray(blocks[0].num_tokens, float)
+    # ln PPL is the mean negative log-probability, so A − B is the change of ln PPL (metrics.paired_figures)
+    change = np.asarray(blocks[0].log_prob) - np.asarray(blocks[1].log_prob)
+    if card_a["normaliser"] == "documents":
+        change, weights = change / tokens, np.ones_like(tokens)
+    else:
+        weights = tokens
+    found = ratio_of_sums(change, weights, transform=np.exp).model_copy(update={"median": None})
+    values = [perplexity(entry, card_a["normaliser"]).value for entry in blocks]
+    ratio = Ratio(a=values[0], b=values[1], ratio=found, better="lower", standing=judge(found, "lower"))
+    return ratio, None
+
+
+def _other_card(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    for name in [*a, *(name for name in b if name not in a)]:
+        if name not in _NOT_OF_THE_PROTOCOL and a.get(name) != b.get(name):
+            return f"{name} is {a.get(name)} in A, {b.get(name)} in B"
+    return None
+
+
+def _bits_per_byte(a: Arm, b: Arm) -> dict[str, Ratio]:
+    """Bytes are the same under every tokenizer; there where the whole text was scored."""
+    bits_a, bits_b = (arm.quality.get("bits_per_byte") for arm in (a, b))
+    if not bits_a or not bits_b or a.quality.get("num_bytes") != b.quality.get("num_bytes"):
+        return {}
+    ratio = ratio_of_values(bits_a["value"], bits_b["value"], "lower")
+    return {} if ratio is None else {"bits_per_byte": ratio}

@@ -1,0 +1,147 @@
+"""`bitdraft compare` as a user, or a build, meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import bitdraft
+from bitdraft.cli import app
+from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
+from in_process import jobs_in_process
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """A; B slower by a fifth at bf16, and the same sweep; one where bf16 fails; one of another text."""
+    swept = sweep(runs(), sweep_row("small", 3, runs(0.8, step=2)))
+    fp32 = precision_row("fp32", runs())
+    slow = precision_result(fp32, precision_row("bf16", runs(1.25)), environment={"torch": "2.14.0"})
+    results = {
+        "a": precision_result(fp32, precision_row("bf16", runs())),
+        "slow": slow,
+        "failing": precision_result(fp32, failed_row("bf16")),
+        "other": precision_result(fp32, config={"max_new_tokens": 50}),
+    }
+    folders = {name: save_to(tmp_path / name, precision=result) for name, result in results.items()}
+    for name in ("a", "slow"):
+        save_to(folders[name], spec_decode_stdlib=swept)
+    return folders
+
+
+def test_without_a_limit_a_regression_is_shown_and_the_exit_code_is_0(folders: dict[str, Path]) -> None:
+    result = invoke(folders["a"], folders["slow"])
+    assert result.exit_code == 0, result.output
+    for expected in (
+        "B is faster in none of 4 rows, slower in 1; 3 cannot be told apart.",
+        "▼ 0.800×",
+        "[0.800, 0.800]",
+        "small, K = 3",
+        "environment.torch",
+        "2.14.0",
+        "were not measured in turn",
+    ):
+        assert expected in " ".join(result.output.split()), result.output
+    assert not list(folders["slow"].glob("comparison.*"))
+
+
+@pytest.mark.parametrize(
+    ("b", "limit", "code"),
+    [
+        ("slow", "5%", 1),
+        ("slow", "0.05", 1),
+        ("slow", "20%", 1),
+        ("slow", "0.3", 0),
+        ("failing", "90%", 1),
+        ("a", "0%", 0),
+        ("slow", "5", 2),
+        ("slow", "much", 2),
+        ("slow", "nan", 2),
+        ("slow", "-1%", 2),
+    ],
+)
+def test_a_regression_of_the_limit_or_more_fails_a_build(
+    folders: dict[str, Path], b: str, limit: str, code: int
+) -> None:
+    result = invoke(folders["a"], folders[b], "--fail-on-regression", limit)
+    assert result.exit_code == code, result.output
+    if code == 1:
+        assert "bf16" in result.stderr
+    if code == 2:
+        assert result.stderr.startswith(f"Error: --fail-on-regression {limit}: is no share")
+
+
+def test_what_is_not_comparable_says_why(folders: dict[str, Path]) -> None:
+    result = invoke(folders["a"], folders["other"])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: --max-new-tokens 9 in A, 50 in B: answers of other lengths have other speeds (precision). "
+        "Measure B again with --max-new-tokens 9.\n"
+    )
+
+
+def test_a_folder_that_is_none_is_one_line(folders: dict[str, Path], tmp_path: Path) -> None:
+    result = invoke(folders["a"], tmp_path / "nowhere")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "is not a folder" in result.stderr
+
+
+def test_files_are_written_where_asked(folders: dict[str, Path], tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    result = invoke(folders["a"], folders["slow"], "--output", output, "--fail-on-regression", "5%")
+    assert result.exit_code == 1  # and written all the same
+    assert {path.name for path in output.iterdir()} == {
+        f"comparison.{end}" for end in ("json", "csv", "md", "png")
+    }
+    record = json.loads((output / "comparison.json").read_text())
+    assert (record["schema_version"], record["kind"], len(record["rows"])) == (1, "comparison", 4)
+
+
+def test_both_widths_of_a_terminal_show_the_rows(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width, titles in (("80", ("Tok/s", "Speedup")), ("140", ("TPOT", "TTFT", "RAM", "Same ids"))):
+        monkeypatch.setenv("COLUMNS", width)
+        output = invoke(folders["a"], folders["slow"]).output
+        assert all(title in output for title in titles), output
+        assert "…" not in output
+
+
+def test_what_was_really_measured_is_read(checkpoint: Path, text_file: Path, tmp_path: Path) -> None:
+    """Twice the same sweep with larger batches, and its plan: the texts are the same, the times are not."""
+    with jobs_in_process():
+        for folder in ("a", "b"):
+            for changes in ({"batch_sizes": "1,2"}, {"plan": True}):
+                bitdraft.evaluate_spec_decode(
+                    model=str(checkpoint),
+                    drafts=(f"same={checkpoint}", "ngram"),
+                    k=(2,),
+                    dataset=f"file:{text_file}",
+                    num_prompts=4,
+                    max_prompt_tokens=16,
+                    max_new_tokens=8,
+                    device="cpu",
+                    execution="static",
+                    output=tmp_path / folder,
+                    **changes,
+                )
+    comparison = bitdraft.compare_results(tmp_path / "a", tmp_path / "b")
+    assert [row.name.short for row in comparison.rows] == [
+        f"{name}{batch}" for batch in ("", ", batch 2") for name in ("K = 0", "same, K = 2", "ngram, K = 2")
+    ]
+    for row in comparison.rows:
+        assert row.same_ids == (4, 4)
+        assert row.ratios["throughput_tok_s"].ratio.value > 0
+        assert ("speedup" in row.ratios) == bool(row.name.k)
+        if row.name.k:
+            assert row.ratios["tokens_per_step"].ratio.value == 1
+    assert comparison.refused == ()
+    assert comparison.skipped == ("spec_decode_plan_file",)

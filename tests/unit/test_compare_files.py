@@ -1,0 +1,337 @@
+"""Which files are compared, what is refused and why, what is listed, and what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitdraft import Comparison, UserError, compare_results
+from bitdraft.compare.output import csv_text, markdown_text
+from bitdraft.results import PrecisionResult, SpecDecodeResult
+from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
+
+
+def plain_precision(**changes: Any) -> PrecisionResult:
+    return precision_result(precision_row("fp32", runs()), **changes)
+
+
+def plain_sweep(**changes: Any) -> SpecDecodeResult:
+    return sweep(runs(), sweep_row("small", 3, runs(step=2)), **changes)
+
+
+def of(tmp_path: Path, a: dict[str, Any], b: dict[str, Any], **settings: Any) -> Comparison:
+    return compare_results(save_to(tmp_path / "a", **a), save_to(tmp_path / "b", **b), **settings)
+
+
+def refused(tmp_path: Path, a: Any, b: Any) -> UserError:
+    name = "precision" if isinstance(a, PrecisionResult) else "spec_decode_stdlib"
+    with pytest.raises(UserError) as caught:
+        of(tmp_path, {name: a}, {name: b})
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "value", "remedy"),
+    [
+        ({"config": {"max_new_tokens": 20}}, "max_new_tokens", "9 in A, 20 in B", "with --max-new-tokens 9"),
+        ({"config": {"ignore_eos": False}}, "ignore_eos", "True in A, False in B", "without --stop-at-eos"),
+        (
+            {"config": {"ppl_protocol": "gptq"}},
+            "ppl_protocol",
+            "sliding in A, gptq in B",
+            "--ppl-protocol sliding",
+        ),
+        (
+            {"config": {"ppl_max_tokens": 64}},
+            "ppl_max_tokens",
+            "not set in A, 64 in B",
+            "without --ppl-max-tokens",
+        ),
+        (
+            {"config": {"random_weights": True}},
+            "random_weights",
+            "False in A, True in B",
+            "without --random-weights",
+        ),
+        ({"config": {"num_prompts": 5}}, "num_prompts", "10 in A, 5 in B", "with --num-prompts 10"),
+        ({"text": {"sha256": "1" * 64}}, "text sha256", f"{'0' * 12} in A, {'1' * 12} in B", "same Python"),
+        (
+            {"text": {"sha256": "1" * 64, "dataset": "pg19"}},
+            "dataset",
+            "stdlib in A, pg19 in B",
+            "--dataset stdlib",
+        ),
+        ({"text": {"prompt_ids": [f"q{i}" for i in range(10)]}}, "prompts", "p0 in A, q0 in B", "same flags"),
+        (
+            {"text": {"prompt_tokens": [5] * 10}, "config": {"max_prompt_tokens": 5}},
+            "max_prompt_tokens",
+            "1024 in A, 5 in B",
+            "with --max-prompt-tokens 1024",
+        ),
+    ],
+)
+def test_other_work_is_refused_with_both_values_and_a_remedy(
+    tmp_path: Path, changes: dict[str, Any], field: str, value: str, remedy: str
+) -> None:
+    error = refused(tmp_path, plain_precision(), plain_precision(**changes))
+    assert (error.field, error.value) == (field, value)
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        ({"temperature": 0.8}, "temperature", "0.0 in A, 0.8 in B"),
+        ({"top_k": 50}, "top_k", "not set in A, 50 in B"),
+        ({"synthetic_acceptance": 0.8}, "synthetic_acceptance", "not set in A, 0.8 in B"),
+        ({"precision": "bf16"}, "precision", "fp32 in A, bf16 in B"),
+    ],
+)
+def test_a_sweep_under_other_conditions_is_refused(
+    tmp_path: Path, config: dict[str, Any], field: str, value: str
+) -> None:
+    error = refused(tmp_path, plain_sweep(), plain_sweep(config=config))
+    assert (error.field, error.value) == (field, value)
+
+
+def test_a_limit_that_cut_no_prompt_is_no_reason(tmp_path: Path) -> None:
+    b = plain_precision(config={"max_prompt_tokens": 64})
+    assert len(of(tmp_path, {"precision": plain_precision()}, {"precision": b}).rows) == 1
+
+
+def test_one_refused_pair_does_not_stop_the_others(tmp_path: Path) -> None:
+    a = {"precision": plain_precision(), "spec_decode_stdlib": plain_sweep()}
+    b = {"precision": plain_precision(config={"max_new_tokens": 5}), "spec_decode_stdlib": plain_sweep()}
+    comparison = of(tmp_path, a, b)
+    assert {row.name.source for row in comparison.rows} == {"spec_decode_stdlib"}
+    (entry,) = comparison.refused
+    assert (entry.source, entry.field, entry.values) == ("precision", "max_new_tokens", "9 in A, 5 in B")
+    assert any(
+        "precision is not compared: max_new_tokens is 9 in A" in r for r in comparison.verdict["reasons"]
+    )
+
+
+def test_several_refused_pairs_are_all_named(tmp_path: Path) -> None:
+    a = {"precision": plain_precision(), "spec_decode_stdlib": plain_sweep()}
+    other = {"max_new_tokens": 5}
+    b = {"precision": plain_precision(config=other), "spec_decode_stdlib": plain_sweep(config=other)}
+    with pytest.raises(UserError, match=r"\(precision; spec_decode_stdlib: max_new_tokens is 9 in A"):
+        of(tmp_path, a, b)
+
+
+def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="A has precision, B has spec_decode_stdlib"):
+        of(tmp_path, {"precision": plain_precision()}, {"spec_decode_stdlib": plain_sweep()})
+    bf16 = precision_result(precision_row("bf16", runs()))
+    with pytest.raises(UserError, match="no row that A has, too: A has fp32, B has bf16"):
+        of(tmp_path, {"precision": plain_precision()}, {"precision": bf16})
+
+
+def test_files_of_one_side_are_listed_and_plans_skipped(tmp_path: Path) -> None:
+    plan = plain_sweep(config={"plan": True})
+    a = {"precision": plain_precision(), "spec_decode_stdlib": plain_sweep(), "spec_decode_plan_stdlib": plan}
+    comparison = of(tmp_path, a, {"precision": plain_precision()})
+    assert comparison.files_only_a == ("spec_decode_stdlib",)
+    assert comparison.skipped == ("spec_decode_plan_stdlib",)
+    assert any("were skipped: spec_decode_plan_stdlib" in reason for reason in comparison.verdict["reasons"])
+
+
+def test_sweeps_are_matched_by_what_they_measured(tmp_path: Path) -> None:
+    """A file that was renamed, one of another text under the old name, and a synthetic one beside them."""
+    other = {"sha256": "1" * 64}
+    synthetic = plain_sweep(config={"synthetic_acceptance": 0.8})
+    a = {"spec_decode_file": plain_sweep(), "spec_decode_synthetic_file": synthetic}
+    b = {
+        "spec_decode_file": plain_sweep(text=other),
+        "spec_decode_renamed": plain_sweep(),
+        "spec_decode_synthetic_file": synthetic,
+    }
+    comparison = of(tmp_path, a, b)
+    assert {row.name.source for row in comparison.rows} == set(a)
+    assert comparison.files_only_b == ("spec_decode_file",)
+    assert comparison.refused == ()
+
+
+def test_synthetic_and_real_acceptance_do_not_meet(tmp_path: Path) -> None:
+    synthetic = plain_sweep(config={"synthetic_acceptance": 0.8})
+    other_rate = plain_sweep(config={"synthetic_acceptance": 0.7})
+    with pytest.raises(UserError, match="no result that A has"):
+        of(tmp_path / "1", {"spec_decode_stdlib": plain_sweep()}, {"spec_decode_synthetic_stdlib": synthetic})
+    with pytest.raises(UserError, match=r"0\.8 in A, 0\.7 in B"):
+        of(
+            tmp_path / "2",
+            {"spec_decode_synthetic_stdlib": synthetic},
+            {"spec_decode_synthetic_stdlib": other_rate},
+        )
+
+
+def scored(model: str, vocab_size: int, card: dict[str, Any] | None = None, **text: Any) -> PrecisionResult:
+    row = precision_row("fp32", runs(), card=card)
+    return precision_result(row, model={"name": model, "vocab_size": vocab_size}, text=text)
+
+
+@pytest.mark.parametrize(
+    ("b", "why"),
+    [
+        (
+            scored("other", 500),
+            None,
+        ),  # the whole text is as many tokens: the same tokenizer, padded otherwise
+        (scored("other", 300, {"truncated": True}), "truncated is False in A, True in B"),
+        (
+            scored("other", 300, {"num_scored_tokens": 2000}),
+            "another tokenizer: the text is 2560 scored tokens",
+        ),
+        (
+            scored("other", 300, prompt_tokens=[7] * 10),
+            "another tokenizer: the same prompts are of other lengths",
+        ),
+        (scored("a model", 300, {"window": 32}), "window is 64 in A, 32 in B"),
+    ],
+)
+def test_perplexities_of_other_tokenizers_or_windows_are_left_out(
+    tmp_path: Path, b: PrecisionResult, why: str | None
+) -> None:
+    comparison = of(tmp_path, {"precision": scored("a model", 300)}, {"precision": b})
+    (row,) = comparison.rows
+    assert row.ratios["throughput_tok_s"].ratio.value == 1
+    assert ("ppl" in row.ratios) == (why is None)
+    reasons = " ".join(comparison.verdict["reasons"])
+    assert ("PPL left out" in reasons) == (why is not None)
+    assert why is None or why in reasons
+
+
+def test_lengths_that_were_cut_prove_no_tokenizer(tmp_path: Path) -> None:
+    cut = {"truncated": True}
+    a, b = scored("one", 300, cut), scored("two", 500, cut)
+    (row,) = of(tmp_path, {"precision": a}, {"precision": b}).rows
+    assert "ppl" not in row.ratios
+    assert row.same_ids is None
+    assert any("vocabularies of 300 and 500" in note for note in row.notes)
+
+
+def test_bits_per_byte_stand_in_for_perplexity(tmp_path: Path) -> None:
+    def whole(bits: float, num_scored: int) -> PrecisionResult:
+        row = precision_row("fp32", runs(), card={"num_scored_tokens": num_scored})
+        quality = row.quality | {"bits_per_byte": {"value": bits, "n": 1}, "num_bytes": 9000}
+        return precision_result(row.model_copy(update={"quality": quality}))
+
+    (row,) = of(tmp_path, {"precision": whole(1.0, 2560)}, {"precision": whole(1.1, 2000)}).rows
+    assert row.ratios["bits_per_byte"].ratio.value == 1.1
+    assert row.ratios["bits_per_byte"].standing == "unknown"
+
+
+def test_random_weights_have_no_quality(tmp_path: Path) -> None:
+    row = precision_row("fp32", runs(), log_prob=None)
+    result = precision_result(row, config={"random_weights": True})
+    comparison = of(tmp_path, {"precision": result}, {"precision": result})
+    assert "ppl" not in comparison.rows[0].ratios
+    assert comparison.rows[0].notes == ()
+
+
+def test_what_may_be_compared_is_listed_and_not_refused(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "config": {"backend": "transformers", "device": "cuda"},
+        "environment": {"torch": "2.14.0", "gpu": "a GPU", "ceilings": {"copy_gb_s": 10.5}},
+        "model": {"name": "another", "revision": "main"},
+    }
+    a = {"precision": plain_precision(), "spec_decode_stdlib": plain_sweep()}
+    b = {
+        "precision": plain_precision(**changes),
+        "spec_decode_stdlib": plain_sweep(environment={"torch": "2.14.0"}),
+    }
+    found = {entry.key: (entry.a, entry.b) for entry in of(tmp_path, a, b).differences}
+    assert found == {
+        "config.backend": ("native", "transformers"),
+        "config.device": ("auto", "cuda"),
+        "environment.torch": ("2.13.0", "2.14.0"),
+        "environment.gpu": (None, "a GPU"),
+        "model.name": ("a model", "another"),
+        "model.revision": (None, "main"),
+    }
+
+
+def test_a_setting_from_before_it_existed_has_its_default(tmp_path: Path) -> None:
+    b = plain_precision(config={"random_weights": False, "execution": "auto", "ignore_eos": True})
+    assert of(tmp_path, {"precision": plain_precision()}, {"precision": b}).differences == ()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"kind": "recipe"}', '{"schema_version": 99}'])
+def test_a_foreign_file_is_named(tmp_path: Path, content: str) -> None:
+    a, b = save_to(tmp_path / "a", precision=plain_precision()), tmp_path / "b"
+    b.mkdir()
+    (b / "precision.json").write_text(content)
+    with pytest.raises(UserError, match=r"b/precision\.json"):
+        compare_results(a, b)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    a, b = (save_to(tmp_path / side, precision=plain_precision()) for side in "ab")
+    record = json.loads((b / "precision.json").read_text())
+    record["rows"][0]["raw"]["generations"][0].pop("submit_s")
+    (b / "precision.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="a result file is damaged"):
+        compare_results(a, b)
+
+
+def test_folders_without_results_are_errors(tmp_path: Path) -> None:
+    good = save_to(tmp_path / "good", precision=plain_precision())
+    (tmp_path / "empty").mkdir()
+    plans = save_to(tmp_path / "plans", spec_decode_plan_stdlib=plain_sweep(config={"plan": True}))
+    for folder, why in (
+        (tmp_path / "none", "is not a folder"),
+        (tmp_path / "empty", "holds no precision.json"),
+        (plans, "holds only plans"),
+    ):
+        with pytest.raises(UserError, match=why) as caught:
+            compare_results(good, folder)
+        assert caught.value.field == "B"
+
+
+def test_everything_is_written(tmp_path: Path) -> None:
+    a = {
+        "precision": precision_result(precision_row("fp32", runs()), precision_row("fp16", runs())),
+        "spec_decode_stdlib": plain_sweep(),
+    }
+    b = {
+        "precision": precision_result(precision_row("fp32", runs(1.25)), failed_row("fp16")),
+        "spec_decode_stdlib": sweep(runs(0.9), sweep_row("a|b", 3, runs(step=2))),
+    }
+    comparison = of(tmp_path, a, b, output=tmp_path / "out")
+    assert {path.suffix for path in (tmp_path / "out").glob("comparison.*")} == {
+        ".json",
+        ".csv",
+        ".md",
+        ".png",
+    }
+    assert Comparison.model_validate_json((tmp_path / "out" / "comparison.json").read_text()) == comparison
+    lines = list(csv.DictReader(io.StringIO(csv_text(comparison))))
+    assert len(lines) == len(comparison.rows) + 2  # rows of one side last
+    assert float(lines[0]["throughput_tok_s_ratio"]) == pytest.approx(0.8)
+    assert lines[0]["throughput_tok_s_standing"] == "worse"
+    assert [line["status_b"] for line in lines] == ["ok", "oom", "ok", "–", "only here"]
+    text = markdown_text(comparison)
+    assert "| fp32 | ok | ▼ 0.800× [0.800, 0.800]" in text
+    assert "| fp16 | ok → oom | – |" in text
+    assert (tmp_path / "out" / "comparison.md").read_text() == text
+
+
+def test_rows_without_any_ratio_are_not_drawn(tmp_path: Path) -> None:
+    failed = precision_result(failed_row("fp32"))
+    of(tmp_path, {"precision": failed}, {"precision": failed}, output=tmp_path / "out")
+    assert not (tmp_path / "out" / "comparison.png").exists()
+
+
+def test_comparing_imports_no_torch() -> None:
+    program = (
+        "import sys, bitdraft.compare.compare, bitdraft.cli.comparison_table; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
