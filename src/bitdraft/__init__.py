@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from bitdraft.config import PrecisionConfig, SpecDecodeConfig
     from bitdraft.errors import UserError
     from bitdraft.precision.evaluate import evaluate_precision
+    from bitdraft.report.page import write_report
     from bitdraft.results import PrecisionResult, SpecDecodeResult
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
@@ -21,6 +22,7 @@ __all__ = [
     "UserError",
     "evaluate_precision",
     "evaluate_spec_decode",
+    "write_report",
 ]
 
 _HOMES = {
@@ -31,6 +33,7 @@ _HOMES = {
     "UserError": "bitdraft.errors",
     "evaluate_precision": "bitdraft.precision.evaluate",
     "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
+    "write_report": "bitdraft.report.page",
 }
 
 

@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from bitdraft.cli.common import Debug, errors_to_exit
 from bitdraft.cli.precision import precision
+from bitdraft.cli.report import report
 from bitdraft.cli.spec_decode import spec_decode
 
 app = typer.Typer(
@@ -47,6 +48,7 @@ def _root(
 
 app.command()(precision)
 app.command(name="spec-decode")(spec_decode)
+app.command()(report)
 
 
 @app.command()
