@@ -97,7 +97,7 @@ def _step_chart(name: str, rows: Sequence[SpecDecodeRow]) -> Chart:
         values = [step[f"{part}_ms"] for step in steps]
         hover = [_step_hover(name, k, part, step) for k, step in zip(ks, steps, strict=True)]
         group = {"name": part, "legendgroup": part, "width": 0.62}
-        data.append(look.bars(ks, values, [own] * len(ks), hover, **group))
+        data.append(look.bars(ks, values, own, hover, **group))
     predicted = [step.get("draft_predicted_ms", 0.0) + step.get("verify_predicted_ms", 0.0) for step in steps]
     hover = [f"{name}, K = {k}\npredicted {value:.3f} ms" for k, value in zip(ks, predicted, strict=True)]
     marks = look.line("predicted from costs", ks, predicted, look.Look(look.INK), hover, mode="markers")

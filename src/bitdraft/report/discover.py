@@ -56,7 +56,7 @@ def _read(path: Path, label: str) -> Folder:
         raise UserError("DIR", path, what, "Name a folder that holds results")
     found, warnings = [], []
     for pattern, kind in _KINDS:
-        for file in sorted(path.rglob(pattern)):
+        for file in sorted(path.rglob(pattern), key=_order):
             where = file.relative_to(path)
             if any(part.startswith(".") for part in where.parts):
                 continue
@@ -71,6 +71,11 @@ def _read(path: Path, label: str) -> Folder:
         remedy = "Name the --output folder of bitdraft precision, spec-decode or recommend"
         raise UserError("DIR", path, f"holds no {names}", remedy)
     return Folder(path, label, tuple(found), tuple(warnings))
+
+
+def _order(file: Path) -> tuple[bool, bool, Path]:
+    """What was measured before what is stated, and that before what is predicted."""
+    return "_plan_" in file.name, "_synthetic_" in file.name, file
 
 
 def unreadable(where: str, problem: str) -> str:

@@ -70,6 +70,8 @@ def figure_text(figure: Figure, digits: int, unit: str = "", scale: float = 1.0)
 def spread(figures: Sequence[Figure | None], scale: float = 1.0) -> dict[str, Any]:
     """Error bars; where a figure has no interval, none is drawn."""
     sides = [(0.0, 0.0) if figure is None else margins(figure) for figure in figures]
+    if not any(figure is not None and figure.low is not None for figure in figures):
+        return {"visible": False}
     return {
         "type": "data",
         "symmetric": False,
@@ -155,24 +157,23 @@ def banded_line(
     return [band, own]
 
 
-_HATCH = {"fillmode": "overlay", "fgcolor": "#ffffff", "size": 8, "solidity": 0.22}
-
-
 def bars(
-    xs: Sequence[float],
-    ys: Sequence[float | None],
-    looks: Sequence[Look],
-    hover: Sequence[str],
-    **settings: Any,
+    xs: Sequence[float], ys: Sequence[float | None], look: Look, hover: Sequence[str], **settings: Any
 ) -> dict[str, Any]:
-    """A bar a point, each with its own colour and pattern."""
+    """Bars of one colour and pattern (Plotly draws no pattern of its own over colours by point)."""
     trace: dict[str, Any] = {
         "type": "bar",
         "x": list(xs),
         "y": list(ys),
         "marker": {
-            "color": [own.colour for own in looks],
-            "pattern": {"shape": [own.pattern for own in looks], **_HATCH},
+            "color": look.colour,
+            "pattern": {
+                "shape": look.pattern,
+                "bgcolor": look.colour,
+                "fgcolor": "#ffffff",
+                "size": 8,
+                "solidity": 0.2,
+            },
         },
         "hoverinfo": "text",
         "hovertext": hover_texts(hover),

@@ -4,6 +4,7 @@ them is given: intervals stand beside one another."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from bitdraft.precision.verdict import memory_name
 from bitdraft.report import look
@@ -65,7 +66,7 @@ def precision_chart(runs: Sequence[Run]) -> Chart | None:
         ]
         xs, ys = [names.index(row.precision) for row in rows], [figure.value for figure in figures]
         group = {"name": look.escaped(label), "legendgroup": look.escaped(label)}
-        data.append(look.bars(xs, ys, [own] * len(xs), hover, error_y=look.spread(figures), **group))
+        data.append(look.bars(xs, ys, own, hover, error_y=look.spread(figures), **group))
         values = ", ".join(f"{r.precision} {f.value:.1f}" for r, f in zip(rows, figures, strict=True))
         said.append(f"{label}: {values}")
     if len(data) < 2:
@@ -102,41 +103,46 @@ def _sweeps(runs: Sequence[Run]) -> list[tuple[Run, View, SpecDecodeResult, Spec
 
 
 def speculation_chart(runs: Sequence[Run]) -> Chart | None:
-    """The speedup of each sweep's fastest draft and K, with its interval."""
+    """The speedup of each sweep's fastest draft and K, with its interval, below its name."""
     sweeps = _sweeps(runs)
     if len(sweeps) < 2:
         return None
-    data, ticks, said = [], [], []
+    data, names, said = [], [], []
     for place, (run, view, _, row) in enumerate(sweeps):
-        figure, name = row.metrics["speedup"], f"{row.draft}, K = {row.k}"
-        hover = f"{run.label}: {view.title}\n{name}\n{look.figure_text(figure, 2, '×')}"
+        figure, arm = row.metrics["speedup"], f"{row.draft}, K = {row.k}"
+        hover = f"{run.label}: {view.title}\n{arm}\n{look.figure_text(figure, 2, '×')}"
         own = look.look_of_place(list(runs).index(run))
-        data.append(
-            look.line(
-                run.label,
-                [figure.value],
-                [place],
-                own,
-                [hover],
-                mode="markers",
-                error_x=look.spread([figure]),
-                showlegend=False,
-            )
-        )
-        ticks.append("<br>".join(look.escaped(part) for part in (run.label, view.title, name)))
-        said.append(f"{run.label}, {view.title}: {name} {times_text(figure)}")
-    one = {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper"}
-    y = look.axis("", tickvals=list(range(len(sweeps))), ticktext=ticks, showgrid=False)
-    y["range"] = [len(sweeps) - 0.4, -0.6]
-    shapes = [one | {"line": {"color": look.INK, "width": 1, "dash": "dash"}}]
+        point = look.line(run.label, [figure.value], [place], own, [hover], mode="markers", showlegend=False)
+        data.append(point | {"error_x": look.spread([figure])})
+        names.append(_name_above(place, f"{run.label}: {arm}", view.title))
+        said.append(f"{run.label}, {view.title}: {arm} {times_text(figure)}")
+    y = look.axis("", visible=False, range=[len(sweeps) - 0.6, -0.85])
+    dashed = {"color": look.INK, "width": 1, "dash": "dash"}
+    one = {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": dashed}
+    height = 90 + 78 * len(sweeps)
     return Chart(
         "Best speculation (× of K = 0 in the same sweep)",
         "the fastest draft and K by value; right of the dashed line it pays",
         f"Points with intervals of the best speedup. {'; '.join(said)}.",
         data,
-        look.layout(look.axis("× of K = 0"), y, 120 + 64 * len(sweeps), shapes=shapes),
+        look.layout(look.axis("× of K = 0"), y, height, shapes=[one], annotations=names),
         is_wide=True,
     )
+
+
+def _name_above(place: int, first: str, second: str) -> dict[str, Any]:
+    """Two lines above a point, from the left edge: names are too long for an axis of a narrow page."""
+    return {
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": place,
+        "yshift": 10,
+        "yanchor": "bottom",
+        "align": "left",
+        "text": f"<b>{look.escaped(first)}</b><br>{look.escaped(second)}",
+        "showarrow": False,
+    }
 
 
 def _precision_table(runs: Sequence[Run]) -> list[Block]:

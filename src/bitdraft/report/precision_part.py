@@ -84,23 +84,20 @@ def _bars(rows: Sequence[PrecisionRow], panel: Panel) -> Chart:
         for row, figure in zip(rows, figures, strict=True)
     ]
     places = list(range(len(rows)))
-    trace = look.bars(
-        places,
-        [None if figure is None else figure.value for figure in figures],
-        [look.look_of_precision(row.precision) for row in rows],
-        texts,
-        width=0.62,
-        error_y=look.spread(figures),
-        showlegend=False,
-    )
+    data = []
+    for place, (row, figure) in enumerate(zip(rows, figures, strict=True)):
+        if figure is not None:
+            own, hover = look.look_of_precision(row.precision), [texts[place]]
+            bar = look.bars([place], [figure.value], own, hover, width=0.62, showlegend=False)
+            data.append(bar | {"error_y": look.spread([figure])})
     x = look.axis("", tickvals=places, ticktext=ticks, range=[-0.6, len(rows) - 0.4])
     missing = [_missing(place, row) for place, row in enumerate(rows) if figures[place] is None]
     return Chart(
         panel.heading,
         panel.caption,
         f"Bar chart of {panel.title}: {'; '.join(texts)}.",
-        [trace],
-        look.layout(x, look.axis("", rangemode="tozero"), 280, annotations=missing),
+        data,
+        look.layout(x, look.axis("", rangemode="tozero"), 280, annotations=missing, barmode="overlay"),
         is_small=True,
     )
 
@@ -199,7 +196,7 @@ def _differences(result: PrecisionResult, panel: Panel) -> Chart | None:
         data.append(point | {"error_x": look.spread([figure])})
     labels = [look.escaped(name) for name in names]
     y = look.axis("", tickvals=list(range(len(rows))), ticktext=labels, range=[-0.7, len(rows) - 0.3])
-    x = look.axis(panel.unit, zeroline=not panel.log_axis)
+    x = look.axis(panel.unit, zeroline=not panel.log_axis, nticks=4, tickangle=0)
     lines = _limit(result, figures) if key == "delta_ln_ppl" else []
     return Chart(
         panel.heading,
