@@ -146,6 +146,15 @@ def test_results_of_subfolders_are_told_apart(tmp_path: Path) -> None:
     save(tmp_path, precision=precision_result(), bf16__precision=precision_result())
     (run,) = [build_run(folder) for folder in read_folders([tmp_path])]
     assert [view.title for view in run.views] == ["Precision (bf16)", "Precision (top folder)"]
+    save(
+        tmp_path, spec_decode_a=sweep_result(), spec_decode_b=sweep_result(), spec_decode_plan_a=plan_result()
+    )
+    (run,) = [build_run(folder) for folder in read_folders([tmp_path])]
+    assert [view.title for view in run.views][2:] == [
+        "Speculation on stdlib, fp32 (spec_decode_a.json)",
+        "Speculation on stdlib, fp32 (spec_decode_b.json)",
+        "Plan of speculation on stdlib, fp32",
+    ]
 
 
 def test_markup_in_names_stays_text(tmp_path: Path) -> None:

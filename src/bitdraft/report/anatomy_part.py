@@ -65,7 +65,7 @@ def positions_chart(result: SpecDecodeResult) -> Chart | None:
                 said.append(f"{name}: {ys[0]:.2f} at position 1, {ys[-1]:.2f} at {xs[-1]}")
     if not data:
         return None
-    x = look.axis("position in the draft", tickmode="linear", dtick=1) | _sparse(data)
+    x = look.count_axis("position in the draft", range(1, 1 + max(max(trace["x"]) for trace in data)))
     return Chart(
         "Share of drafted tokens kept, by position",
         "at the largest K; dotted: among the steps that kept the token before",
@@ -74,10 +74,6 @@ def positions_chart(result: SpecDecodeResult) -> Chart | None:
         look.layout(x, look.axis("share kept", range=[0, 1.04])),
         is_wide=True,
     )
-
-
-def _sparse(data: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {"tickmode": "auto"} if max(max(trace["x"]) for trace in data) > 16 else {}
 
 
 def step_charts(result: SpecDecodeResult) -> list[Chart]:
@@ -104,7 +100,7 @@ def _step_chart(name: str, rows: Sequence[SpecDecodeRow]) -> Chart:
     marks["marker"] |= {"symbol": "line-ew", "size": 26, "line": {"color": look.INK, "width": 3}}
     totals = [sum(step[f"{part}_ms"] for part in _PARTS) for step in steps]
     said = look.range_of(list(zip(ks, totals, strict=True)), 2)
-    x = look.axis("K", tickvals=ks)
+    x = look.count_axis("K", ks)
     return Chart(
         f"Time of a step with {name} (ms)",
         "draft, verification and host; the mark is what the measured costs predict",
@@ -142,7 +138,7 @@ def predictions_charts(result: SpecDecodeResult) -> list[Chart]:
         said.append(f"{name}: {look.range_of([(r.k, r.metrics['decode_speedup'].value) for r in timed], 2)}")
     if not said:
         return []
-    x = look.axis("K, speculative tokens per step", tickvals=ks, range=[ks[0] - 0.5, ks[-1] + 0.5])
+    x = look.k_axis(ks)
     return [
         Chart(
             "Speedup after the prefill (× of K = 0)",
@@ -238,7 +234,7 @@ def costs_chart(target: dict[int, Figure], drafts: dict[str, Figure]) -> Chart:
         "the flatter the target's line, the cheaper a verification",
         f"Milliseconds of a forward over its number of tokens: {'; '.join(said)}.",
         data,
-        look.layout(look.axis("tokens in the forward", tickvals=sizes), look.axis("ms", rangemode="tozero")),
+        look.layout(look.count_axis("tokens in the forward", sizes), look.axis("ms", rangemode="tozero")),
         "y",
         is_wide=True,
     )

@@ -87,6 +87,16 @@ def axis(title: str, **settings: Any) -> dict[str, Any]:
     return {"title": {"text": escaped(title)}, **settings}
 
 
+def count_axis(title: str, counts: Sequence[int], **settings: Any) -> dict[str, Any]:
+    """A tick at each count, as long as their labels fit."""
+    ticks = {"tickvals": list(counts)} if len(counts) <= 16 else {}
+    return axis(title, **ticks, **settings)
+
+
+def k_axis(ks: Sequence[int]) -> dict[str, Any]:
+    return count_axis("K, speculative tokens per step", ks, range=[ks[0] - 0.5, ks[-1] + 0.5])
+
+
 def layout(x: dict[str, Any], y: dict[str, Any], height: int = 340, **settings: Any) -> dict[str, Any]:
     margin = {"l": 8, "r": 14, "t": 14, "b": 8}
     return {"xaxis": x, "yaxis": y, "height": height, "margin": margin, "hovermode": "closest", **settings}

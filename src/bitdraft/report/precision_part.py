@@ -227,39 +227,34 @@ def trade_off_chart(result: PrecisionResult) -> Chart | None:
         return None
     reference, memory = comparisons[0]["reference"], memory_name(rows)
     compared = {entry["precision"]: entry for entry in comparisons}
+    itself = {"speedup": {"value": 1.0}, "ppl_change": {"value": 0.0}}
     largest = max(row.metrics[memory].value for row in rows)
-    data, said = [], []
-    for row in rows:
-        entry = compared.get(row.precision, {"speedup": {"value": 1.0}, "ppl_change": {"value": 0.0}})
-        speed, change = Figure.model_validate(entry["speedup"]), _as_percent(entry["ppl_change"])
-        gib = row.metrics[memory].value
-        text = (
-            f"{row.precision.upper()}\nspeed {times_text(speed)}\n"
-            f"perplexity {look.figure_text(change, 4, '%').partition(', n =')[0]}\n{gib:.2f} GiB"
-        )
-        own = look.look_of_precision(row.precision)
-        point = look.line(
-            row.precision.upper(),
-            [change.value],
-            [speed.value],
-            own,
-            [text],
-            mode="markers",
-            error_x=look.spread([change]),
-            error_y=look.spread([speed]),
-        )
-        point["marker"] |= {"size": 38 * math.sqrt(gib / largest), "opacity": 0.85}
-        data.append(point)
-        said.append(text.replace("\n", ", "))
+    points = [_trade(row, compared.get(row.precision, itself), memory, largest) for row in rows]
+    said = "; ".join(text for _, text in points)
     x = look.axis(f"PPL change against {reference} (%)", zeroline=True)
     return Chart(
         "Speed, quality and memory",
         f"against {reference}: up is faster, left is better text, a smaller area is less memory",
-        f"Scatter of speed over change of perplexity: {'; '.join(said)}.",
-        data,
+        f"Scatter of speed over change of perplexity: {said}.",
+        [point for point, _ in points],
         look.layout(x, look.axis("Speed relative to it (×)"), 380),
         is_wide=True,
     )
+
+
+def _trade(
+    row: PrecisionRow, entry: dict[str, Any], memory: str, largest: float
+) -> tuple[dict[str, Any], str]:
+    """A point, and what it says in words."""
+    speed, change = Figure.model_validate(entry["speedup"]), _as_percent(entry["ppl_change"])
+    gib, name = row.metrics[memory].value, row.precision.upper()
+    quality = look.figure_text(change, 4, "%").partition(", n =")[0]
+    text = f"{name}\nspeed {times_text(speed)}\nperplexity {quality}\n{gib:.2f} GiB"
+    own = look.look_of_precision(row.precision)
+    point = look.line(name, [change.value], [speed.value], own, [text], mode="markers")
+    point["marker"] |= {"size": 38 * math.sqrt(gib / largest), "opacity": 0.85}
+    bars = {"error_x": look.spread([change]), "error_y": look.spread([speed])}
+    return point | bars, text.replace("\n", ", ")
 
 
 def _as_percent(change: dict[str, Any]) -> Figure:

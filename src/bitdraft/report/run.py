@@ -96,7 +96,8 @@ def base_title(result: Result) -> str:
 
 
 def _titles(found: Sequence[Found]) -> list[str]:
-    """With the subfolder where two would be alike; a result without what a title needs has its file's."""
+    """With the subfolder where two would be alike, or with the file; a result without what a title needs has
+    its file's."""
     titles = []
     for entry in found:
         try:
@@ -104,17 +105,19 @@ def _titles(found: Sequence[Found]) -> list[str]:
         except (LookupError, TypeError, ValueError):
             titles.append(entry.where)
     places = [PurePosixPath(entry.where).parent.as_posix() for entry in found]
+    places = ["top folder" if place == "." else place for place in places]
+    longer = [f"{title} ({place})" for title, place in zip(titles, places, strict=True)]
     return [
-        title if titles.count(title) == 1 else f"{title} ({'top folder' if place == '.' else place})"
-        for title, place in zip(titles, places, strict=True)
+        title if titles.count(title) == 1 else long if longer.count(long) == 1 else f"{title} ({entry.where})"
+        for title, long, entry in zip(titles, longer, found, strict=True)
     ]
 
 
 def _run_title(folder: Folder, views: Sequence[View]) -> str:
-    """`org/model on this machine`; of several, all."""
+    """`org/model on this machine`; of two, both, of more the folder."""
     names = dict.fromkeys(str(view.result.model.get("name")) for view in views if view.result.model)
     machines = dict.fromkeys(machine for view in views if (machine := machine_of(view.result)))
-    if not names:
+    if not 1 <= len(names) <= 2:
         return folder.label
     return " and ".join(names) + (f" on {' and '.join(machines)}" if machines else "")
 

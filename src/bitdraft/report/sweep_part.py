@@ -65,11 +65,6 @@ def _hover(row: SpecDecodeRow) -> str:
     return "\n".join(lines)
 
 
-def k_axis(ks: Sequence[int]) -> dict[str, Any]:
-    ticks = {"tickmode": "linear", "dtick": 1} if ks[-1] - ks[0] < 16 else {}
-    return look.axis("K, speculative tokens per step", range=[ks[0] - 0.5, ks[-1] + 0.5], **ticks)
-
-
 def throughput_chart(result: SpecDecodeResult) -> Chart:
     """A line a draft with its intervals, K = 0 across, a star at the fastest."""
     ks = result.config["k"]
@@ -93,7 +88,7 @@ def throughput_chart(result: SpecDecodeResult) -> Chart:
         f"higher is better; bands are 95 % intervals over prompts{_not_drawn(result)}",
         f"Lines of throughput in tokens per second over K. {'; '.join(said)}.",
         data,
-        look.layout(k_axis(ks), look.axis("tokens/s", rangemode="tozero"), 380),
+        look.layout(look.k_axis(ks), look.axis("tokens/s", rangemode="tozero"), 380),
         "y",
     )
 
@@ -143,7 +138,7 @@ def acceptance_chart(result: SpecDecodeResult) -> Chart:
         "(tokens per step − 1) / K: it falls even where every step gains; thin line: replay",
         f"Lines of acceptance rate over K. {'; '.join(said)}.",
         data,
-        look.layout(k_axis(result.config["k"]), y, 380),
+        look.layout(look.k_axis(result.config["k"]), y, 380),
     )
 
 
@@ -232,9 +227,9 @@ def plan_charts(result: SpecDecodeResult) -> list[Chart]:
         "prefills included; dotted: Leviathan's formula, without prefills; no interval, nothing was swept"
     )
     y = look.axis("× of K = 0", rangemode="tozero")
-    accepted = look.layout(k_axis(ks), look.axis("acceptance rate", range=[0, 1.02]))
+    accepted = look.layout(look.k_axis(ks), look.axis("acceptance rate", range=[0, 1.02]))
     return [
-        Chart("Predicted speedup over K", caption, alt, data, look.layout(k_axis(ks), y), "y"),
+        Chart("Predicted speedup over K", caption, alt, data, look.layout(look.k_axis(ks), y), "y"),
         Chart(
             "Acceptance rate by replay", "", "Lines of acceptance rate over K, by replay.", rates, accepted
         ),

@@ -86,7 +86,7 @@
     const camera = {
       name: "picture", title: "Save as PNG", icon: Plotly.Icons.camera,
       click: () => Plotly.downloadImage(
-        { data: chart.div.data, layout: { ...chart.div.layout, showlegend: true, title: { text: chart.spec.title }, margin: { t: 60 } } },
+        { data: chart.div.data, layout: { ...chart.div.layout, showlegend: true, title: { text: escaped(chart.spec.title) }, margin: { t: 60 } } },
         { format: "png", width: 1000, height: 600, scale: 2, filename: chart.spec.title.replace(/[^\w]+/g, "_") },
       ),
     };
@@ -106,6 +106,7 @@
   }
 
   // names are escaped for Plotly, which reads tags; a button shows them as they are
+  const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const unescaped = (text) => text.replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
 
   function swatch(trace) {
