@@ -284,6 +284,37 @@ def test_raw_tables_hold_every_figure() -> None:
     assert [cell.text for cell in realised.rows[0]] == ["a", "2", "0: 3, 2: 97", "2"]
 
 
+def run(submit_s: float, first_s: float, last_s: float, with_text: bool = True) -> dict[str, Any]:
+    """Ten tokens, the first at `first_s`."""
+    record = {"prompt_tokens": 5, "submit_s": submit_s, "emissions": [(first_s, 1), (last_s, 9)]}
+    text = {"token_ids": list(range(10))} if with_text else {}
+    return record | {"finish_reason": "length"} | text
+
+
+def test_raw_tables_hold_every_prompt() -> None:
+    text = {"dataset": "stdlib", "prompt_ids": ["one", "two"]}
+    plain = [run(0, 0.1, 1.0), run(10, 10.2, 12.0)]
+    result = precision_result(text=text)
+    rows = (result.rows[0].model_copy(update={"raw": {"generations": plain}}), *result.rows[1:])
+    prompts = precision_tables(result.model_copy(update={"rows": rows}))[1]
+    assert prompts.columns == ["Prompt", "Tokens", "FP32 tok/s", "FP32 TTFT (ms)"]
+    assert [[cell.text for cell in row] for row in prompts.rows] == [
+        ["one", "5", "10.0", "100.00"],
+        ["two", "5", "5.0", "200.00"],
+    ]
+    own = sweep_row("a", 3, 2.0).model_copy(
+        update={"raw": {"generations": [run(0, 0.1, 0.5, with_text=False), run(10, 10.2, 11.0)]}}
+    )
+    sweep = sweep_result(rows=(sweep_row("a", 2, 1.5), own), text=text)
+    base = sweep.baseline | {"raw": {"generations": plain}}
+    prompts = sweep_tables(sweep.model_copy(update={"baseline": base}))[1]
+    assert prompts.columns[-1] == "a, K = 3 (×)"
+    assert [[cell.text for cell in row] for row in prompts.rows] == [
+        ["one", "5", "10.0", "100.00", "2.00"],
+        ["two", "5", "5.0", "200.00", "2.00"],
+    ]
+
+
 def test_records_are_flattened_with_readable_names() -> None:
     record = {"ram_gb": 16.0, "ceilings": {"copy_gb_s": 20.0}, "ignore_eos": True, "none": None, "k": [1, 2]}
     assert flat(record | {"num_parameters": 7904640}) == [

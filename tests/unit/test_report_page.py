@@ -198,6 +198,12 @@ def test_nothing_is_loaded_and_only_these_scripts_run(tmp_path: Path) -> None:
     assert "://" not in re.sub(r"<script>.*?</script>", "", html, flags=re.S)
 
 
+def test_half_a_character_pair_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "precision.json").write_text(to_json(precision_result("HALF")).replace("HALF", "a\\ud800b"))
+    _, text = read(write_report(tmp_path))
+    assert "a?b on A processor" in text
+
+
 def test_every_chart_says_in_words_what_it_shows(tmp_path: Path) -> None:
     reader, _ = read(write_report(full(tmp_path)))
     charts = [attributes for _, attributes in reader.tags if attributes.get("role") == "img"]

@@ -38,7 +38,8 @@ def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | N
         raise UserError("output", target, "is a folder", f"Name a file, as {target / DEFAULT_NAME}")
     html = render(runs, plotly)
     prepare_output(target.parent)
-    write_atomically(target, html)
+    # a name may hold half of a character pair, which no encoding has
+    write_atomically(target, html.encode("utf-8", "replace"))
     return target
 
 

@@ -3,11 +3,13 @@ little."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bitdraft.report.blocks import Cell, Table, count_cell, table
-from bitdraft.results import Figure, PrecisionResult, SpecDecodeResult
+from bitdraft.metrics import request_seconds, speed_ratio, ttft_ms
+from bitdraft.precision.verdict import generations_of
+from bitdraft.report.blocks import Cell, Table, count_cell, number_cell, table
+from bitdraft.results import Figure, Generation, PrecisionResult, SpecDecodeResult
 
 _ENDS = ("Value", "Low", "High", "n", "Median")
 
@@ -31,7 +33,27 @@ def precision_tables(result: PrecisionResult) -> list[Table]:
             if isinstance(value, dict) and "value" in value
         }
         lines += [_figure_line([Cell(row.precision)], name, figure) for name, figure in figures.items()]
-    return [table("Figures", ["Precision", "Figure", *_ENDS], lines, is_folded=True)] if lines else []
+    tables = [table("Figures", ["Precision", "Figure", *_ENDS], lines, is_folded=True)] if lines else []
+    runs = {row.precision.upper(): generations_of(row) for row in result.rows if row.raw.get("generations")}
+    return [*tables, *_prompts(result.text, runs)]
+
+
+def _prompts(
+    text: Mapping[str, Any], runs: Mapping[str, Sequence[Generation]], *others: tuple[str, Sequence[Cell]]
+) -> list[Table]:
+    """A line a prompt: tokens/s and time to first token of each run, then other columns."""
+    ids = text.get("prompt_ids") or []
+    if not runs or any(len(own) != len(ids) for own in runs.values()):
+        return []
+    lines = []
+    for place, (name, first) in enumerate(zip(ids, next(iter(runs.values())), strict=True)):
+        cells = [Cell(str(name)), count_cell(first.prompt_tokens)]
+        for own in runs.values():
+            run = own[place]
+            cells += [number_cell(len(run.token_ids) / request_seconds(run), 1), number_cell(ttft_ms(run), 2)]
+        lines.append([*cells, *(column[place] for _, column in others)])
+    titles = [f"{name} {what}".strip() for name in runs for what in ("tok/s", "TTFT (ms)")]
+    return [table("Prompts", ["Prompt", "Tokens", *titles, *(t for t, _ in others)], lines, is_folded=True)]
 
 
 def sweep_tables(result: SpecDecodeResult) -> list[Table]:
@@ -50,7 +72,26 @@ def sweep_tables(result: SpecDecodeResult) -> list[Table]:
     if lines:
         titles = ["Batch", "Draft", "K", "Figure", *_ENDS]
         tables.append(table("Figures", titles, lines, is_folded=True))
-    return [*tables, *_realised(result), *_replays(result)]
+    return [*tables, *_prompts_of_sweep(result), *_realised(result), *_replays(result)]
+
+
+def _prompts_of_sweep(result: SpecDecodeResult) -> list[Table]:
+    """K = 0, and what each draft's fastest K brings on each prompt alone."""
+    base = [Generation.model_validate(r) for r in result.baseline.get("raw", {}).get("generations", ())]
+    columns = []
+    for draft in dict.fromkeys(row.draft for row in result.rows):
+        rows = [row for row in result.rows if row.draft == draft and row.raw.get("generations")]
+        if not rows:
+            continue
+        row = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
+        # where a run's text is K = 0's, its record leaves it out
+        runs = [
+            Generation.model_validate({"token_ids": plain.token_ids} | record)
+            for plain, record in zip(base, row.raw["generations"], strict=True)
+        ]
+        speedups = [speed_ratio([run], [plain]).value for run, plain in zip(runs, base, strict=True)]
+        columns.append((f"{draft}, K = {row.k} (×)", [number_cell(speedup, 2) for speedup in speedups]))
+    return _prompts(result.text, {"K = 0": base}, *columns) if base else []
 
 
 def _realised(result: SpecDecodeResult) -> list[Table]:
