@@ -31,7 +31,7 @@ _PARTS = {
 
 def sections(result: SpecDecodeResult) -> list[Section]:
     """Those that there are data for."""
-    found = [
+    found: list[tuple[str, Sequence[Block | None]]] = [
         ("Acceptance by position", [positions_chart(result)]),
         ("Time of a step", step_charts(result)),
         ("Predicted against measured", [*predictions_charts(result), *_predictions_table(result)]),

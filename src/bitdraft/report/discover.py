@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from bitdraft.errors import UserError, one_line
 from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result
 
 Result = PrecisionResult | SpecDecodeResult | Recommendation
-_KINDS: tuple[tuple[str, type[Result]], ...] = (
-    ("recommendation.json", Recommendation),
-    ("precision.json", PrecisionResult),
-    ("spec_decode_*.json", SpecDecodeResult),
+_KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (
+    ("recommendation.json", lambda path: load_result(path, Recommendation)),
+    ("precision.json", lambda path: load_result(path, PrecisionResult)),
+    ("spec_decode_*.json", lambda path: load_result(path, SpecDecodeResult)),
 )
 
 
@@ -55,13 +55,13 @@ def _read(path: Path, label: str) -> Folder:
         what = "is a file" if path.exists() else "does not exist"
         raise UserError("DIR", path, what, "Name a folder that holds results")
     found, warnings = [], []
-    for pattern, kind in _KINDS:
+    for pattern, load in _KINDS:
         for file in sorted(path.rglob(pattern), key=_order):
             where = file.relative_to(path)
             if any(part.startswith(".") for part in where.parts):
                 continue
             try:
-                found.append(Found(where.as_posix(), load_result(file, kind)))
+                found.append(Found(where.as_posix(), load(file)))
             except UserError as error:
                 warnings.append(unreadable(where.as_posix(), error.problem))
             except RecursionError as error:

@@ -12,7 +12,7 @@ from bitdraft.drawing import hardware
 from bitdraft.errors import one_line
 from bitdraft.precision.verdict import quality_is_skipped
 from bitdraft.report import precision_part, raw_part, recommendation_part, sweep_part
-from bitdraft.report.blocks import Block, Cell, Code, Facts, Items, Section, Table, Text, table
+from bitdraft.report.blocks import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text, table
 from bitdraft.report.commands import command_of
 from bitdraft.report.discover import Folder, Found, Result, unreadable
 from bitdraft.results import PrecisionResult, Recommendation
@@ -76,7 +76,7 @@ def build_run(folder: Folder) -> Run:
 def _check_drawable(section: Section) -> None:
     """Every chart's JSON is made now, so that a number that is none is found here."""
     for block in section.blocks:
-        if block.kind == "chart":
+        if isinstance(block, Chart):
             _ = block.json
     for part in section.parts:
         _check_drawable(part)

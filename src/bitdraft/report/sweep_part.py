@@ -44,7 +44,7 @@ def section(result: SpecDecodeResult, title: str) -> Section:
 
 
 def _how(result: SpecDecodeResult) -> str:
-    # the charts of the report say the same with less at hand: `$` is escaped there for matplotlib alone
+    # what the pictures say; `$` is escaped in it for matplotlib
     text = footnote(result).replace(r"\$", "$")
     if result.plan:
         text = f"{text.partition(';')[0]}; predicted from replay and measured costs, nothing was swept"
