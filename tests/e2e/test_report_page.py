@@ -45,6 +45,10 @@ class Seen:
     problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
+    def dialog(self, dialog: Any) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -62,6 +66,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def small(report: Path) -> Path:
+    """One of the folders alone."""
+    return write_report(report.parent, report.parent / "small.html")
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -73,7 +83,7 @@ def open_page(browser: Any, path: Path, **settings: Any) -> tuple[Any, Seen]:
     page, seen = browser.new_page(**{"viewport": {"width": 1280, "height": 900}} | settings), Seen()
     page.on("console", lambda message: seen.problems.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen.problems.append(str(error)))
-    page.on("dialog", lambda dialog: (seen.problems.append("a dialog"), dialog.dismiss()))
+    page.on("dialog", seen.dialog)
     page.on("request", lambda request: seen.requests.append(request.url))
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-drawn]", state="attached", timeout=60_000)
@@ -92,6 +102,15 @@ def page(opened: tuple[Any, Seen]) -> Iterator[Any]:
     """The same page for all that leave it as it was; none may have caused an error."""
     yield opened[0]
     assert opened[1].problems == []
+
+
+def until(page: Any, expression: str) -> None:
+    """Playwright's own waiting evaluates text, which the page's policy forbids."""
+    for _ in range(100):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true: {expression}")
 
 
 def figure(page: Any, title: str) -> Any:
@@ -207,17 +226,13 @@ def test_headings_follow_each_other(page: Any) -> None:
     assert page.get_by_role("heading", level=2).count() == 3
 
 
-def test_everything_that_acts_has_a_name_and_takes_the_keyboard(page: Any) -> None:
+def test_everything_that_acts_has_a_name(page: Any) -> None:
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, a[href], [tabindex=\"0\"]')].filter(one => !one.hidden"
         " && !one.textContent.trim() && !one.getAttribute('aria-label')).map(one => one.outerHTML)"
     )
     assert unnamed == []
-    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "skip"
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "theme"
+    assert page.locator(".chart button, .chart a, .chart [tabindex]").count() == 0
 
 
 CONTRAST = """
@@ -247,8 +262,8 @@ CONTRAST = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_both_colour_schemes_can_be_read(browser: Any, report: Path, scheme: str) -> None:
-    page, seen = open_page(browser, report, color_scheme=scheme)
+def test_both_colour_schemes_can_be_read(browser: Any, small: Path, scheme: str) -> None:
+    page, seen = open_page(browser, small, color_scheme=scheme)
     found = page.evaluate(CONTRAST)
     assert len(found) == 19
     assert {name: ratio for name, ratio in found.items() if ratio < 4.5} == {}
@@ -259,7 +274,7 @@ def test_both_colour_schemes_can_be_read(browser: Any, report: Path, scheme: str
     assert button.get_attribute("aria-pressed") == str(scheme == "dark").lower()
     button.click()
     assert page.evaluate(back) != before
-    page.wait_for_function(f"{ink} !== '{drawn}'")
+    until(page, f"{ink} !== '{drawn}'")
     assert button.get_attribute("aria-pressed") == str(scheme != "dark").lower()
     dark = {"light": before, "dark": page.evaluate(back)} if scheme == "light" else {"dark": before}
     assert dark["dark"] == "rgb(20, 23, 27)"
@@ -279,14 +294,14 @@ def test_it_fits_a_width_of_400(browser: Any, report: Path) -> None:
     page.close()
 
 
-def test_it_prints_light_and_as_wide_as_the_paper(browser: Any, report: Path, tmp_path: Path) -> None:
-    page, seen = open_page(browser, report, color_scheme="dark")
+def test_it_prints_light_and_as_wide_as_the_paper(browser: Any, small: Path, tmp_path: Path) -> None:
+    page, seen = open_page(browser, small, color_scheme="dark")
     page.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     page.set_viewport_size({"width": 688, "height": 900})
     page.emulate_media(media="print", color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.wait_for_function("document.querySelector('.chart-box.wide .chart svg').clientWidth <= 688")
+    until(page, "document.querySelector('.chart-box.wide .chart svg').clientWidth <= 688")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.documentElement.scrollWidth") <= 688
     page.evaluate("dispatchEvent(new Event('afterprint'))")
@@ -295,21 +310,34 @@ def test_it_prints_light_and_as_wide_as_the_paper(browser: Any, report: Path, tm
     page.close()
 
 
-def test_commands_can_be_copied(browser: Any, report: Path) -> None:
-    page, seen = open_page(browser, report)
+def test_the_keyboard_begins_on_top_and_commands_can_be_copied(browser: Any, small: Path) -> None:
+    page, seen = open_page(browser, small)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "theme"
     button = page.locator("button.copy").first
     button.scroll_into_view_if_needed()
     button.click()
-    page.wait_for_function("document.getElementById('said').textContent !== ''")
+    until(page, "document.getElementById('said').textContent !== ''")
     assert page.locator("#said").inner_text() in ("Copied", "Selected: copy with the keyboard")
     assert seen.problems == []
     page.close()
 
 
-def test_without_scripts_texts_and_tables_stand(browser: Any, report: Path) -> None:
+def test_a_chart_is_saved_as_a_picture(page: Any, tmp_path: Path) -> None:
+    chart = figure(page, THROUGHPUT)
+    chart.hover()
+    with page.expect_download() as download:
+        chart.get_by_role("button", name="Save Throughput").click()
+    download.value.save_as(tmp_path / "chart.png")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_scripts_texts_and_tables_stand(browser: Any, small: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(report.as_uri())
+    page.goto(small.as_uri())
     text = page.locator("main").inner_text()
     for expected in (
         "Deploy bf16 with a, K = 3.",

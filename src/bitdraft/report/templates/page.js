@@ -65,8 +65,9 @@
       delete axis.rangemode;
       delete axis.range;
     }
+    if (printing) layout.width = chart.div.clientWidth;
     return Object.assign(layout, {
-      autosize: true, showlegend: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      autosize: !printing, showlegend: false, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: ink },
       hoverlabel: { bgcolor: colours.$paper, bordercolor: colours.$muted, font: { color: ink }, align: "left" },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
@@ -82,22 +83,22 @@
     }));
   }
 
-  function configOf(chart) {
-    const camera = {
-      name: "picture", title: "Save as PNG", icon: Plotly.Icons.camera,
-      click: () => Plotly.downloadImage(
-        { data: chart.div.data, layout: { ...chart.div.layout, showlegend: true, title: { text: escaped(chart.spec.title) }, margin: { t: 60 } } },
-        { format: "png", width: 1000, height: 600, scale: 2, filename: chart.spec.title.replace(/[^\w]+/g, "_") },
-      ),
-    };
-    return {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d", "autoScale2d"],
-      modeBarButtonsToAdd: [camera],
-    };
+  // Plotly's own bar of buttons would be in the way of what a chart is to a screen reader: an image
+  const CONFIG = { responsive: true, displayModeBar: false };
+
+  function saveButton(chart) {
+    const button = element("button", { type: "button", class: "save", "aria-label": `Save ${chart.spec.title} as PNG` }, "PNG");
+    button.addEventListener("click", () => {
+      const title = { text: escaped(chart.spec.title) };
+      const layout = { ...chart.div.layout, showlegend: true, title, margin: { t: 60 }, paper_bgcolor: pageColours().$paper };
+      const size = { format: "png", width: 1000, height: 600, scale: 2 };
+      Plotly.downloadImage({ data: chart.div.data, layout }, { ...size, filename: chart.spec.title.replace(/[^\w]+/g, "_") });
+    });
+    return button;
   }
 
   function draw(chart, colours = pageColours()) {
-    return Plotly.react(chart.div, dataOf(chart, colours), layoutOf(chart, colours), configOf(chart));
+    return Plotly.react(chart.div, dataOf(chart, colours), layoutOf(chart, colours), CONFIG);
   }
 
   function drawAll() {
@@ -171,6 +172,7 @@
     }
     if (chart.spec.log) tools.append(logButton(chart));
     tools.hidden = !tools.children.length;
+    chart.div.parentElement.append(saveButton(chart));
   }
 
   function readCharts() {
@@ -280,7 +282,7 @@
     printing = begins;
     root.classList.toggle("printing", begins);
     drawAll();
-    for (const { div } of charts) Plotly.Plots.resize(div);
+    if (!begins) for (const { div } of charts) Plotly.Plots.resize(div);
   }
 
   readCharts();
