@@ -207,6 +207,7 @@ def plan_charts(result: SpecDecodeResult) -> list[Chart]:
     """Predicted speedup over K, by replay and by formula; and acceptance by replay."""
     ks = result.config["k"]
     data, rates, said = [look.level("no gain", [ks[0] - 0.5, ks[-1] + 0.5], 1, "1×: plain decoding")], [], []
+    shown = {"showlegend": True, "mode": "lines+markers"}
     for place, (name, entry) in enumerate(result.plan.items()):
         own, own_ks = look.look_of_place(place), [int(k) for k in entry["by_k"]]
         points = list(entry["by_k"].values())
@@ -220,7 +221,7 @@ def plan_charts(result: SpecDecodeResult) -> list[Chart]:
             data.append(
                 look.line(name, own_ks, formula, own, text, mode="lines", dash="dot", showlegend=False)
             )
-        rates.append(_replay_line(name, own, own_ks, result.replay[name]) | {"showlegend": True})
+        rates.append(_replay_line(name, own, own_ks, result.replay[name]) | shown)
         said.append(f"{name}: best K = {best} with {values[own_ks.index(best)]:.2f}")
     alt = f"Lines of predicted speedup over K. {'; '.join(said)}."
     caption = (
