@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bitdraft.errors import UserError
     from bitdraft.precision.evaluate import evaluate_precision
     from bitdraft.recommend.search import recommend_deployment
+    from bitdraft.report.page import write_report
     from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate_precision",
     "evaluate_spec_decode",
     "recommend_deployment",
+    "write_report",
 ]
 
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "evaluate_precision": "bitdraft.precision.evaluate",
     "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
     "recommend_deployment": "bitdraft.recommend.search",
+    "write_report": "bitdraft.report.page",
 }
 
 

@@ -1,0 +1,26 @@
+"""`bitdraft report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitdraft.cli.common import Debug, errors_to_exit
+
+
+def report(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders that hold result files, at any depth.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="The HTML file. [default: report.html in the first folder]")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML page of all results in one or more folders, several side by side."""
+    with errors_to_exit(debug):
+        from bitdraft.report.page import write_report
+
+        print(write_report(folders, output))

@@ -1,0 +1,66 @@
+"""The command that gives a result again, from the configuration that the result keeps. Pure.
+
+Only settings that differ from the defaults are written. `--output` is no part of a result, nor is
+`--data-root`: where files lie differs from machine to machine.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from bitdraft.config import Config, PrecisionConfig, SpecDecodeConfig
+
+_KINDS: dict[str, tuple[str, type[Config]]] = {
+    "precision": ("precision", PrecisionConfig),
+    "spec_decode": ("spec-decode", SpecDecodeConfig),
+}
+_NOT_FLAGS = ("model", "output")
+_OTHER_FLAGS = {"batch_sizes": "--batch-size", "ignore_eos": "--stop-at-eos"}
+
+
+def command_of(kind: str, config: Mapping[str, Any]) -> str:
+    """`bitdraft precision org/model --num-prompts 8`; quoted for a POSIX shell. Settings that a later
+    version may have added, and those that an older one lacked, are left out."""
+    name, fields = _KINDS[kind]
+    words = ["bitdraft", name]
+    model = str(config.get("model", fields.model_fields["model"].default))
+    if model != fields.model_fields["model"].default:
+        words.append(model)
+    for setting, field in fields.model_fields.items():
+        if setting in _NOT_FLAGS or setting not in config:
+            continue
+        value = config[setting]
+        if _as_json(value) != _as_json(field.default):
+            words += _flag(setting, value)
+    return shlex.join(words)
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _flag(setting: str, value: Any) -> list[str]:
+    if setting == "drafts":
+        return [word for draft in value for word in ("--draft", str(draft))]
+    flag = _OTHER_FLAGS.get(setting, f"--{setting.replace('_', '-')}")
+    if setting == "ignore_eos" or value is True:
+        return [flag]
+    if setting == "k":
+        return [flag, ranges(value)]
+    if isinstance(value, list | tuple):
+        return [flag, ",".join(str(part) for part in value)]
+    return [flag, str(value)]
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`1,3-6` of 1, 3, 4, 5 and 6."""
+    ordered = sorted(set(numbers))
+    starts = [ordered[0], *(after for before, after in pairwise(ordered) if after != before + 1)]
+    ends = [*(before for before, after in pairwise(ordered) if after != before + 1), ordered[-1]]
+    parts = []
+    for first, last in zip(starts, ends, strict=True):
+        parts.append(str(first) if first == last else f"{first}-{last}")
+    return ",".join(parts)
