@@ -7,7 +7,6 @@ from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
 from rich.table import Table
 
 from bitdraft.precision.output import columns
@@ -155,13 +154,14 @@ def show_recommendation(console: Console, result: Recommendation) -> None:
     """What was considered, the verdict with its reasons, and the choice as code."""
     table = Table(title=escape(f"What to deploy · {result.config['model']}"), title_justify="left")
     titles = recommend_output.TITLES
+    is_wide = console.width >= 130
     # without the time to the first token and the quality, which the precisions' own table has
-    places = [place for place in range(len(titles)) if console.width >= 110 or place not in (5, 7, 8)]
+    places = [place for place in range(len(titles)) if is_wide or place not in (5, 7, 8)]
     for place in places:
-        table.add_column(titles[place], justify="left" if place < 3 else "right", overflow="fold")
+        table.add_column(titles[place], justify="left" if place < 3 else "right", no_wrap=True)
     for row in recommend_output.shown(result):
         style = {"chosen": "bold green", "out": "dim", "predicted": "dim"}.get(row.standing, "")
-        cells = recommend_output.cells(row)
+        cells = recommend_output.cells(row, with_intervals=is_wide)
         table.add_row(*(escape(cells[place]) for place in places), style=style)
     console.print(table)
     _show_verdict(console, result)
@@ -169,7 +169,8 @@ def show_recommendation(console: Console, result: Recommendation) -> None:
         console.print(f"! Skipped {text}.", style="yellow", highlight=False, markup=False)
     for name, text in result.snippets.items():
         console.print(f"\n{recommend_output.SNIPPET_TITLES[name]}:", style="bold")
-        console.print(Syntax(text.rstrip(), recommend_output.LANGUAGES[name], background_color="default"))
+        # lines of code stay whole, so that they can be copied
+        console.print(text.rstrip(), soft_wrap=True, highlight=False, markup=False)
 
 
 def _show_verdict(console: Console, result: PrecisionResult | SpecDecodeResult | Recommendation) -> None:

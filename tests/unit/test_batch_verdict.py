@@ -12,7 +12,15 @@ from rich.console import Console
 
 from bitdraft.config import SpecDecodeConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow, load_result, to_json
+from bitdraft.results import (
+    SCHEMA_VERSION,
+    BatchRow,
+    Figure,
+    SpecDecodeResult,
+    SpecDecodeRow,
+    load_result,
+    to_json,
+)
 from bitdraft.spec_decode.batch_chart import batch_chart
 from bitdraft.spec_decode.batch_verdict import with_batches
 from bitdraft.spec_decode.output import markdown_text
@@ -188,7 +196,7 @@ def test_a_version_1_file_is_read_as_it_was(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     loaded = load_result(path, SpecDecodeResult)
     assert (loaded.schema_version, loaded.batches, loaded.rows) == (1, (), result.rows)
-    assert result.schema_version == 2
+    assert result.schema_version == SCHEMA_VERSION
     assert "Several prompts" not in markdown_text(loaded)
 
 

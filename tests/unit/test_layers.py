@@ -97,6 +97,7 @@ def test_help_and_package_import_no_torch() -> None:
 def test_showing_a_result_imports_no_torch() -> None:
     modules = [*sorted(NO_TORCH - {"executors"}), "executors.local", "precision.output", "precision.evaluate"]
     modules += ["spec_decode.output", "spec_decode.evaluate"]
+    modules += ["compare.compare", "report.page", "recommend.search"]
     program = "import sys\n" + "".join(f"import bitdraft.{name}\n" for name in modules)
     done = subprocess.run(
         [sys.executable, "-c", program + "print('torch' in sys.modules)"],

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bitdraft.cli import app
-from bitdraft.config import PrecisionConfig, SpecDecodeConfig
+from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
 from bitdraft.report.commands import command_of, ranges
 
 
@@ -30,9 +30,20 @@ def test_settings_become_flags() -> None:
     )
     command = command_of("precision", config.model_dump(mode="json", exclude={"output", "data_root"}))
     assert command == (
-        "bitdraft precision org/model --stop-at-eos --num-prompts 8 --random-weights --precisions fp32,bf16 "
-        "--ppl-protocol llama.cpp --max-ppl-increase 0.01"
+        "bitdraft precision org/model --precisions fp32,bf16 --ppl-protocol llama.cpp --max-ppl-increase "
+        "0.01 --stop-at-eos --num-prompts 8 --random-weights"
     )
+
+
+def test_a_recommendation_is_asked_again() -> None:
+    config = RecommendConfig(budget_s=600, min_speedup=1.1, drafts=("ngram",))
+    command = command_of("recommendation", config.model_dump(mode="json", exclude={"output", "data_root"}))
+    assert command == "bitdraft recommend --draft ngram --min-speedup 1.1 --budget 600s"
+
+
+def test_what_a_search_left_out_is_no_flag() -> None:
+    config = SpecDecodeConfig(only=(("ngram", 3),))
+    assert command_of("spec_decode", config.model_dump(mode="json")) == "bitdraft spec-decode"
 
 
 def test_drafts_batches_and_k_have_forms_of_their_own() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import bitdraft
+from bitdraft.results import SCHEMA_VERSION
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_bf16_differs_from_fp32(result: dict[str, Any]) -> None:
 
 
 def test_the_result_tells_where_it_comes_from(result: dict[str, Any]) -> None:
-    assert result["schema_version"] == 2
+    assert result["schema_version"] == SCHEMA_VERSION
     assert result["model"]["stored_dtype"] == "fp32"
     assert len(result["text"]["prompt_ids"]) == 3
     assert {"torch", "transformers", "cpu", "ceilings"} <= set(result["environment"])

@@ -15,10 +15,10 @@ STANDINGS = {
     "chosen": "chosen",
     "indistinguishable": "same speed",
     "slower": "slower",
-    "predicted": "not measured",
+    "predicted": "predicted",
     "out": "out",
 }
-TITLES = ("", "Precision", "Draft", "Tok/s", "Speedup", "TTFT ms", "Memory GiB", "ΔPPL %", "Pareto")
+TITLES = ("", "Precision", "Draft", "Tok/s", "Speedup", "TTFT ms", "GiB", "ΔPPL %", "Pareto")
 LANGUAGES = {"transformers": "python", "vllm": "bash", "native": "python"}
 SNIPPET_TITLES = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft"}
 
@@ -28,16 +28,20 @@ def save(result: Recommendation, folder: Path) -> None:
     write_atomically(folder / f"{FILE_STEM}.md", markdown_text(result))
 
 
-def cells(row: Contender) -> tuple[str, ...]:
+def cells(row: Contender, *, with_intervals: bool = True) -> tuple[str, ...]:
     """Texts under `TITLES`."""
-    speedup = "" if row.speedup is None else times_text(row.speedup)
+    figures = [row.throughput_tok_s, row.speedup]
+    if not with_intervals:
+        figures = [figure and Figure(value=figure.value) for figure in figures]
+    throughput, speedup_figure = figures
+    speedup = "" if speedup_figure is None else times_text(speedup_figure)
     if row.predicted_speedup is not None:
-        speedup = f"predicted {row.predicted_speedup:.2f}×"
+        speedup = f"{row.predicted_speedup:.2f}×"
     return (
         STANDINGS[row.standing],
         row.precision,
         "plain" if row.draft == PLAIN else draft_name(row.draft, row.k, row.draft_precision),
-        _text(row.throughput_tok_s, 1),
+        _text(throughput, 1),
         speedup,
         _text(row.ttft_ms, 1),
         "" if row.peak_memory_gb is None else f"{row.peak_memory_gb:.2f}",

@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from bitdraft.config import Config, PrecisionConfig, SpecDecodeConfig
+from bitdraft.config import Config, PrecisionConfig, RecommendConfig, SpecDecodeConfig
 
 _KINDS: dict[str, tuple[str, type[Config]]] = {
     "precision": ("precision", PrecisionConfig),
     "spec_decode": ("spec-decode", SpecDecodeConfig),
+    "recommendation": ("recommend", RecommendConfig),
 }
-_NOT_FLAGS = ("model", "output")
+# a sweep of a search has measured some of its drafts and K (`only`); the command measures all
+_NOT_FLAGS = ("model", "output", "only")
 _OTHER_FLAGS = {"batch_sizes": "--batch-size", "ignore_eos": "--stop-at-eos"}
 
 
@@ -48,6 +50,8 @@ def _flag(setting: str, value: Any) -> list[str]:
     flag = _OTHER_FLAGS.get(setting, f"--{setting.replace('_', '-')}")
     if setting == "ignore_eos" or value is True:
         return [flag]
+    if setting == "budget_s":
+        return ["--budget", f"{value:g}s"]
     if setting == "k":
         return [flag, ranges(value)]
     if isinstance(value, list | tuple):

@@ -172,8 +172,6 @@ _OF_A_MODEL = ("name", "revision", "architecture", "num_parameters", "stored_dty
 
 def _reproduce(found: Found) -> list[Block]:
     result, environment = found.result, found.result.environment
-    if isinstance(result, Recommendation):
-        return [Facts(f"Settings of {found.where}", raw_part.flat(result.config))]
     blocks: list[Block] = [Code(found.where, command_of(result.kind, result.config))]
     names = ("bitdraft", "git_commit", "python", "torch", "transformers", "time_utc")
     versions = [f"{name.replace('_', ' ')} {environment[name]}" for name in names if environment.get(name)]
