@@ -118,7 +118,7 @@ def test_the_page_holds_every_part_with_the_verdict_on_top(tmp_path: Path) -> No
     places = [text.find(part) for part in parts]
     assert -1 not in places, parts[places.index(-1)]
     assert places[1] < places[3] < places[4]
-    assert "bitdraft spec-decode org/model --max-new-tokens 100 --k 2-4" in text
+    assert "bitdraft spec-decode org/model --k 2-4 --max-new-tokens 100" in text
 
 
 def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:
