@@ -154,7 +154,7 @@ def show_recommendation(console: Console, result: Recommendation) -> None:
     """What was considered, the verdict with its reasons, and the choice as code."""
     table = Table(title=escape(f"What to deploy · {result.config['model']}"), title_justify="left")
     titles = recommend_output.TITLES
-    is_wide = console.width >= 130
+    is_wide = console.width >= 190
     # without the time to the first token and the quality, which the precisions' own table has
     places = [place for place in range(len(titles)) if is_wide or place not in (5, 7, 8)]
     for place in places:

@@ -157,7 +157,8 @@ def test_a_budget_names_what_it_left_out(
     result = load_result(tmp_path / "recommendation.json", Recommendation)
     assert [stage["stage"] for stage in result.stages] == ["pilot", "precision"]
     assert any("no plan at fp32" in text for text in result.skipped)
-    assert "Speculation was not examined" in result.verdict["summary"]
+    assert "no draft was examined" in result.verdict["summary"]
+    assert result.choice["speculate"] is None
     assert "Skipped for the budget" in " ".join(found.output.split())
 
 

@@ -13,9 +13,10 @@ from bitdraft.errors import UserError
 from bitdraft.metrics import speed_figures, speed_ratio
 from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, sweep_seconds
 from bitdraft.recommend.choose import contenders, mixed_could_pay
+from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Prediction, pareto, predictions_of
 from bitdraft.recommend.output import markdown_text
-from bitdraft.recommend.record import Found, build
+from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet, vllm_command
 from bitdraft.results import (
     Figure,
@@ -250,6 +251,31 @@ def test_everything_failed() -> None:
     assert "Nothing was measured" in recommended(None).verdict["summary"]
 
 
+def test_what_was_only_predicted_leaves_it_open() -> None:
+    hopeful = recommended(precision_result(BF16), plans=(plan("bf16", "ngram", {4: 1.6}),))
+    assert (hopeful.choice["precision"], hopeful.choice["speculate"]) == ("bf16", None)
+    assert "nothing was measured" in hopeful.verdict["summary"]
+    assert "would bring 1.60×" in hopeful.verdict["summary"]
+    lost = recommended(precision_result(BF16), plans=(plan("bf16", "ngram", {4: 0.6}),))
+    assert lost.choice["speculate"] is False
+    assert "Do not speculate: the best that is predicted" in lost.verdict["summary"]
+    assert recommended(precision_result(BF16)).choice["speculate"] is None
+
+
+def test_sweeps_are_compared_at_one_pace() -> None:
+    """Twice as slow in fp32's sweep, K = 0 as well: its draft is the faster one all the same."""
+    plain = precision_result(precision_row("fp32", 0.010), BF16)
+    slowed = sweep("fp32", 0.020, {("ngram", 8): 0.006})
+    result = recommended(plain, slowed, sweep("bf16", 0.010, {("ngram", 8): 0.005}))
+    assert (result.choice["precision"], result.choice["k"]) == ("fp32", 8)
+    assert any("50 % slower in the sweep" in text for text in result.warnings)
+
+
+def test_the_largest_k_is_no_end() -> None:
+    result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("ngram", 10): 0.005}))
+    assert any("K = 10 is the largest that was asked for" in text for text in result.verdict["reasons"])
+
+
 def test_one_overflowing_precision_leaves_the_others() -> None:
     overflow = PrecisionRow(precision="fp16", status="overflow", reason="at layer 3")
     result = recommended(precision_result(FP32, overflow, BF16))
@@ -347,7 +373,7 @@ def test_work_is_cut_in_the_stated_order() -> None:
 def test_as_many_arms_as_fit() -> None:
     speedups = [2.0, 1.5, 1.0]
     all_s = sweep_seconds(speedups, 10, 1.0, 5.0)
-    assert all_s == pytest.approx(15 + 11 * (2 + 0.5 + 2 / 3 + 1))
+    assert all_s == pytest.approx(7.5 + 11 * (2 + 0.5 + 2 / 3 + 1))
     assert fit_sweep(speedups, 10, 1.0, 5.0, all_s) == 3
     assert fit_sweep(speedups, 10, 1.0, 5.0, all_s - 1) == 2
     assert fit_sweep(speedups, 10, 1.0, 5.0, 1) == 0

@@ -35,7 +35,7 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "demo/target",
     precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")] = "fp32,fp16,bf16",
     reference: Annotated[
-        str | None, typer.Option(help="Precision that quality is compared with. [default: fp32 if measured]")
+        str | None, typer.Option(help="Precision that quality is compared with. (default: fp32 if measured)")
     ] = None,
     dataset: DatasetFlag = "stdlib",
     data_root: DataRoot = None,

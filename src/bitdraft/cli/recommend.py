@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from bitdraft.cli.common import (
-    MODEL_HELP,
     AllowPickle,
     DataRoot,
     DatasetFlag,
@@ -30,17 +29,18 @@ from bitdraft.cli.common import (
 )
 
 _OTHER_NAMES = ("debug", "stop_at_eos", "draft", "budget")
+TRAINED_HELP = "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id."
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
-    model: Annotated[str, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = "demo/target",
+    model: Annotated[str, typer.Argument(metavar="[TARGET]", help=TRAINED_HELP)] = "demo/target",
     draft: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
             help="A draft: demo/NAME, a folder, a hub id or ngram (prompt lookup), or LABEL=NAME. "
-            "Repeatable. [default: ngram; for an embedded target the embedded drafts, too]",
+            "Repeatable. (default: ngram; for an embedded target the embedded drafts, too)",
         ),
     ] = None,
     precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")] = "fp32,fp16,bf16",

@@ -15,7 +15,7 @@ def report(
         list[Path], typer.Argument(metavar="DIR...", help="Folders that hold result files, at any depth.")
     ],
     output: Annotated[
-        Path | None, typer.Option(help="The HTML file. [default: report.html in the first folder]")
+        Path | None, typer.Option(help="The HTML file. (default: report.html in the first folder)")
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -56,7 +56,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     stop_at_eos: StopAtEos = False,
     precision: Annotated[str, typer.Option(help="Of the target: fp32, fp16 or bf16.")] = "fp32",
     draft_precision: Annotated[
-        str | None, typer.Option(help="Of the drafts. [default: the target's]")
+        str | None, typer.Option(help="Of the drafts. (default: the target's)")
     ] = None,
     temperature: Annotated[float, typer.Option(help="0: greedy; above: sampling.")] = 0.0,
     top_k: Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")] = None,

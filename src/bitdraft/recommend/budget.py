@@ -106,10 +106,10 @@ def _cuts(asked: Work, kept: Work) -> list[str]:
 
 
 def sweep_seconds(speedups: Sequence[float], num_prompts: int, plain_s: float, process_s: float) -> float:
-    """Of a sweep of arms with these predicted speedups. Peak memory takes processes of its own; costs and
-    agreement take about as long as K = 0."""
+    """Of a sweep of arms with these predicted speedups. Peak memory takes processes of its own (a pilot has
+    two, too); costs and agreement take about as long as K = 0."""
     runs_s = sum(plain_s / speedup for speedup in speedups)
-    return 3 * process_s + (num_prompts + 1) * (2 * plain_s + runs_s)
+    return 1.5 * process_s + (num_prompts + 1) * (2 * plain_s + runs_s)
 
 
 def fit_sweep(

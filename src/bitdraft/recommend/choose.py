@@ -1,5 +1,6 @@
 """Which of the measured options to deploy, and which predicted ones to measure. Pure.
 
+Options of different sweeps are compared at one pace of the machine, by what plain decoding took beside each.
 An option that breaks a limit is out. Of what is left the fastest is chosen, but never against the precision
 that was chosen first: another precision's speculation must be faster beyond the interval (and beyond the
 machine's own drift, because precisions cannot be interleaved). What cannot be told from the choice is named
@@ -84,10 +85,13 @@ def _throughput(option: Option) -> float:
 
 
 def ratio(one: Option, other: Option, seed: int) -> Figure:
-    """Throughput over throughput, prompts paired; without an interval where the prompts differ in number."""
+    """Throughput over throughput at one pace of the machine, prompts paired; without an interval where the
+    prompts differ in number."""
     if len(one.generations) != len(other.generations):
         return Figure(value=one.throughput / other.throughput)
-    return speed_ratio(one.generations, other.generations, seed)
+    found, pace = speed_ratio(one.generations, other.generations, seed), one.pace / other.pace
+    low, high = (None if end is None else end * pace for end in (found.low, found.high))
+    return Figure(value=found.value * pace, low=low, high=high, n=found.n)
 
 
 def _is_faster(one: Option, other: Option, drift: float, seed: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitdraft.config import RecommendConfig
+from bitdraft.metrics import speed_ratio
 from bitdraft.precision.verdict import generations_of, quality_problem
 from bitdraft.results import (
     Figure,
@@ -26,7 +27,9 @@ Pair = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Option:
-    """One way to run the model that was measured. `problem` says why it cannot be recommended."""
+    """One way to run the model that was measured. `problem` says why it cannot be recommended. `pace` is how
+    much faster the machine ran plain decoding at this precision alone than in the sweep that this option
+    is from, by which options of different sweeps are compared."""
 
     precision: str
     draft: str
@@ -35,6 +38,7 @@ class Option:
     metrics: Mapping[str, Figure]
     generations: Sequence[Generation]
     problem: str | None = None
+    pace: float = 1.0
 
     @property
     def pair(self) -> Pair:
@@ -47,8 +51,14 @@ class Option:
         return f"{self.precision} with {draft_name(self.draft, self.k, self.draft_precision)}"
 
     @property
-    def throughput(self) -> float:
+    def measured(self) -> float:
+        """Tokens/s in its own sweep."""
         return self.metrics["throughput_tok_s"].value
+
+    @property
+    def throughput(self) -> float:
+        """Tokens/s at the pace of the precisions' own measurement."""
+        return self.measured * self.pace
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ def reference_of(result: PrecisionResult) -> str:
     return str(asked) if asked else "fp32" if "fp32" in names else names[0]
 
 
-def measured_options(sweep: SpecDecodeResult, config: RecommendConfig) -> list[Option]:
+def measured_options(sweep: SpecDecodeResult, config: RecommendConfig, pace: float = 1.0) -> list[Option]:
     """A finished (draft, K) each; its problem is a limit's, a text that is not the target's, or a speedup
     that may be too small."""
     return [
@@ -131,6 +141,7 @@ def measured_options(sweep: SpecDecodeResult, config: RecommendConfig) -> list[O
             metrics=row.metrics,
             generations=run_generations(sweep, row),
             problem=limit_problem(row.metrics, config) or _speculation_problem(row, config.min_speedup),
+            pace=pace,
         )
         for row in sweep.rows
         if row.status == "ok"
@@ -140,6 +151,12 @@ def measured_options(sweep: SpecDecodeResult, config: RecommendConfig) -> list[O
 def other_precision(sweep: SpecDecodeResult) -> str | None:
     own = sweep.config.get("draft_precision")
     return None if own in (None, sweep.config["precision"]) else str(own)
+
+
+def pace_of(sweep: SpecDecodeResult, plain: PrecisionRow) -> float:
+    """Plain decoding's tokens/s as the precision module measured it, over those of the sweep's K = 0."""
+    own = [Generation.model_validate(run) for run in sweep.baseline["raw"]["generations"]]
+    return speed_ratio(generations_of(plain)[: len(own)], own).value
 
 
 def run_generations(sweep: SpecDecodeResult, row: SpecDecodeRow) -> list[Generation]:

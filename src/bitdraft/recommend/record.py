@@ -3,65 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any, Literal
 
 from bitdraft.config import RecommendConfig
-from bitdraft.precision.verdict import DRIFT_WARNING, decide, machine_drift, memory_name
-from bitdraft.recommend.choose import Choice, choose, ratio
+from bitdraft.precision.verdict import DRIFT_WARNING, machine_drift, memory_name
+from bitdraft.recommend.choose import Choice, choose
+from bitdraft.recommend.found import Found, precision_verdict
 from bitdraft.recommend.options import (
     PLAIN,
     Option,
-    Pair,
-    Prediction,
-    limit_problem,
-    measured_options,
-    other_precision,
     pareto,
-    plain_options,
     ppl_change,
-    predictions_of,
-    reference_of,
 )
-from bitdraft.results import Contender, Figure, PrecisionResult, Recommendation, SpecDecodeResult
-from bitdraft.tables import joined, times_text
+from bitdraft.results import Contender, Figure, PrecisionResult, Recommendation
 
 Standing = Literal["chosen", "indistinguishable", "slower", "predicted", "out"]
-
-
-@dataclass
-class Found:
-    """What the modules have said so far; plans and sweeps by the precisions of target and drafts."""
-
-    precision: PrecisionResult | None = None
-    plans: dict[Pair, SpecDecodeResult] = field(default_factory=dict)
-    sweeps: dict[Pair, SpecDecodeResult] = field(default_factory=dict)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def plain(self, config: RecommendConfig) -> list[Option]:
-        return plain_options(self.precision, config) if self.precision else []
-
-    def measured(self, config: RecommendConfig) -> list[Option]:
-        return [option for sweep in self.sweeps.values() for option in measured_options(sweep, config)]
-
-    def predictions(self) -> list[Prediction]:
-        """All of them, best first."""
-        speeds = {row.precision: row.metrics["throughput_tok_s"].value for row in self._finished()}
-        found = [p for (own, _), plan in self.plans.items() for p in predictions_of(plan, speeds[own])]
-        return sorted(found, key=lambda one: -one.throughput)
-
-    def _finished(self) -> list[Any]:
-        return [row for row in self.precision.rows if row.status == "ok"] if self.precision else []
-
-
-def precision_verdict(result: PrecisionResult, config: RecommendConfig) -> dict[str, Any]:
-    """The precision module's, with the limits of memory and time to the first token as well."""
-    found = {row.precision: limit_problem(row.metrics, config) for row in result.rows if row.status == "ok"}
-    problems = {name: problem for name, problem in found.items() if problem is not None}
-    stored, limit = result.model["stored_dtype"], config.max_ppl_increase
-    return decide(result.rows, reference_of(result), limit, stored, problems)
 
 
 def build(config: RecommendConfig, found: Found) -> Recommendation:
@@ -85,9 +42,8 @@ def build(config: RecommendConfig, found: Found) -> Recommendation:
     drift = machine_drift(result.rows)
     drift = drift if drift > DRIFT_WARNING else 1.0
     choice = choose(plain, measured, verdict["precision"], drift, config.seed)
-    warnings = [*result.warnings]
-    for sweep in found.sweeps.values():
-        warnings += [text for text in sweep.warnings if text not in warnings]
+    if choice.option is not None and choice.option.draft == PLAIN and not choice.unsure:
+        choice = replace(choice, unsure=words.unexamined(found, measured, config))
     return base.model_copy(
         update={
             "environment": result.environment,
@@ -95,12 +51,12 @@ def build(config: RecommendConfig, found: Found) -> Recommendation:
             "text": result.text,
             "choice": _choice_record(choice),
             "verdict": {
-                "summary": _summary(choice, verdict, plain, found, config),
-                "reasons": [*_reasons(choice, verdict, measured, found), *found.notes],
+                "summary": words.summary(choice, verdict, plain, found, config),
+                "reasons": [*words.reasons(choice, verdict, measured, found, config), *found.notes],
             },
             "memory_name": memory_name(result.rows),
             "contenders": tuple(_contenders(result, choice, plain, measured, found)),
-            "warnings": tuple(warnings),
+            "warnings": (*result.warnings, *words.sweep_warnings(found)),
         }
     )
 
@@ -117,70 +73,6 @@ def _choice_record(choice: Choice) -> dict[str, Any]:
         "k": option.k if speculates else None,
         "draft_precision": option.draft_precision,
     }
-
-
-def _summary(
-    choice: Choice,
-    verdict: dict[str, Any],
-    plain: Sequence[Option],
-    found: Found,
-    config: RecommendConfig,
-) -> str:
-    option = choice.option
-    if option is None:
-        return str(verdict["summary"])
-    parts = [f"Deploy {option.name}: {option.throughput:.0f} tokens/s."]
-    if option.draft != PLAIN:
-        speedup = times_text(option.metrics["speedup"])
-        parts.append(f"Speculation brings {speedup} the tokens/s of plain decoding at {option.precision}.")
-    elif choice.unsure:
-        parts.append(choice.unsure)
-    else:
-        parts.append(_why_not(found, config))
-    assert found.precision is not None
-    reference = reference_of(found.precision)
-    base = next((one for one in plain if one.precision == reference), None)
-    if base is not None and base.precision != option.precision:
-        total = times_text(ratio(option, base, config.seed))
-        parts.append(f"Against plain decoding at {reference}: {total}.")
-    if choice.tied:
-        names = joined([one.name for one in sorted(choice.tied, key=lambda one: -one.throughput)])
-        parts.append(f"In speed, {names} cannot be told from it.")
-    return " ".join(parts)
-
-
-def _why_not(found: Found, config: RecommendConfig) -> str:
-    measured = found.measured(config)
-    if measured:
-        best = max(measured, key=lambda one: one.metrics["speedup"].value)
-        return f"Do not speculate: the best that was measured, {best.name}, is out: {best.problem}."
-    predictions = found.predictions()
-    if predictions:
-        best_p = max(predictions, key=lambda one: one.speedup)
-        return (
-            f"Do not speculate: the best that is predicted, {best_p.name}, would bring {best_p.speedup:.2f}× "
-            f"the tokens/s of plain decoding."
-        )
-    return "Speculation was not examined." if found.skipped else "No draft could be measured."
-
-
-def _reasons(choice: Choice, verdict: dict[str, Any], measured: Sequence[Option], found: Found) -> list[str]:
-    reasons = [f"Precision first: {verdict['summary']}", *verdict["reasons"]]
-    for (precision, _), sweep in found.sweeps.items():
-        other = other_precision(sweep)
-        where = f"{precision}{f', drafts in {other}' if other else ''}"
-        reasons.append(f"At {where}: {sweep.verdict['summary']}")
-        reasons += [f"At {where}: {text}" for text in sweep.verdict["reasons"] if "Lossless" in text]
-    option = choice.option
-    if option is not None:
-        rivals = [one for one in measured if one.problem is None and one.precision != option.precision]
-        if rivals:
-            best = max(rivals, key=lambda one: one.throughput)
-            reasons.append(
-                f"{best.name} brought {best.throughput:.0f} tokens/s. Precisions run one after another, so "
-                "differences between them that are below the machine's drift are not counted."
-            )
-    return reasons
 
 
 def _contenders(

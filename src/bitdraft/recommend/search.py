@@ -12,9 +12,10 @@ from bitdraft.errors import UserError
 from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
 from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
+from bitdraft.recommend.found import Found, precision_verdict
 from bitdraft.recommend.options import Pair, Prediction
 from bitdraft.recommend.output import save
-from bitdraft.recommend.record import Found, build, precision_verdict
+from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
 from bitdraft.results import Recommendation, prepare_output
 from bitdraft.spec_decode import evaluate as spec_decode_module
