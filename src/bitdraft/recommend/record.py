@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from bitdraft.config import RecommendConfig
 from bitdraft.precision.verdict import DRIFT_WARNING, machine_drift, memory_name
+from bitdraft.recommend import words
 from bitdraft.recommend.choose import Choice, choose
 from bitdraft.recommend.found import Found, precision_verdict
 from bitdraft.recommend.options import (
