@@ -25,6 +25,7 @@ def run_job(target: str, payload: Any, on_event: Callable[[dict[str, Any]], None
 def jobs_in_process() -> Iterator[pytest.MonkeyPatch]:
     """The machine's ceilings are made up: nothing here is about them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bitdraft.spec_decode.evaluate.run_job", run_job)
-        patch.setattr("bitdraft.spec_decode.cell.measure_ceilings", lambda *_: {"copy_gb_s": 10.0})
+        for module in ("precision", "spec_decode"):
+            patch.setattr(f"bitdraft.{module}.evaluate.run_job", run_job)
+            patch.setattr(f"bitdraft.{module}.cell.measure_ceilings", lambda *_: {"copy_gb_s": 10.0})
         yield patch

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 import bitdraft
+from in_process import jobs_in_process
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = runpy.run_path(str(path))["main"]()
+    with jobs_in_process():
+        result = runpy.run_path(str(path))["main"]()
     printed = capsys.readouterr().out
     assert result.verdict["summary"] in printed
     if isinstance(result, bitdraft.Recommendation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bitdraft.cli import app
 from bitdraft.config import RecommendConfig, make_config
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
 from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result
+from in_process import jobs_in_process
 from tiny import VOCAB, noisy_copy, save_checkpoint
 
 SMALL = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "14", "--device", "cpu"]
@@ -21,6 +23,13 @@ QUALITY = ["--ppl-max-tokens", "600", "--kl-max-tokens", "0"]
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["recommend", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def in_process() -> Iterator[None]:
+    """Seconds less a process; one whole run has its own all the same (`run`)."""
+    with jobs_in_process():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +142,7 @@ def test_bad_flags_are_one_line_before_anything_runs(
     assert message in line
 
 
+@pytest.mark.usefixtures("in_process")
 def test_limits_that_nothing_keeps_end_with_code_1(checkpoint: Path, story: Path, tmp_path: Path) -> None:
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
     found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--max-vram-gb", "0.001")
@@ -143,6 +153,7 @@ def test_limits_that_nothing_keeps_end_with_code_1(checkpoint: Path, story: Path
     assert "above the limit of 0.001 GiB" in " ".join(found.output.split())
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_budget_names_what_it_left_out(
     checkpoint: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +173,7 @@ def test_a_budget_names_what_it_left_out(
     assert "Skipped for the budget" in " ".join(found.output.split())
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_interrupt_keeps_what_is_finished(
     checkpoint: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +197,7 @@ def test_random_weights_are_refused() -> None:
         bitdraft.recommend_deployment(model="pythia-70m", random_weights=True)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_the_target_alone_gets_prompt_lookup(checkpoint: Path, story: Path, tmp_path: Path) -> None:
     result = bitdraft.recommend_deployment(
         model=str(checkpoint),
