@@ -86,7 +86,7 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
 ) -> None:
     """Say what to deploy: the precision, and the draft with its K or none."""
     settings = {name: value for name, value in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, output, "recommendation.json", _show):
+    with errors_to_exit(debug, output, "*.json", _show):
         from bitdraft.config import RecommendConfig, make_config
         from bitdraft.progress import SearchProgress
         from bitdraft.recommend.search import recommend_deployment

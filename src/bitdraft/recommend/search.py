@@ -58,7 +58,7 @@ def recommend_deployment(
     try:
         search.run()
     except KeyboardInterrupt:
-        search.found.skipped.append("interrupted: what follows was not measured")
+        search.found.skipped.append("what followed: the run was interrupted")
         if config.output is not None and search.found.precision is not None:
             save(search.result(), config.output)
         raise

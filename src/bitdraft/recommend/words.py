@@ -88,7 +88,7 @@ def _why_not(found: Found, config: RecommendConfig) -> str:
         best_p = max(predictions, key=lambda one: one.speedup)
         return (
             f"Do not speculate: the best that is predicted, {best_p.name}, would bring {best_p.speedup:.2f}× "
-            f"the tokens/s of plain decoding."
+            f"the tokens/s of plain decoding; more than {config.min_speedup:.2f}× is asked for."
         )
     return "No draft could be measured."
 
