@@ -20,6 +20,7 @@ from bitdraft.shapes import SHAPES, find_shape
 
 DEMO_FOLDER = Path(__file__).parent / "demo"
 DEMO_MODELS = ("target", "draft-medium", "draft-small")
+DEFAULT_CONTEXT = 2048
 _CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 _STORED_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 _SIDE_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
@@ -50,6 +51,11 @@ class Checkpoint:
         if not self.stored_dtypes:
             return "unknown"
         return max(self.stored_dtypes, key=lambda name: self.stored_dtypes[name])
+
+    @property
+    def context(self) -> int:
+        """Tokens that fit, also where the configuration doesn't say."""
+        return self.context_tokens or DEFAULT_CONTEXT
 
     def record(self) -> dict[str, Any]:
         """What a result says of it, without the folder's place on this machine."""

@@ -21,6 +21,7 @@ PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 MOST_K, LARGEST_BATCH = 32, 64
+NGRAM = "ngram"  # the draft that is prompt lookup
 
 
 class Config(BaseModel):

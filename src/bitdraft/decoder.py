@@ -10,6 +10,7 @@ from bitdraft.backends.native import NativeSpeculation
 from bitdraft.checkpoints import check_token_ids, find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import (
     MOST_K,
+    NGRAM,
     DecodingConfig,
     Execution,
     ModelConfig,
@@ -20,9 +21,6 @@ from bitdraft.config import (
 from bitdraft.errors import UserError
 from bitdraft.models import load_model, resolve_device
 from bitdraft.results import Generation
-
-NGRAM = "ngram"
-DEFAULT_CONTEXT = 2048
 
 
 class DecoderConfig(ModelConfig, SamplingConfig):
@@ -90,7 +88,7 @@ class Decoder:
         if not ids:
             raise UserError("prompt", repr(prompt), "it has no token", "Give some text to continue")
         check_token_ids(max(ids), self._checkpoint, "prompt")
-        context = self._checkpoint.context_tokens or DEFAULT_CONTEXT
+        context = self._checkpoint.context
         if len(ids) + max_new_tokens > context:
             problem = (
                 f"{len(ids)} prompt tokens and {max_new_tokens} new ones exceed the context of {context}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitdraft.cli.common import Debug, errors_to_exit
+from bitdraft.cli.common import Debug, errors_to_exit, share
 
 
 def compare(
@@ -54,10 +53,7 @@ def _share(text: str) -> float:
     """`5%` or `0.05`. A bare 5 would be 500 %, which nobody means."""
     from bitdraft.errors import UserError
 
-    try:
-        value = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < 1:
+    value = share(text.strip())
+    if not (isinstance(value, float) and 0 <= value < 1):
         raise UserError("--fail-on-regression", text, "is no share from 0 to 1", "Give 5% or 0.05")
     return value

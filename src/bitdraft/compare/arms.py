@@ -11,6 +11,7 @@ from bitdraft.compare.records import RowName
 from bitdraft.precision.verdict import generations_of
 from bitdraft.results import BatchRow, Figure, Generation, PrecisionResult, SpecDecodeResult
 from bitdraft.spec_decode.batch_rows import PLAIN
+from bitdraft.spec_decode.rows import baseline_runs, with_known_text
 
 AnyResult = PrecisionResult | SpecDecodeResult
 Places = tuple[int, ...]
@@ -62,7 +63,7 @@ def _of_precision(result: PrecisionResult, source: str) -> Arms:
 def _of_sweep(result: SpecDecodeResult, source: str) -> Arms:
     """K = 0 first; where it is missing, nothing was finished."""
     shared = {"source": source, "text": str(result.text["dataset"]), "precision": result.config["precision"]}
-    plain = [Generation.model_validate(run) for run in result.baseline.get("raw", {}).get("generations", [])]
+    plain = baseline_runs(result)
     base = _alone(plain)
     metrics = {name: Figure.model_validate(f) for name, f in result.baseline.get("metrics", {}).items()}
     arms = {
@@ -71,7 +72,7 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Arms:
         else Arm("failed", "no prompt was finished")
     }
     for row in result.rows:
-        runs = [_run(run, plain, place) for place, run in enumerate(row.raw.get("generations", []))]
+        runs = [with_known_text(run, plain[i]) for i, run in enumerate(row.raw.get("generations", []))]
         bugs = [entry for entry in (row.lossless or {}).get("divergences", []) if entry["kind"] == "bug"]
         arms[RowName(**shared, draft=row.draft, k=row.k)] = Arm(
             status=row.status,
@@ -94,16 +95,11 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Arms:
     return arms
 
 
-def _run(record: Mapping[str, Any], plain: Sequence[Generation], place: int) -> Generation:
-    """Token ids are kept only where they differ from those of K = 0."""
-    known = {} if "token_ids" in record else {"token_ids": plain[place].token_ids}
-    return Generation.model_validate({**record, **known})
-
-
 def _groups(row: BatchRow, plain: Sequence[Generation]) -> dict[Places, Item]:
     return {
         tuple(group["prompts"]): tuple(
-            _run(run, plain, place) for place, run in zip(group["prompts"], group["generations"], strict=True)
+            with_known_text(run, plain[place])
+            for place, run in zip(group["prompts"], group["generations"], strict=True)
         )
         for group in row.raw.get("groups", [])
     }

@@ -25,8 +25,6 @@ from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""
 
-DEFAULT_CONTEXT = 2048
-
 
 @dataclass(frozen=True)
 class Workload:
@@ -80,7 +78,7 @@ def prepare(config: PrecisionConfig) -> Workload:
     tokenizer = load_tokenizer(checkpoint, config)
     encode = text_encoder(tokenizer)
     prompts = select_prompts(dataset, config, encode)
-    context = checkpoint.context_tokens or DEFAULT_CONTEXT
+    context = checkpoint.context
     check_context(prompts, config, config.max_new_tokens, context, "the model's")
     plan = None
     if not config.random_weights:

@@ -18,7 +18,7 @@ from bitdraft.recommend.options import (
     predictions_of,
     reference_of,
 )
-from bitdraft.results import PrecisionResult, SpecDecodeResult
+from bitdraft.results import PrecisionResult, PrecisionRow, SpecDecodeResult
 
 
 @dataclass
@@ -45,16 +45,16 @@ class Found:
 
     def paces(self) -> dict[Pair, float]:
         """Of the sweeps that have finished prompts."""
-        rows = {row.precision: row for row in self._finished()}
+        rows = {row.precision: row for row in self.finished()}
         return {p: pace_of(sweep, rows[p[0]]) for p, sweep in self.sweeps.items() if sweep.baseline}
 
     def predictions(self) -> list[Prediction]:
         """All of them, best first."""
-        speeds = {row.precision: row.metrics["throughput_tok_s"].value for row in self._finished()}
+        speeds = {row.precision: row.metrics["throughput_tok_s"].value for row in self.finished()}
         found = [p for (own, _), plan in self.plans.items() for p in predictions_of(plan, speeds[own])]
         return sorted(found, key=lambda one: -one.throughput)
 
-    def _finished(self) -> list[Any]:
+    def finished(self) -> list[PrecisionRow]:
         return [row for row in self.precision.rows if row.status == "ok"] if self.precision else []
 
 

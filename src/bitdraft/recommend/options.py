@@ -19,6 +19,7 @@ from bitdraft.results import (
     SpecDecodeResult,
     SpecDecodeRow,
 )
+from bitdraft.spec_decode.rows import baseline_runs, with_known_text
 
 PLAIN = "–"
 Pair = tuple[str, str | None]
@@ -132,6 +133,7 @@ def reference_of(result: PrecisionResult) -> str:
 def measured_options(sweep: SpecDecodeResult, config: RecommendConfig, pace: float = 1.0) -> list[Option]:
     """A finished (draft, K) each; its problem is a limit's, a text that is not the target's, or a speedup
     that may be too small."""
+    plain = baseline_runs(sweep)
     return [
         Option(
             precision=sweep.config["precision"],
@@ -139,7 +141,7 @@ def measured_options(sweep: SpecDecodeResult, config: RecommendConfig, pace: flo
             k=row.k,
             draft_precision=other_precision(sweep),
             metrics=row.metrics,
-            generations=run_generations(sweep, row),
+            generations=[with_known_text(*pair) for pair in zip(row.raw["generations"], plain, strict=True)],
             problem=limit_problem(row.metrics, config) or _speculation_problem(row, config.min_speedup),
             pace=pace,
         )
@@ -155,15 +157,8 @@ def other_precision(sweep: SpecDecodeResult) -> str | None:
 
 def pace_of(sweep: SpecDecodeResult, plain: PrecisionRow) -> float:
     """Plain decoding's tokens/s as the precision module measured it, over those of the sweep's K = 0."""
-    own = [Generation.model_validate(run) for run in sweep.baseline["raw"]["generations"]]
+    own = baseline_runs(sweep)
     return speed_ratio(generations_of(plain)[: len(own)], own).value
-
-
-def run_generations(sweep: SpecDecodeResult, row: SpecDecodeRow) -> list[Generation]:
-    """A row's runs; token ids that are K = 0's are kept with that alone."""
-    plain = sweep.baseline["raw"]["generations"]
-    pairs = zip(plain, row.raw["generations"], strict=True)
-    return [Generation.model_validate({"token_ids": base["token_ids"]} | run) for base, run in pairs]
 
 
 def _speculation_problem(row: SpecDecodeRow, min_speedup: float) -> str | None:

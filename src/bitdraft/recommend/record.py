@@ -52,7 +52,7 @@ def build(config: RecommendConfig, found: Found) -> Recommendation:
             "text": result.text,
             "choice": _choice_record(choice),
             "verdict": {
-                "summary": words.summary(choice, verdict, plain, found, config),
+                "summary": words.summary(choice, verdict, (plain, measured), found, config),
                 "reasons": [*words.reasons(choice, verdict, measured, found, config), *found.notes],
             },
             "memory_name": memory_name(result.rows),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any
 
-from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
+from bitdraft.config import NGRAM, PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
@@ -19,7 +19,7 @@ from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
 from bitdraft.results import Recommendation, prepare_output
 from bitdraft.spec_decode import evaluate as spec_decode_module
-from bitdraft.spec_decode.workload import NGRAM, Workload, prepare
+from bitdraft.spec_decode.workload import Workload, prepare
 
 Progress = Callable[[str, str, int, int], None]
 """(what is measured, the module's stage, done, total)"""
@@ -113,9 +113,7 @@ class _Search:
 
     def _plain_s(self, precision: str) -> float:
         """A request's seconds without a draft."""
-        result = self.found.precision
-        assert result is not None
-        row = next(row for row in result.rows if row.precision == precision)
+        row = next(row for row in self.found.finished() if row.precision == precision)
         return self.config.max_new_tokens / row.metrics["throughput_tok_s"].value
 
     # --- stages -------------------------------------------------------------------------------------
@@ -199,29 +197,21 @@ class _Search:
     def _mixed_plans(self) -> None:
         """Draft models at other precisions than the target's, where they could bring the fastest."""
         predictions = self.found.predictions()
-        if not predictions:
+        models = [draft.label for draft in self.workload.drafts if draft.checkpoint is not None]
+        if not predictions or not models:
             return
         own = predictions[0].precision
-        models = [draft.label for draft in self.workload.drafts if draft.checkpoint is not None]
-        hopeful = [
-            label
-            for label in models
-            if mixed_could_pay([p for p in predictions if p.precision == own], label)
-        ]
-        if not models:
-            return
+        of_own = [one for one in predictions if one.precision == own]
+        hopeful = [label for label in models if mixed_could_pay(of_own, label)]
         if not hopeful:
             self.found.notes.append(
                 f"Draft models at another precision than the target's {own} cannot pay: even if their "
                 f"forwards cost nothing, {predictions[0].name} would be faster."
             )
             return
-        result = self.found.precision
-        assert result is not None
-        finished = [row.precision for row in result.rows if row.status == "ok"]
-        for other in finished:
-            if other != own:
-                self._plan((own, other), hopeful)
+        for row in self.found.finished():
+            if row.precision != own:
+                self._plan((own, row.precision), hopeful)
 
     def _sweep(self, pair: Pair, wanted: Sequence[Prediction]) -> None:
         precision, other = pair

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitdraft.checkpoints import Checkpoint
-from bitdraft.config import RecommendConfig, SamplingConfig
-from bitdraft.spec_decode.workload import NGRAM, Workload
+from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
+from bitdraft.spec_decode.workload import Workload
 
 TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 PROMPT = "The"

@@ -49,10 +49,12 @@ def _where(pair: Pair) -> str:
 def summary(
     choice: Choice,
     verdict: dict[str, Any],
-    plain: Sequence[Option],
+    options: tuple[Sequence[Option], Sequence[Option]],
     found: Found,
     config: RecommendConfig,
 ) -> str:
+    """`options` are plain decoding's and the measured drafts'."""
+    plain, measured = options
     option = choice.option
     if option is None:
         return str(verdict["summary"])
@@ -63,7 +65,7 @@ def summary(
     elif choice.unsure:
         parts.append(choice.unsure)
     else:
-        parts.append(_why_not(found, config))
+        parts.append(_why_not(measured, found, config))
     assert found.precision is not None
     reference = reference_of(found.precision)
     base = next((one for one in plain if one.precision == reference), None)
@@ -76,8 +78,7 @@ def summary(
     return " ".join(parts)
 
 
-def _why_not(found: Found, config: RecommendConfig) -> str:
-    measured = found.measured(config)
+def _why_not(measured: Sequence[Option], found: Found, config: RecommendConfig) -> str:
     if measured:
         best = max(measured, key=lambda one: (one.problem is None, one.metrics["speedup"].value))
         if best.problem is None:  # at another precision than the one that was chosen first

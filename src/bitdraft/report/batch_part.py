@@ -7,10 +7,9 @@ from typing import Any
 
 from bitdraft.report import look
 from bitdraft.report.blocks import Cell, Chart, Section, Text, count_cell, figure_cells, table
-from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow
-from bitdraft.spec_decode.batch_output import COLUMNS, fastest, lossless_text
+from bitdraft.results import SpecDecodeResult
+from bitdraft.spec_decode.batch_output import COLUMNS, ByDraft, lossless_text, points_by_size
 
-Points = dict[str, list[tuple[int, SpecDecodeRow | BatchRow]]]
 _WORDS = (
     "Each draft at its fastest K of that size. Intervals are over groups of prompts decoded at once; "
     "below five groups there is none."
@@ -39,24 +38,8 @@ def section(result: SpecDecodeResult) -> Section:
     return Section("Several prompts at once", [Text(_WORDS, is_note=True), *charts, own_table])
 
 
-def points(result: SpecDecodeResult) -> tuple[list[tuple[int, Figure]], Points]:
-    """Of K = 0 and of each draft's fastest K by batch size, batch 1 from the sweep, without what failed."""
-    plain = [(1, Figure.model_validate(result.baseline["metrics"]["throughput_tok_s"]))]
-    drafts: Points = {}
-    for name in dict.fromkeys(row.draft for row in result.rows):
-        rows = [row for row in result.rows if row.draft == name and row.status == "ok"]
-        if rows:
-            drafts[name] = [(1, max(rows, key=lambda row: row.metrics["throughput_tok_s"].value))]
-    for row in fastest(result.batches):
-        if row.status == "ok" and row.k == 0:
-            plain.append((row.batch_size, row.metrics["throughput_tok_s"]))
-        elif row.status == "ok":
-            drafts.setdefault(row.draft, []).append((row.batch_size, row))
-    return plain, drafts
-
-
 def _lines(
-    result: SpecDecodeResult, drafts: Points, key: str, digits: int, unit: str
+    result: SpecDecodeResult, drafts: ByDraft, key: str, digits: int, unit: str
 ) -> list[dict[str, Any]]:
     places = {name: place for place, name in enumerate(dict.fromkeys(row.draft for row in result.rows))}
     data: list[dict[str, Any]] = []
@@ -78,7 +61,7 @@ def _size_axis(sizes: list[int]) -> dict[str, Any]:
 def _throughput(result: SpecDecodeResult) -> Chart | None:
     if not result.baseline:
         return None
-    plain, drafts = points(result)
+    plain, drafts = points_by_size(result)
     sizes, figures = [size for size, _ in plain], [figure for _, figure in plain]
     hover = [f"batch {size}: K = 0\n{look.figure_text(figure, 1, 'tok/s')}" for size, figure in plain]
     data = look.banded_line("K = 0", sizes, figures, look.Look(look.INK), hover, dash="dash")
@@ -97,7 +80,7 @@ def _throughput(result: SpecDecodeResult) -> Chart | None:
 def _speedup(result: SpecDecodeResult) -> Chart | None:
     if not result.baseline:
         return None
-    plain, drafts = points(result)
+    plain, drafts = points_by_size(result)
     sizes = [size for size, _ in plain]
     data = [look.level("no gain", sizes, 1, "1×: plain decoding at that batch size")]
     data += _lines(result, drafts, "speedup", 2, "×")

@@ -10,6 +10,7 @@ from bitdraft.metrics import request_seconds, speed_ratio, ttft_ms
 from bitdraft.precision.verdict import generations_of
 from bitdraft.report.blocks import Cell, Table, count_cell, number_cell, table
 from bitdraft.results import Figure, Generation, PrecisionResult, SpecDecodeResult
+from bitdraft.spec_decode.rows import baseline_runs, with_known_text
 
 _ENDS = ("Value", "Low", "High", "n", "Median")
 
@@ -77,18 +78,14 @@ def sweep_tables(result: SpecDecodeResult) -> list[Table]:
 
 def _prompts_of_sweep(result: SpecDecodeResult) -> list[Table]:
     """K = 0, and what each draft's fastest K brings on each prompt alone."""
-    base = [Generation.model_validate(r) for r in result.baseline.get("raw", {}).get("generations", ())]
+    base = baseline_runs(result)
     columns = []
     for draft in dict.fromkeys(row.draft for row in result.rows):
         rows = [row for row in result.rows if row.draft == draft and row.raw.get("generations")]
         if not rows:
             continue
         row = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-        # where a run's text is K = 0's, its record leaves it out
-        runs = [
-            Generation.model_validate({"token_ids": plain.token_ids} | record)
-            for plain, record in zip(base, row.raw["generations"], strict=True)
-        ]
+        runs = [with_known_text(*pair) for pair in zip(row.raw["generations"], base, strict=True)]
         speedups = [speed_ratio([run], [plain]).value for run, plain in zip(runs, base, strict=True)]
         columns.append((f"{draft}, K = {row.k} (×)", [number_cell(speedup, 2) for speedup in speedups]))
     return _prompts(result.text, {"K = 0": base}, *columns) if base else []

@@ -8,13 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bitdraft.drawing import INK, legend, new_canvas, plain, png, tidy
-from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow
-from bitdraft.spec_decode.batch_output import fastest
+from bitdraft.results import Figure, SpecDecodeResult
+from bitdraft.spec_decode.batch_output import points_by_size
 from bitdraft.spec_decode.chart import draw_line, footnote, style, title
-
-# K = 0, and a draft's fastest row at each batch size
-Plain = list[tuple[int, Figure]]
-ByDraft = dict[str, list[tuple[int, SpecDecodeRow | BatchRow]]]
 
 
 def batch_chart(result: SpecDecodeResult) -> bytes:
@@ -22,7 +18,7 @@ def batch_chart(result: SpecDecodeResult) -> bytes:
     at the same batch size, and the K of each draft's points."""
     canvas = new_canvas(13, 5.4)
     left, right = canvas.subplots(1, 2)
-    plain_points, drafts = _points(result)
+    plain_points, drafts = points_by_size(result)
     figures = [figure for _, figure in plain_points]
     _draw(left, [size for size, _ in plain_points], figures, (INK, "."), "K = 0")
     right.axhline(1, color=INK, ls="--", lw=1.4, label="K = 0")
@@ -48,23 +44,6 @@ def batch_chart(result: SpecDecodeResult) -> bytes:
         note += plain(f"\nnot drawn, because they failed: {'; '.join(failed[:6])}{more}")
     canvas.supxlabel(note, fontsize=8.5, color=INK)
     return png(canvas)
-
-
-def _points(result: SpecDecodeResult) -> tuple[Plain, ByDraft]:
-    """Batch 1 from the sweep, larger ones from their rows; what failed is left out."""
-    baseline = Figure.model_validate(result.baseline["metrics"]["throughput_tok_s"])
-    plain_points: Plain = [(1, baseline)]
-    drafts: ByDraft = {}
-    for name in dict.fromkeys(row.draft for row in result.rows):
-        rows = [row for row in result.rows if row.draft == name and row.status == "ok"]
-        if rows:
-            drafts[name] = [(1, max(rows, key=lambda row: row.metrics["throughput_tok_s"].value))]
-    for row in fastest(result.batches):
-        if row.status == "ok" and row.k == 0:
-            plain_points.append((row.batch_size, row.metrics["throughput_tok_s"]))
-        elif row.status == "ok":
-            drafts.setdefault(row.draft, []).append((row.batch_size, row))
-    return plain_points, drafts
 
 
 def _draw(

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from bitdraft.results import BatchRow, SpecDecodeRow
+from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow
 from bitdraft.tables import Column, best_rows, flat_figures
 
+# K = 0, and a draft's fastest row at each batch size
+Plain = list[tuple[int, Figure]]
+ByDraft = dict[str, list[tuple[int, SpecDecodeRow | BatchRow]]]
 COLUMNS = (
     Column("throughput_tok_s", "Tok/s", 1, None),
     Column("speedup", "Speedup", 2, True),
@@ -35,6 +38,23 @@ def fastest(rows: Sequence[BatchRow]) -> list[BatchRow]:
         finished = [row for row in own if row.status == "ok"]
         found.append(max(finished, key=lambda row: row.metrics["throughput_tok_s"].value, default=own[0]))
     return found
+
+
+def points_by_size(result: SpecDecodeResult) -> tuple[Plain, ByDraft]:
+    """For charts, by batch size: K = 0's throughput, and each draft's fastest K. Batch 1 is from the sweep;
+    what failed is left out."""
+    plain = [(1, Figure.model_validate(result.baseline["metrics"]["throughput_tok_s"]))]
+    drafts: ByDraft = {}
+    for name in dict.fromkeys(row.draft for row in result.rows):
+        rows = [row for row in result.rows if row.draft == name and row.status == "ok"]
+        if rows:
+            drafts[name] = [(1, max(rows, key=lambda row: row.metrics["throughput_tok_s"].value))]
+    for row in fastest(result.batches):
+        if row.status == "ok" and row.k == 0:
+            plain.append((row.batch_size, row.metrics["throughput_tok_s"]))
+        elif row.status == "ok":
+            drafts.setdefault(row.draft, []).append((row.batch_size, row))
+    return plain, drafts
 
 
 def flat(row: BatchRow) -> dict[str, Any]:

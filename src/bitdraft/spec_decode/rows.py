@@ -18,7 +18,7 @@ from bitdraft.metrics import (
     speed_ratio,
     step_tokens,
 )
-from bitdraft.results import Figure, Generation, SpecDecodeRow, Step
+from bitdraft.results import Figure, Generation, SpecDecodeResult, SpecDecodeRow, Step
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.replay import Chain, expected, replay_all, steps_of
 from bitdraft.spec_decode.theory import (
@@ -109,6 +109,16 @@ def without_known_text(
         if generation.token_ids == baseline.token_ids:
             del record["token_ids"]
     return records
+
+
+def baseline_runs(result: SpecDecodeResult) -> list[Generation]:
+    """K = 0's, of a result; none where no prompt was finished."""
+    return [Generation.model_validate(run) for run in result.baseline.get("raw", {}).get("generations", [])]
+
+
+def with_known_text(record: Mapping[str, Any], baseline: Generation) -> Generation:
+    """One of `without_known_text`'s records as the run that it was."""
+    return Generation.model_validate({"token_ids": baseline.token_ids} | dict(record))
 
 
 def _metrics(records: Records, draft: str, k: int, generations: list[Generation]) -> dict[str, Figure]:

@@ -15,13 +15,11 @@ from bitdraft.checkpoints import (
     load_tokenizer,
     text_encoder,
 )
-from bitdraft.config import SpecDecodeConfig
+from bitdraft.config import NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
 from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts
 
-NGRAM = "ngram"
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
-DEFAULT_CONTEXT = 2048
 LONGEST_LABEL = 24
 _SAMPLE_CHARS = 4000
 
@@ -68,14 +66,14 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     _check_labels(drafts)
     models = [(draft, draft.checkpoint) for draft in drafts if draft.checkpoint is not None]
     sample = next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
-    context = target.context_tokens or DEFAULT_CONTEXT
+    context = target.context
     check_context(prompts, config, config.max_new_tokens, context, "the target's")
     largest = max(max(prompt.token_ids) for prompt in prompts)
     check_token_ids(largest, target)
     for draft, checkpoint in models:
         _check_tokenizer(draft, config, tokenizer, sample)
         check_token_ids(largest, checkpoint, "drafts")
-        room = checkpoint.context_tokens or DEFAULT_CONTEXT
+        room = checkpoint.context
         check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
     sizes = [c.vocab_size for c in (target, *(checkpoint for _, checkpoint in models)) if c.vocab_size]
     return Workload(target, drafts, dataset, prompts, min(sizes), _size_warnings(target, models))
