@@ -27,6 +27,14 @@ MaxNewTokens = Annotated[int, typer.Option(help="Tokens to generate per prompt."
 StopAtEos = Annotated[
     bool, typer.Option("--stop-at-eos", help="Let EOS end a text (speeds are then less comparable).")
 ]
+PrecisionsFlag = Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")]
+PplProtocolFlag = Annotated[str, typer.Option(help="sliding, documents, lm-eval, gptq or llama.cpp.")]
+PplMaxTokens = Annotated[int | None, typer.Option(help="Score only the first N tokens.")]
+KlMaxTokens = Annotated[int, typer.Option(help="Tokens to compare full distributions on; 0: none.")]
+KFlag = Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")]
+Temperature = Annotated[float, typer.Option(help="0: greedy; above: sampling.")]
+TopK = Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")]
+TopP = Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")]
 BackendFlag = Annotated[str, typer.Option(help="native or transformers.")]
 ExecutionFlag = Annotated[str, typer.Option(help="Of the native backend: auto, eager, static or compiled.")]
 DeviceFlag = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -80,6 +88,11 @@ def errors_to_exit(
 
 def _changed_since(folder: Path, pattern: str, start_s: float) -> bool:
     return any(path.stat().st_mtime >= start_s for path in folder.glob(pattern))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Of a comma-separated list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def share(text: str) -> Any:

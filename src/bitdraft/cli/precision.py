@@ -17,23 +17,28 @@ from bitdraft.cli.common import (
     Debug,
     DeviceFlag,
     ExecutionFlag,
+    KlMaxTokens,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
     NumPrompts,
     Output,
+    PplMaxTokens,
+    PplProtocolFlag,
+    PrecisionsFlag,
     RandomWeights,
     Revision,
     StopAtEos,
     TrustRemoteCode,
     errors_to_exit,
+    names,
     share,
 )
 
 
 def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     model: Annotated[str, typer.Argument(help=MODEL_HELP)] = "demo/target",
-    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")] = "fp32,fp16,bf16",
+    precisions: PrecisionsFlag = "fp32,fp16,bf16",
     reference: Annotated[
         str | None, typer.Option(help="Precision that quality is compared with. (default: fp32 if measured)")
     ] = None,
@@ -45,13 +50,9 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     max_new_tokens: MaxNewTokens = 200,
     stop_at_eos: StopAtEos = False,
     num_warmup: Annotated[int, typer.Option(help="Unmeasured generations before the measured ones.")] = 1,
-    ppl_protocol: Annotated[
-        str, typer.Option(help="sliding, documents, lm-eval, gptq or llama.cpp.")
-    ] = "sliding",
-    ppl_max_tokens: Annotated[int | None, typer.Option(help="Score only the first N tokens.")] = None,
-    kl_max_tokens: Annotated[
-        int, typer.Option(help="Tokens to compare full distributions on; 0: none.")
-    ] = 16384,
+    ppl_protocol: PplProtocolFlag = "sliding",
+    ppl_max_tokens: PplMaxTokens = None,
+    kl_max_tokens: KlMaxTokens = 16384,
     score_chunk_tokens: Annotated[int, typer.Option(help="Tokens scored in one forward.")] = 256,
     max_ppl_increase: Annotated[
         str, typer.Option(help="Perplexity increase that the verdict tolerates, e.g. 0.5%.")
@@ -74,7 +75,7 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
         from bitdraft.precision.evaluate import evaluate_precision
         from bitdraft.progress import LiveProgress
 
-        settings["precisions"] = tuple(part.strip() for part in precisions.split(",") if part.strip())
+        settings["precisions"] = names(precisions)
         settings["max_ppl_increase"] = share(max_ppl_increase)
         settings["ignore_eos"] = not stop_at_eos
         config = make_config(PrecisionConfig, settings)

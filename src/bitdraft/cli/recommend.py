@@ -16,15 +16,24 @@ from bitdraft.cli.common import (
     Debug,
     DeviceFlag,
     ExecutionFlag,
+    KFlag,
+    KlMaxTokens,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
     NumPrompts,
     Output,
+    PplMaxTokens,
+    PplProtocolFlag,
+    PrecisionsFlag,
     Revision,
     StopAtEos,
+    Temperature,
+    TopK,
+    TopP,
     TrustRemoteCode,
     errors_to_exit,
+    names,
     share,
 )
 
@@ -43,8 +52,8 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
             "Repeatable. (default: ngram; for an embedded target the embedded drafts, too)",
         ),
     ] = None,
-    precisions: Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")] = "fp32,fp16,bf16",
-    k: Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")] = "1-10",
+    precisions: PrecisionsFlag = "fp32,fp16,bf16",
+    k: KFlag = "1-10",
     max_ppl_increase: Annotated[
         str, typer.Option(help="Perplexity increase to tolerate, by its interval's upper end.")
     ] = "0.5%",
@@ -65,16 +74,12 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
     max_prompt_tokens: MaxPromptTokens = 1024,
     max_new_tokens: MaxNewTokens = 200,
     stop_at_eos: StopAtEos = False,
-    temperature: Annotated[float, typer.Option(help="0: greedy; above: sampling.")] = 0.0,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")] = None,
-    ppl_protocol: Annotated[
-        str, typer.Option(help="sliding, documents, lm-eval, gptq or llama.cpp.")
-    ] = "sliding",
-    ppl_max_tokens: Annotated[int | None, typer.Option(help="Score only the first N tokens.")] = None,
-    kl_max_tokens: Annotated[
-        int, typer.Option(help="Tokens to compare full distributions on; 0: none.")
-    ] = 16384,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    ppl_protocol: PplProtocolFlag = "sliding",
+    ppl_max_tokens: PplMaxTokens = None,
+    kl_max_tokens: KlMaxTokens = 16384,
     execution: ExecutionFlag = "auto",
     device: DeviceFlag = "auto",
     revision: Revision = None,
@@ -92,7 +97,7 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
         from bitdraft.recommend.search import recommend_deployment
 
         settings["drafts"] = tuple(draft) if draft else None
-        settings["precisions"] = tuple(part.strip() for part in precisions.split(",") if part.strip())
+        settings["precisions"] = names(precisions)
         settings["max_ppl_increase"] = share(max_ppl_increase)
         settings["budget_s"] = None if budget is None else _seconds(budget)
         settings["ignore_eos"] = not stop_at_eos

@@ -17,6 +17,7 @@ from bitdraft.cli.common import (
     Debug,
     DeviceFlag,
     ExecutionFlag,
+    KFlag,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
@@ -25,6 +26,9 @@ from bitdraft.cli.common import (
     RandomWeights,
     Revision,
     StopAtEos,
+    Temperature,
+    TopK,
+    TopP,
     TrustRemoteCode,
     errors_to_exit,
 )
@@ -43,7 +47,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
             "Repeatable. [default for an embedded target: the embedded drafts and ngram]",
         ),
     ] = None,
-    k: Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")] = "3-10",
+    k: KFlag = "3-10",
     batch_size: Annotated[
         str, typer.Option(metavar="SIZES", help="Prompts decoded at once, beside one alone: 4, or 1,4,8.")
     ] = "1",
@@ -58,9 +62,9 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     draft_precision: Annotated[
         str | None, typer.Option(help="Of the drafts. (default: the target's)")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="0: greedy; above: sampling.")] = 0.0,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")] = None,
+    temperature: Temperature = 0.0,
+    top_k: TopK = None,
+    top_p: TopP = None,
     backend: BackendFlag = "native",
     execution: ExecutionFlag = "auto",
     synthetic_acceptance: Annotated[
