@@ -11,6 +11,14 @@ from bitdraft.spec_decode.replay import Chain, expected
 from bitdraft.spec_decode.theory import Costs, replay_seconds
 from bitdraft.stats import ratio_of_rates
 
+# of a table whose lines hold `prediction` and `steps_of`
+COLUMNS = {
+    "bound": ("bound", 2),
+    "of_prediction": ("/ prediction", 2),
+    "tokens_per_step": ("tokens/step", 2),
+    "step": ("step: draft + verify + host, ms", 0),
+}
+
 
 def prediction(
     chains: Sequence[Chain],

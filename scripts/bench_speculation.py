@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+import bench_prediction
 from bench_plan import compare_plan
 from bench_prediction import prediction, steps_of
 from benchmarks import (
@@ -59,10 +60,7 @@ COLUMNS = {
     "tok_s": ("tokens/s", 0),
     "over_k0": ("/ own K = 0", 2),
     "over_transformers": ("/ transformers, same K", 2),
-    "bound": ("bound", 2),
-    "of_prediction": ("/ prediction", 2),
-    "tokens_per_step": ("tokens/step", 2),
-    "step": ("step: draft + verify + host, ms", 0),
+    **bench_prediction.COLUMNS,
     "same_ids": ("ids as K = 0", 0),
     "followed": ("ids as forced", 0),
 }

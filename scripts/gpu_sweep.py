@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import bench_prediction
 from bench_prediction import prediction, steps_of
 from benchmarks import dumped, interleave, same_ids, same_texts, say, table
 from bitdraft.backends.native import NativeSpeculation
@@ -28,10 +29,7 @@ SWEEP_COLUMNS = {
     "tok_s": ("tokens/s", 0),
     "over_k0": ("/ K = 0", 2),
     "decode_over_k0": ("/ K = 0, after the prefill", 2),
-    "bound": ("bound", 2),
-    "of_prediction": ("/ prediction", 2),
-    "tokens_per_step": ("tokens/step", 2),
-    "step": ("step: draft + verify + host, ms", 0),
+    **bench_prediction.COLUMNS,
     "same_ids": ("ids as K = 0", 0),
     "followed": ("ids as forced", 0),
 }

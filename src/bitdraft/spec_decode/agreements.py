@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,9 +12,7 @@ from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
 from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.scoring import NonFiniteLogits
 from bitdraft.spec_decode.failures import failure_of
-
-if TYPE_CHECKING:
-    from bitdraft.spec_decode.cell import Cell
+from bitdraft.spec_decode.state import Cell
 
 
 def agreements(cell: Cell, decoder: Speculation, index: int, output: tuple[int, ...]) -> dict[str, Any]:

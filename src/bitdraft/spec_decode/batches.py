@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bitdraft.backends import Speculation
 from bitdraft.backends.native import NativeSpeculation
@@ -18,9 +17,7 @@ from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
 from bitdraft.spec_decode.failures import failure_of
-
-if TYPE_CHECKING:
-    from bitdraft.spec_decode.cell import Cell
+from bitdraft.spec_decode.state import Cell
 
 Arm = tuple[str | None, int]
 PLAIN: Arm = (None, 0)

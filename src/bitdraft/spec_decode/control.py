@@ -3,16 +3,14 @@ tell: a bug of the loop shows there too, a tie of two logits does not."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from bitdraft.backends import Speculation
 from bitdraft.engine.runner import Runner
 from bitdraft.results import Divergence, Generation
-
-if TYPE_CHECKING:
-    from bitdraft.spec_decode.cell import Cell
+from bitdraft.spec_decode.state import Cell
 
 MOST_CONTROLS = 8
 
