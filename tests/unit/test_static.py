@@ -21,9 +21,9 @@ from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.static import forward as forward_module
 from bitdraft.engine.static import record as record_module
 from bitdraft.engine.static.decoding import StaticPrompts
+from bitdraft.engine.static.drafts import look_up, recorded_look_up
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.graphs import Graphs
-from bitdraft.engine.static.step import look_up, recorded_look_up
 from bitdraft.errors import UserError
 from bitdraft.results import Generation
 from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
@@ -81,7 +81,7 @@ def test_rows_end_on_their_own_and_stay_as_they_are(  # noqa: PLR0917 - drawn by
     config = DecodingConfig(max_new_tokens=num_tokens)
     drafts = {"draft": noisy_copy("llama", seed, 0.1), "ngram": None}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forward_module, "SAMPLES", {})
+        patch.setattr(forward_module, "sample_of", lambda _: None)
         free = NativeSpeculation(target, drafts, VOCAB, GREEDY, execution="static")
         free.prepare_batch(prompts, config)
         texts = [run.token_ids for run in free.decode_batch(config, None, 0, range(len(prompts)))]
@@ -136,7 +136,7 @@ def test_a_drafts_own_last_token_is_fed_once_more_or_not_at_all() -> None:
     runs.prefill_seconds("draft")
     sizes.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forward_module, "SAMPLES", {})
+        patch.setattr(forward_module, "sample_of", lambda _: None)
         run = runs.decode(THIRTY, "draft", 3, 0)
     assert len({step.num_accepted for step in run.steps if not step.truncated}) > 1
     assert sizes == [2, 1, 1] * len(run.steps)
@@ -174,7 +174,7 @@ def with_graphs(runs: NativeSpeculation, capture: Any) -> Graphs:
 def test_graphs_equal_eager_with_the_host_one_step_behind(
     sampling: SamplingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward_module, "SAMPLES", {})
+    monkeypatch.setattr(forward_module, "sample_of", lambda _: None)
     monkeypatch.setattr(forward_module, "COARSE", 32)  # several spans in one run
     eager, static = (decoder("llama", sampling, execution) for execution in ("eager", "static"))
     stop = 7
@@ -265,7 +265,7 @@ def test_recorded_forwards_are_the_models_own_bit_for_bit(kind: str, dtype: torc
             inputs = (recorded.span(64), fed_BT, starts_B1 + torch.arange(width))
             found = recorded.logits(*inputs)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(forward_module, "SAMPLES", {})
+                patch.setattr(forward_module, "sample_of", lambda _: None)
                 own = recorded.logits(*inputs)
             assert torch.equal(own, found), (num_rows, capacity, width)
     assert recorded.execution == "static, recorded"

@@ -18,7 +18,8 @@ from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask
 from bitdraft.engine.static.compile import compile_part
 from bitdraft.engine.static.graphs import Graphs, cuda_capture
 from bitdraft.engine.static.record import record
-from bitdraft.engine.static.step import SAMPLES, Sample, State, logits_of
+from bitdraft.engine.static.samples import Sample, sample_of
+from bitdraft.engine.static.step import State, logits_of
 from bitdraft.timing import now
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
@@ -34,6 +35,10 @@ SIZES = {
     (False, True, True): [(1, 3), (1, 4), (1, 9)],
     (False, False, True): [(2, 2), (2, 3), (3, 2)],
 }
+
+# a draft's forwards are one part where they have so few layers in all: in more, what is between them is
+# little, and compiling them takes long
+MOST_LAYERS_AS_ONE = 24
 Part = Callable[..., Any]
 """A function of (forward, tensors …), where forward is (tokens_BT, positions_BT) → logits_BTV"""
 
@@ -162,9 +167,9 @@ class StaticForward:
         return min(-(-num_tokens // self.grain) * self.grain, self.capacity)
 
     def call(self, part: Part, shape: tuple[int, int], span: int, *tensors: torch.Tensor) -> Any:
-        """`part` of this model's forward, which it calls once, for `shape` (rows, tokens): tokens are written
-        at their positions, and the first `span` slots are read. A recording takes its place where there is
-        one, or where one can be made now, which is in the warm-up."""
+        """`part` of this model's forward, which it calls for `shape` (rows, tokens) first of all: tokens are
+        written at their positions, and the first `span` slots are read. A recording takes its place where
+        there is one, or where one can be made now, which is in the warm-up."""
         key = (part, shape, span)
         if key not in self._ways:
             start_s = now()
@@ -173,6 +178,13 @@ class StaticForward:
         run, over = self._ways[key]
         with few_row_kernels(shape[0] * shape[1], self.device, self.dtype, self._rows):
             return run(*tensors, *over)
+
+    def takes_as_one(self, num_rows: int, num_forwards: int) -> bool:
+        """Whether so many forwards, the first of two tokens a row, should be one part. A GPU's are one graph
+        anyway; and the first of several rows goes through other products than those that follow."""
+        num_layers: int = self.model.config.get_text_config().num_hidden_layers
+        is_small = num_rows == 1 and num_forwards * num_layers <= MOST_LAYERS_AS_ONE
+        return is_small and self.graphs is None
 
     def _way(
         self, part: Part, shape: tuple[int, int], span: int, tensors: tuple[torch.Tensor, ...]
@@ -211,7 +223,7 @@ class StaticForward:
         return part(forward, *inputs[:num_tensors])
 
     def _compiled(self, part: Part, shape: tuple[int, int], inputs: tuple[torch.Tensor, ...]) -> Part | None:
-        if self.mode != "compiled" or part not in SAMPLES:
+        if self.mode != "compiled" or sample_of(part) is None:
             return None
         num_rows, num_tokens = shape
         num_tensors = len(inputs) - len(self._buffers) - 2
@@ -228,7 +240,7 @@ class StaticForward:
     def _recording(self, part: Part, shape: tuple[int, int]) -> Part | None:
         """One for each way through model and kernels. Not outside of inference mode, where TorchScript takes
         some operations apart."""
-        sample = SAMPLES.get(part)
+        sample = sample_of(part)
         if sample is None or self.mode != "static" or self.device.type != "cpu":
             return None
         if not torch.is_inference_mode_enabled():

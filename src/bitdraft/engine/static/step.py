@@ -1,5 +1,5 @@
-"""One step of decoding as functions of fixed shape over state on the device: draft K tokens for every row,
-verify them with one forward, keep what holds. Nothing here asks the host.
+"""One step of decoding as functions of fixed shape over state on the device: K tokens were drafted for every
+row (drafts.py); verify them with one forward, keep what holds. Nothing here asks the host.
 
 Shapes: B rows, N slots of text, K drafted tokens, T = K + 1 tokens of a verification, V vocabulary.
 
@@ -11,21 +11,15 @@ go through the same operations and do not change.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from bitdraft.engine.static.record import record
-from bitdraft.engine.verify import Sampler, accept_sampled, draw, exact_dtype
+from bitdraft.engine.verify import Sampler, accept_sampled, exact_dtype
 
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(tokens_BT, positions_BT) → logits_BTV"""
-
-
-Sample = Callable[[int, int, int], tuple[torch.Tensor, ...]]
-"""(rows, tokens, size of the vocabulary) → tensors of a part that is recorded"""
 
 
 @dataclass
@@ -115,47 +109,6 @@ def logits_of(forward: Forward, tokens_BT: torch.Tensor, positions_BT: torch.Ten
     return forward(tokens_BT, positions_BT)
 
 
-def draft_token(
-    forward: Forward, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, watch_B: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(most probable token B × 1, logits B × V) after T tokens of a draft model."""
-    logits_BV = forward(tokens_BT, positions_BT)[:, -1]
-    top_B, token_B = logits_BV.max(-1)
-    watch_B.add_(top_B)
-    return token_B[:, None], logits_BV
-
-
-def look_up(
-    text_BN: torch.Tensor, lengths_B: torch.Tensor, offsets_K: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(drafted_BK, found_B) by prompt lookup (drafters.NgramDrafter): what followed the latest earlier
-    occurrence of the last four tokens, else three, else two."""
-    lengths_B1 = lengths_B[:, None]
-    ends_N = torch.arange(text_BN.shape[1], device=text_BN.device)
-    matches_BN = ends_N < lengths_B1
-    start_B1 = torch.zeros_like(lengths_B1)
-    for size in range(1, 5):
-        # does a suffix of `size` tokens end before slot e, too?
-        own_B1 = text_BN.gather(1, (lengths_B1 - size).clamp(min=0))
-        same_BN = (text_BN == own_B1).roll(size, 1) & (ends_N >= size)
-        matches_BN = matches_BN & same_BN & (lengths_B1 > size)
-        if size >= 2:
-            latest_B1 = torch.where(matches_BN, ends_N, 0).amax(1, keepdim=True)
-            start_B1 = torch.where(latest_B1 > 0, latest_B1, start_B1)
-    # reading on where the text ends goes round from where it began
-    return text_BN.gather(1, start_B1 + offsets_K % (lengths_B1 - start_B1)), start_B1[:, 0] > 0
-
-
-@functools.cache
-def recorded_look_up() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-    """For a CPU, where its forty small operations are a tenth of a small target's step."""
-    samples = []
-    for rows, width, k in ((1, 30, 4), (3, 41, 7), (2, 20, 1)):
-        text_BN = (torch.arange(rows * width) ** 2 % 7).view(rows, width)
-        samples.append((text_BN, width - 3 - torch.arange(rows), torch.arange(k)))
-    return record(look_up, samples) or look_up
-
-
 def verify(
     forward: Forward,
     *tensors: torch.Tensor,
@@ -233,60 +186,3 @@ def verify_greedy(forward: Forward, *tensors: torch.Tensor) -> torch.Tensor:
 
 def verify_greedy_to_stops(forward: Forward, stop_ids: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
     return verify(forward, *tensors, stop_ids=stop_ids)
-
-
-def draft_by_model(
-    state: State,
-    step: Step,
-    next_token: Callable[..., tuple[torch.Tensor, torch.Tensor]],
-    k: int,
-    sampler: Sampler | None = None,
-    *,
-    is_forced: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(drafted_BK, their laws B × K × V if sampled). `next_token` is `draft_token` with its forward bound.
-    One that `is_forced` says what the state holds for it."""
-    tokens_BT, positions_BT = step.tokens_B2, step.positions_BX[:, :2].contiguous()
-    drafted, laws = [], []
-    for place in range(k):
-        tokens_BT, logits_BV = next_token(tokens_BT, positions_BT, state.watch_draft_B)
-        positions_BT = step.positions_BX[:, place + 2 : place + 3].contiguous()
-        if sampler is not None:
-            laws.append(sampler.probabilities(logits_BV))
-            tokens_BT = draw(laws[-1], state.uniforms_BU[:, place])[:, None]
-        if is_forced:
-            tokens_BT = state.forced_BN.gather(1, positions_BT)
-        drafted.append(tokens_BT)
-    return torch.cat(drafted, 1), torch.stack(laws, 1) if laws else None
-
-
-def _sample_logits(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
-    positions_BT = 1 + 3 * torch.arange(num_rows)[:, None] + torch.arange(num_tokens)
-    return (7 * positions_BT) % num_ids, positions_BT
-
-
-def _sample_draft_token(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
-    return *_sample_logits(num_rows, num_tokens, num_ids), torch.zeros(num_rows)
-
-
-def _sample_verify(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
-    texts = [[(7 * place + row) % num_ids for place in range(3 + 2 * row)] for row in range(num_rows)]
-    state = State.empty(num_rows, 23 + 2 * num_rows, num_tokens - 1, (), torch.device("cpu"))
-    state.begin(texts, 20)
-    step = Step.of(state)
-    drafted_BK = (11 * torch.arange(num_rows * (num_tokens - 1)) % num_ids).view(num_rows, -1)
-    tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
-    return *state.of_target(), tokens_BT, step.positions_BX[:, 1:], torch.arange(num_rows) != 1
-
-
-def _sample_verify_to_stops(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
-    return torch.tensor([1, 2])[: num_rows % 2 + 1], *_sample_verify(num_rows, num_tokens, num_ids)
-
-
-SAMPLES: dict[Callable[..., object], Sample] = {
-    logits_of: _sample_logits,
-    draft_token: _sample_draft_token,
-    verify_greedy: _sample_verify,
-    verify_greedy_to_stops: _sample_verify_to_stops,
-}
-"""What is recorded on a CPU, with inputs of a small size."""
