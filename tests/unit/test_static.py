@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, SamplingConfig
-from bitdraft.engine import cpu_kernels
+from bitdraft.engine import cpu_kernels, products
 from bitdraft.engine.cpu_kernels import DecodingLinear, few_row_kernels, prepare_linears
 from bitdraft.engine.drafters import NgramDrafter
 from bitdraft.engine.static import forward as forward_module
@@ -417,10 +417,16 @@ def large_linear(dtype: torch.dtype, num_outputs: int = 1024) -> Any:
     return model
 
 
-@pytest.mark.parametrize("num_outputs", [64, 1024])
+@pytest.fixture(params=["all", "few", "none"])
+def use(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What weights are packed for, which is measured otherwise."""
+    monkeypatch.setattr(cpu_kernels, "packed_for", lambda _: request.param)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_prepared_layers_give_the_same_product(dtype: torch.dtype, num_outputs: int) -> None:
-    model = large_linear(dtype, num_outputs)
+def test_prepared_layers_give_the_same_product(dtype: torch.dtype, use: str) -> None:
+    model = large_linear(dtype)
     states = {rows: torch.randn(1, rows, 512).to(dtype) for rows in (1, 2, 3, 64, 65)}
     expected = {rows: model.linear(x) for rows, x in states.items()}
     rows = prepare_linears(model)
@@ -430,16 +436,21 @@ def test_prepared_layers_give_the_same_product(dtype: torch.dtype, num_outputs: 
             found = model.linear(x)
         tolerance = 1e-5 if dtype == torch.float32 else 2e-2
         torch.testing.assert_close(found, expected[num_rows], atol=tolerance, rtol=tolerance)
+    if rows is None:
+        assert dtype == torch.float16, "not every processor packs it"
+        return
+    assert (model.linear.packed_key is not None) == (use != "none")
+    assert (model.linear.weight.numel() == 0) == (use == "all"), "one copy is enough"
 
 
-def test_packed_weights_go_with_their_layer() -> None:
+@pytest.mark.parametrize("use", ["all"], indirect=True)
+def test_packed_weights_go_with_their_layer(use: str) -> None:
     gc.collect()
     before = len(cpu_kernels._packed)
     model = large_linear(torch.bfloat16)
     prepare_linears(model)
     assert isinstance(model.linear, DecodingLinear)
     assert len(cpu_kernels._packed) == before + 1
-    assert model.linear.weight.numel() == 0, "one copy is enough"
     del model
     gc.collect()
     assert len(cpu_kernels._packed) == before
@@ -455,7 +466,8 @@ def test_without_memory_for_copies_nothing_is_packed(monkeypatch: pytest.MonkeyP
     assert type(model.linear) is torch.nn.Linear
 
 
-def test_preparing_changes_no_value() -> None:
+@pytest.mark.parametrize("use", ["few"], indirect=True)
+def test_preparing_changes_no_value(use: str) -> None:
     for kind in CONFIGS:
         model, laid = tiny_model(kind), tiny_model(kind)
         prepare_linears(laid)
@@ -463,6 +475,32 @@ def test_preparing_changes_no_value() -> None:
             assert torch.equal(old, new), name
         strides = [m.weight.stride() for m in laid.modules() if isinstance(m, torch.nn.Linear)]
         assert kind == "gpt2" or all(row == 1 for row, _ in strides[:-1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ([1.0, 1.04, 2.0, 1.1], "all"),  # plain and packed with one row, then with a few
+        ([1.0, 1.06, 2.0, 1.1], "few"),
+        ([1.0, 1.06, 2.0, 1.81], "none"),
+        ([1.0, 0.5, 1.0, 1.06], "none"),
+    ],
+)
+def test_weights_are_packed_where_that_is_faster(
+    seconds: list[float], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_seconds", lambda *_: seconds)
+    assert products._measured.__wrapped__(8, 8, torch.float32, 1) == expected
+
+
+def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was() -> None:
+    products._measured.cache_clear()
+    before = torch.backends.mkldnn.enabled
+    found = {products.packed_for(torch.ones(24, 40)) for _ in range(3)}
+    assert len(found) == 1
+    assert products._measured.cache_info().misses == 1
+    assert torch.backends.mkldnn.enabled == before
+    assert all(spent_s > 0 for spent_s in products._seconds(24, 40, torch.bfloat16))
 
 
 def test_few_row_kernels_restore_the_setting() -> None:

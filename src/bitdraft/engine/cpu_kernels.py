@@ -1,12 +1,9 @@
 """What makes forwards of one or few tokens fast on a CPU: how linear weights lie, and which product reads
 them. Nothing here changes a weight's value.
 
-Decoding streams every weight once a step, and plain products rarely reach the memory's speed. Measured
-with torch 2.13 (docs/benchmarks):
-- MKL's float32 product is near it with one row, nearest where the weight lies input-major, and at half
-  of it with five. Weights packed by oneDNN are flat over rows: slower at one and two, faster from three.
-- In 16 bits oneDNN packs a plain weight at every call. A weight packed once is the fastest from one
-  row to many, but for small ones, where a single row's product without oneDNN is.
+Decoding streams every weight once a step, and plain products rarely reach the memory's speed. What does is
+measured where the model runs (products.py). Measured once, with torch 2.13 (docs/benchmarks):
+- In 16 bits oneDNN packs a plain weight at every call, so that a single row's product without it is faster.
 - oneDNN sets up a primitive for every GELU: 0.41 ms against 0.07 ms a forward of 16 layers.
 """
 
@@ -16,19 +13,18 @@ import functools
 import itertools
 import weakref
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import torch
+
+from bitdraft.engine.products import PackedFor, lay_plain, pack, packed_for, packed_product
 
 MOST_ROWS_PLAIN = 2
 MOST_ROWS_PACKED = 64
 # where nothing is packed: with more rows oneDNN is the faster way for plain weights
 MOST_ROWS_WITHOUT_ONEDNN = {torch.float32: 32}
 MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT = 4
-# in a smaller weight, calling the packed product costs more than it saves: float32 ones stay plain, and
-# 16-bit ones are packed for few rows alone
-LEAST_LARGE = 2**19
 
 _mkldnn: Any = torch.ops.mkldnn
 _mkldnn_switch: Any = torch.backends.mkldnn
@@ -48,7 +44,7 @@ class DecodingLinear(torch.nn.Linear):
     """
 
     rows: Rows
-    packed_for: Literal["all", "few", "none"]
+    packed_for: PackedFor
     packed_key: int | None
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -62,7 +58,7 @@ class DecodingLinear(torch.nn.Linear):
     def pack(self) -> None:
         """Keep a copy in oneDNN's own layout for as long as this layer lives."""
         self.packed_key = next(_keys)
-        _packed[self.packed_key] = _mkldnn._reorder_linear_weight(self.weight.detach(), None)
+        _packed[self.packed_key] = pack(self.weight.detach())
         weakref.finalize(self, _packed.pop, self.packed_key, None)
 
 
@@ -80,8 +76,7 @@ def _define_product() -> None:
     library.define("packed_linear(Tensor states, Tensor? bias, int key) -> Tensor")
 
     def product(states: torch.Tensor, bias: torch.Tensor | None, key: int) -> torch.Tensor:
-        found: torch.Tensor = _mkldnn._linear_pointwise(states, _packed[key], bias, "none", [], "")
-        return found
+        return packed_product(states, _packed[key], bias)
 
     def shape_alone(states: torch.Tensor, bias: torch.Tensor | None, key: int) -> torch.Tensor:
         return states.new_empty(*states.shape[:-1], _packed[key].shape[0])
@@ -132,11 +127,10 @@ def prepare_linears(model: Any) -> Rows | None:
         return found
     linears = [module for module in model.modules() if type(module) is torch.nn.Linear]
     tied = model.get_input_embeddings().weight
-    for module in linears:
-        if module.weight.dtype == torch.float32 and module.weight is not tied:
-            module.weight.data = module.weight.data.t().contiguous().t()
     num_bytes = sum(module.weight.numel() * module.weight.element_size() for module in linears)
     if not linears or not _can_pack(model.dtype) or 2 * num_bytes > psutil.virtual_memory().available:
+        for module in linears:
+            _lay_plain(module, tied)
         return None
     _define_product()
     rows = Rows()
@@ -148,13 +142,19 @@ def prepare_linears(model: Any) -> Rows | None:
 def _prepare(module: Any, rows: Rows, tied: torch.Tensor) -> None:
     module.__class__ = DecodingLinear
     module.rows, module.packed_key = rows, None
-    is_large, is_wide = module.weight.numel() >= LEAST_LARGE, module.weight.dtype == torch.float32
-    module.packed_for = ("few" if is_wide else "all") if is_large else ("none" if is_wide else "few")
-    if module.packed_for == "all":
-        module.pack()
-        if module.weight is not tied:
-            # nothing reads the plain weight any more; its dtype stays to be asked
-            module.weight.data = module.weight.data.new_empty(0)
+    module.packed_for = packed_for(module.weight)
+    if module.packed_for != "all":
+        _lay_plain(module, tied)
+        return
+    module.pack()
+    if module.weight is not tied:
+        # nothing reads the plain weight any more; its dtype stays to be asked
+        module.weight.data = module.weight.data.new_empty(0)
+
+
+def _lay_plain(module: Any, tied: torch.Tensor) -> None:
+    if module.weight is not tied:
+        module.weight.data = lay_plain(module.weight.data)
 
 
 def _can_pack(dtype: torch.dtype) -> bool:
