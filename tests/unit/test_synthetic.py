@@ -76,7 +76,7 @@ def test_a_run_that_never_stays_ends_and_can_be_told() -> None:
 def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
     execution: Any, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "SAMPLES", {})
+    monkeypatch.setattr(forward, "sample_of", lambda _: None)
     config = DecodingConfig(max_new_tokens=NEW)
     target, draft = tiny_model(), tiny_model("gpt_neox", 1)
     runs = NativeSpeculation(target, {"draft": draft}, VOCAB, SamplingConfig(), execution=execution)
