@@ -16,6 +16,7 @@ from bitdraft.results import (
     Generation,
     PrecisionResult,
     PrecisionRow,
+    Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
     Step,
@@ -176,7 +177,7 @@ def sweep(plain: Sequence[Generation], *rows: SpecDecodeRow, **changes: Any) -> 
     )
 
 
-def save_to(folder: Path, **results: AnyResult) -> Path:
+def save_to(folder: Path, **results: AnyResult | Recommendation) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         (folder / f"{name}.json").write_text(to_json(result), encoding="utf-8")

@@ -261,6 +261,21 @@ def check_token_ids(largest: int, checkpoint: Checkpoint, field: str = "model") 
     raise UserError(field, checkpoint.name, problem, remedy)
 
 
+def draft_tokenizer_problem(draft: Any, target: Any, sample: str) -> str | None:
+    """Why a draft's tokenizer is not the target's: they need the same tokens under the same ids, and the same
+    ids for a piece of text. Embeddings may be padded differently behind them."""
+    ours, theirs = target.get_vocab(), draft.get_vocab()
+    if ours != theirs:
+        token = min((ours.items() ^ theirs.items()), key=lambda item: item[1])[0]
+        return (
+            f"its vocabulary is another one than the target's ({len(theirs)} and {len(ours)} tokens; "
+            f"{token!r} is {theirs.get(token, 'missing')} and {ours.get(token, 'missing')})"
+        )
+    if text_encoder(target)(sample) != text_encoder(draft)(sample):
+        return "its tokenizer has the target's tokens but splits text differently"
+    return None
+
+
 def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """Text → token ids as the protocols count them: without special tokens, of any length."""
 

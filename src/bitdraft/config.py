@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -246,6 +247,7 @@ _REMEDIES = {
     "temperature": "Give 0 for greedy decoding or a positive number",
     "synthetic_acceptance": "Give a probability from 0 to 1",
     "top_p": "Give a number above 0 and up to 1",
+    "max_ppl_increase": "Give a share of 0 or more, as 0.5% or 0.005",
     "max_vram_gb": "Give GiB as a positive number, as 16",
     "max_ttft_ms": "Give milliseconds as a positive number",
     "min_speedup": "Give a factor of at least 1, as 1.1",
@@ -258,8 +260,11 @@ _REMEDIES = {
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
 
-def make_config(kind: type[_AnyConfig], values: dict[str, Any]) -> _AnyConfig:
-    """Build a configuration, turning the first problem into a `UserError`."""
+def make_config(
+    kind: type[_AnyConfig], values: dict[str, Any], written: Mapping[str, str | None] = MappingProxyType({})
+) -> _AnyConfig:
+    """Build a configuration, turning the first problem into a `UserError`. `written` is what a user wrote
+    where that isn't the value, to be shown in its place."""
     try:
         return kind(**values)
     except ValidationError as error:
@@ -270,5 +275,14 @@ def make_config(kind: type[_AnyConfig], values: dict[str, Any]) -> _AnyConfig:
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error
-        remedy = _REMEDIES.get(field, "Give a value in that range")
-        raise UserError(field, shown, problem, remedy) from error
+        remedy = _REMEDIES.get(field) or _remedy(first.get("ctx", {}), kind.model_fields.get(field))
+        raise UserError(field, written.get(field) or shown, problem, remedy) from error
+
+
+def _remedy(bounds: Mapping[str, Any], setting: Any) -> str:
+    """From a setting's bounds or, where none is broken, its type."""
+    for name, words in (("ge", "of at least"), ("gt", "above"), ("le", "up to"), ("lt", "below")):
+        if name in bounds:
+            return f"Give a number {words} {bounds[name]}"
+    is_whole = setting is not None and setting.annotation in (int, int | None)
+    return "Give a whole number" if is_whole else "Give a value of that kind"

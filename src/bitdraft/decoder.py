@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bitdraft.backends.native import NativeSpeculation
-from bitdraft.checkpoints import check_token_ids, find_checkpoint, load_tokenizer, text_encoder
+from bitdraft.checkpoints import (
+    check_token_ids,
+    draft_tokenizer_problem,
+    find_checkpoint,
+    load_tokenizer,
+    text_encoder,
+)
 from bitdraft.config import (
     MOST_K,
     NGRAM,
@@ -21,6 +27,10 @@ from bitdraft.config import (
 from bitdraft.errors import UserError
 from bitdraft.models import load_model, resolve_device
 from bitdraft.results import Generation
+
+_SAMPLE = (
+    "Two tokenizers may know the same tokens (12,345 of them) and still split  text in other places:\nçà, 词."
+)
 
 
 class DecoderConfig(ModelConfig, SamplingConfig):
@@ -57,16 +67,19 @@ class Decoder:
         device = resolve_device(config.device)
         self._tokenizer = load_tokenizer(checkpoint, config)
         self._checkpoint, sizes = checkpoint, [checkpoint.vocab_size]
+        self._context = checkpoint.context
         drafts: dict[str, Any] = {}
         if config.draft == NGRAM:
             drafts[NGRAM] = None
         elif config.draft is not None:
             own = config.model_copy(update={"model": config.draft, "revision": None})
             found = find_checkpoint(own, "draft")
-            if load_tokenizer(found, own, "draft").get_vocab() != self._tokenizer.get_vocab():
-                problem = "its vocabulary is another one than the target's"
+            own_tokenizer = load_tokenizer(found, own, "draft")
+            problem = draft_tokenizer_problem(own_tokenizer, self._tokenizer, _SAMPLE)
+            if problem is not None:
                 raise UserError("draft", config.draft, problem, f"Choose one with the tokenizer of {model}")
             sizes.append(found.vocab_size)
+            self._context = min(self._context, found.context)
             precision = config.draft_precision or config.precision
             drafts[config.draft] = load_model(found, precision, device, own).model
         target = load_model(checkpoint, config.precision, device, config).model
@@ -88,11 +101,9 @@ class Decoder:
         if not ids:
             raise UserError("prompt", repr(prompt), "it has no token", "Give some text to continue")
         check_token_ids(max(ids), self._checkpoint, "prompt")
-        context = self._checkpoint.context
-        if len(ids) + max_new_tokens > context:
-            problem = (
-                f"{len(ids)} prompt tokens and {max_new_tokens} new ones exceed the context of {context}"
-            )
+        if len(ids) + max_new_tokens > self._context:
+            words = f"{len(ids)} prompt tokens and {max_new_tokens} new ones"
+            problem = f"{words} exceed the context of {self._context}"
             raise UserError("max_new_tokens", max_new_tokens, problem, "Shorten the prompt, or ask for fewer")
         self._decoder.prepare(ids, decoding)
         draft, k = self.config.draft, self.config.k if self.config.draft else 0

@@ -22,6 +22,7 @@ SWEEP_STAGES = {
     "environment": "measuring this machine",
     "load": "loading",
     "warm-up": "warming up",
+    "compile": "compiling and warming up",
     "sweep": "sweep: prompts done by all rows",
     "plan": "plan: prompts done",
     "lossless": "explaining differences to K = 0",

@@ -243,8 +243,24 @@ def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
         raise UserError("result", path, one_line(error), f"Name a folder that holds {path.name}") from error
     except (ValueError, ValidationError) as error:
         what = kind.model_fields["kind"].default.replace("_", "-")
-        problem = f"not a {what} result ({one_line(error)})"
+        problem = f"not a {what} result ({_first_problem(error)})"
         raise UserError("result", path, problem, "Measure again or name another folder") from error
+
+
+def _first_problem(error: ValueError) -> str:
+    """`rows.0.status: Field required (and 2 more)`; of what isn't JSON, the parser's words."""
+    if not isinstance(error, ValidationError):
+        return one_line(error)
+    first, *others = error.errors()
+    where = ".".join(map(str, first["loc"]))
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
+
+
+def result_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of this name at any depth, hidden folders apart, in order of their paths."""
+    found = sorted(folder.rglob(pattern))
+    return [file for file in found if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

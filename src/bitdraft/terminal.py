@@ -164,6 +164,7 @@ def show_recommendation(console: Console, result: Recommendation) -> None:
         cells = recommend_output.cells(row, with_intervals=is_wide)
         table.add_row(*(escape(cells[place]) for place in places), style=style)
     console.print(table)
+    console.print(recommend_output.SPEEDS, style="dim", highlight=False)
     _show_verdict(console, result)
     for text in result.skipped:
         console.print(f"! Skipped {text}.", style="yellow", highlight=False, markup=False)

@@ -106,8 +106,11 @@ def check_context(
         f"{whose} context of {context} tokens"
     )
     room = context - max_new_tokens
-    remedy = f"Use --max-prompt-tokens {room} or less" if room > 0 else "Use a smaller --max-new-tokens"
-    raise UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
+    if room > 0:
+        remedy = f"Use --max-prompt-tokens {room} or less"
+        raise UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
+    remedy = f"Use --max-new-tokens {max(context - longest, 1)} or less"
+    raise UserError("max_new_tokens", max_new_tokens, problem, remedy)
 
 
 def read_stdlib_module(name: str) -> str:
@@ -127,7 +130,7 @@ def load_dataset(config: TextConfig) -> Dataset:
     """Load the rows that `config.dataset` names; errors are `UserError`s."""
     name = config.dataset
     if name.startswith("file:"):
-        return _one_file(Path(name.removeprefix("file:")).expanduser())
+        return _one_file(name)
     if name == "stdlib":
         rows = tuple(read_stdlib_module(module) for module in STDLIB_HELD_OUT)
         return Dataset("stdlib", rows, STDLIB_HELD_OUT, source="standard library")
@@ -138,22 +141,25 @@ def load_dataset(config: TextConfig) -> Dataset:
     return _from_hub(name)
 
 
-def _read(path: Path, newline: str | None = None) -> str:
+def _read(path: Path, newline: str | None = None, asked: str | None = None) -> str:
+    """`asked` is what the user named it, where that isn't its path."""
+    shown = asked or path
     try:
         with path.open(encoding="utf-8", newline=newline) as handle:
             text = handle.read()
     except OSError as error:
         remedy = "Give a readable UTF-8 text file, or a --data-root laid out as the README shows"
-        raise UserError("dataset", path, f"cannot be read ({one_line(error)})", remedy) from error
+        raise UserError("dataset", shown, f"cannot be read ({one_line(error)})", remedy) from error
     except UnicodeDecodeError as error:
-        raise UserError("dataset", path, "is not UTF-8 text", "Convert the file to UTF-8") from error
+        raise UserError("dataset", shown, "is not UTF-8 text", "Convert the file to UTF-8") from error
     if not text.strip():
-        raise UserError("dataset", path, "is empty", "Give a file with text in it")
+        raise UserError("dataset", shown, "is empty", "Give a file with text in it")
     return text
 
 
-def _one_file(path: Path) -> Dataset:
-    text = _read(path, newline="")  # as it stands: bits per byte count its own line ends
+def _one_file(name: str) -> Dataset:
+    path = Path(name.removeprefix("file:")).expanduser()
+    text = _read(path, newline="", asked=name)  # as it stands: bits per byte count its own line ends
     return Dataset("file", (text,), (path.name,), source=str(path))
 
 

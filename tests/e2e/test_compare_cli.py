@@ -78,6 +78,20 @@ def test_a_regression_of_the_limit_or_more_fails_a_build(
         assert result.stderr.startswith(f"Error: --fail-on-regression {limit}: is no share")
 
 
+@pytest.mark.parametrize(("num_prompts", "reason"), [(4, "fewer than 5 prompts"), (10, "no row has a speed")])
+def test_a_limit_that_nothing_can_break_is_no_pass(tmp_path: Path, num_prompts: int, reason: str) -> None:
+    """Too few prompts, or times that are none: a build must not be green for that."""
+    rows = precision_row("fp32", runs()[:num_prompts])
+    if num_prompts == 10:
+        rows = rows.model_copy(update={"raw": {**rows.raw, "generations": []}})
+    folders = [save_to(tmp_path / name, precision=precision_result(rows)) for name in ("a", "b")]
+    assert invoke(*folders).exit_code == 0
+    result = invoke(*folders, "--fail-on-regression", "5%")
+    assert result.exit_code == 2, result.output
+    assert "--fail-on-regression 5%: cannot be judged" in result.stderr
+    assert reason in result.stderr
+
+
 def test_what_is_not_comparable_says_why(folders: dict[str, Path]) -> None:
     result = invoke(folders["a"], folders["other"])
     assert result.exit_code == 2

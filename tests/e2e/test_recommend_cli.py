@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import bitdraft
-from bitdraft.cli import app
+from bitdraft.cli import app, main
 from bitdraft.config import RecommendConfig, make_config
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
 from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result
 from in_process import jobs_in_process
-from tiny import VOCAB, noisy_copy, save_checkpoint
+from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
 
 SMALL = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "14", "--device", "cpu"]
 QUALITY = ["--ppl-max-tokens", "600", "--kl-max-tokens", "0"]
@@ -121,11 +122,29 @@ def test_what_the_decoder_cannot_do_is_said(
         bitdraft.Decoder(str(checkpoint), device="cpu", **settings).generate(prompt, max_new_tokens=8)
 
 
+def test_a_decoders_draft_must_fit_its_target(checkpoint: Path, tmp_path: Path) -> None:
+    short = save_checkpoint(tmp_path / "short", tiny_model("gpt_neox", 0, max_position_embeddings=16))
+    decoder = bitdraft.Decoder(str(checkpoint), device="cpu", draft=str(short), k=3)
+    with pytest.raises(bitdraft.UserError, match="exceed the context of 16"):
+        decoder.generate("the cat", max_new_tokens=20)
+    file = short / "tokenizer.json"
+    settings = json.loads(file.read_text())
+    split = {"type": "Split", "pattern": {"String": "o"}, "behavior": "Isolated", "invert": False}
+    file.write_text(json.dumps(settings | {"pre_tokenizer": split}))
+    with pytest.raises(bitdraft.UserError, match="splits text differently"):
+        bitdraft.Decoder(str(checkpoint), device="cpu", draft=str(short), k=3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "soon"], "--budget soon"),
-        (["--budget", "1s"], "at least 30 seconds"),
+        (["--budget", "soon"], "--budget soon: is no time. Give at least 30 seconds, as 90s, 10m or 1h."),
+        (["--budget", "1s"], "--budget 1s:"),
+        (["--max-ppl-increase", "much"], "Give a share of 0 or more, as 0.5% or 0.005."),
+        (["--max-ppl-increase", "-1%"], "--max-ppl-increase -1%:"),
+        (["--num-prompts", "0"], "Give a number of at least 1."),
+        (["--max-new-tokens", "100000"], "--max-new-tokens 100000:"),
+        (["--dataset", "file:/no/such"], "--dataset file:/no/such:"),
         (["--max-vram-gb", "0"], "--max-vram-gb 0"),
         (["--min-speedup", "0.5"], "--min-speedup 0.5"),
         (["--precisions", "fp32,fp7"], "--precisions"),
@@ -140,6 +159,13 @@ def test_bad_flags_are_one_line_before_anything_runs(
     assert found.exit_code == 2
     [line] = [line for line in found.stderr.splitlines() if line]
     assert message in line
+
+
+def test_an_unknown_flag_points_to_its_own_commands_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["recommend", "--bogus"], prog_name="bitdraft")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "Error: No such option: --bogus. See: bitdraft recommend --help\n"
 
 
 @pytest.mark.usefixtures("in_process")
@@ -158,10 +184,18 @@ def test_a_budget_names_what_it_left_out(
     checkpoint: Path, story: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that runs away behind the precisions: no plan fits any more."""
+    from bitdraft.precision import evaluate as module
     from bitdraft.recommend import search
 
-    times = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, *[10_000.0] * 100])
-    monkeypatch.setattr(search, "monotonic", lambda: next(times))
+    spent_s, real = [0.0], module.evaluate_precision
+
+    def evaluate(*given: Any, **settings: Any) -> PrecisionResult:
+        found = real(*given, **settings)
+        spent_s.append(10_000.0 if len(spent_s) == 2 else 5.0)  # behind the pilot's
+        return found
+
+    monkeypatch.setattr(module, "evaluate_precision", evaluate)
+    monkeypatch.setattr(search, "monotonic", lambda: spent_s[-1])
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
     found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--budget", "60s")
     assert found.exit_code == 0, found.output
@@ -170,7 +204,10 @@ def test_a_budget_names_what_it_left_out(
     assert any("no plan at fp32" in text for text in result.skipped)
     assert "no draft was examined" in result.verdict["summary"]
     assert result.choice["speculate"] is None
-    assert "Skipped for the budget" in " ".join(found.output.split())
+    screen = " ".join(found.output.split())
+    assert "Skipped for the budget" in screen
+    assert "The budget of 60 s was exceeded: 10000 s were used" in screen
+    assert "a folder for each precision" not in screen, "there is none"
 
 
 @pytest.mark.usefixtures("in_process")

@@ -14,7 +14,8 @@ import pytest
 
 from bitdraft import Comparison, UserError, compare_results
 from bitdraft.compare.output import csv_text, markdown_text
-from bitdraft.results import PrecisionResult, SpecDecodeResult
+from bitdraft.compare.verdict import regressions_of
+from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
 from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
 
 
@@ -157,6 +158,43 @@ def test_sweeps_are_matched_by_what_they_measured(tmp_path: Path) -> None:
     assert {row.name.source for row in comparison.rows} == set(a)
     assert comparison.files_only_b == ("spec_decode_file",)
     assert comparison.refused == ()
+
+
+def test_folders_are_read_at_any_depth(tmp_path: Path) -> None:
+    """As `recommend` leaves them; hidden folders apart."""
+    choices = {
+        "a": {"precision": "bf16", "draft": "ngram", "k": 4},
+        "b": {"precision": "fp32", "draft": None},
+    }
+    for side, pace in (("a", 1.0), ("b", 2.0)):
+        folder = save_to(tmp_path / side, precision=plain_precision())
+        for precision, drafts in (("fp32", None), ("bf16", None), ("bf16", "fp32")):
+            swept = sweep(
+                runs(),
+                sweep_row("small", 3, runs(pace, step=2)),
+                config={"precision": precision, "draft_precision": drafts},
+            )
+            name = precision if drafts is None else f"{precision}-drafts-{drafts}"
+            save_to(folder / name, spec_decode_stdlib=swept)
+        save_to(folder / ".old", precision=plain_precision())
+        save_to(folder, recommendation=Recommendation(config={}, choice=choices[side]))
+    comparison = compare_results(tmp_path / "a", tmp_path / "b")
+    sources = {row.name.source for row in comparison.rows}
+    assert sources == {
+        "precision",
+        "fp32/spec_decode_stdlib",
+        "bf16/spec_decode_stdlib",
+        "bf16-drafts-fp32/spec_decode_stdlib",
+    }
+    assert [difference.key for difference in comparison.differences] == ["recommended"]
+    assert (comparison.differences[0].a, comparison.differences[0].b) == (
+        "bf16, ngram, K = 4",
+        "fp32, no draft",
+    )
+    assert "| recommended | bf16, ngram, K = 4 | fp32, no draft |" in markdown_text(comparison)
+    slower = regressions_of(comparison, 0.05)
+    assert len(slower) == 3
+    assert any("bf16 with drafts in fp32: small, K = 3" in line for line in slower)
 
 
 def test_synthetic_and_real_acceptance_do_not_meet(tmp_path: Path) -> None:

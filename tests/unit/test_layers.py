@@ -17,7 +17,7 @@ LAYERS = [
     ["engine"],
     ["backends", "executors"],
     ["decoder", "precision", "spec_decode"],
-    ["compare", "report", "recommend"],
+    ["compare", "recommend", "report"],
     ["progress", "terminal", "cli"],
 ]
 NO_TORCH = {

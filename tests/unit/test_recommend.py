@@ -11,7 +11,7 @@ import pytest
 from bitdraft.config import Precision, RecommendConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.metrics import speed_figures, speed_ratio
-from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, sweep_seconds
+from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, pace_of, sweep_seconds
 from bitdraft.recommend.choose import contenders, mixed_could_pay
 from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Prediction, pareto, predictions_of
@@ -210,6 +210,26 @@ def test_the_time_to_the_first_token_is_limited_by_its_upper_end() -> None:
     assert any("time to the first token may be" in text for text in result.verdict["reasons"])
 
 
+def test_all_reasons_to_be_out_are_named() -> None:
+    worse = precision_row("bf16", 0.010, 0.02, gib=2.0)
+    result = recommended(precision_result(FP32, worse), max_vram_gb=1.5)
+    [out] = [row for row in result.contenders if row.precision == "bf16"]
+    for text in (str(out.reason), " ".join(result.verdict["reasons"])):
+        assert "perplexity may be" in text
+        assert "above the limit of 1.5 GiB" in text
+
+
+def test_a_quality_that_is_unknown_is_not_called_worse() -> None:
+    row = precision_row("bf16", 0.010, gib=0.6)
+    unknown = {"delta_ln_ppl": Figure(value=0.0, n=3).model_dump()}
+    result = recommended(precision_result(FP32, row.model_copy(update={"quality": unknown})))
+    assert result.choice["precision"] == "fp32"
+    reasons = " ".join(result.verdict["reasons"])
+    assert "Too little text was scored to judge the quality of bf16" in reasons
+    assert "within the quality limit" not in reasons
+    assert "--ppl-max-tokens" in reasons
+
+
 def test_speculation_that_loses_is_refused() -> None:
     result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.014}))
     assert result.choice == {
@@ -269,6 +289,17 @@ def test_sweeps_are_compared_at_one_pace() -> None:
     result = recommended(plain, slowed, sweep("bf16", 0.010, {("ngram", 8): 0.005}))
     assert (result.choice["precision"], result.choice["k"]) == ("fp32", 8)
     assert any("50 % slower in the sweep" in text for text in result.warnings)
+    # what is shown divides: a draft's tokens/s are plain decoding's, times its speedup
+    shown = {(row.precision, row.k): row for row in result.contenders}
+    chosen, base = shown["fp32", 8], shown["fp32", 0]
+    assert chosen.throughput_tok_s is not None
+    assert base.throughput_tok_s is not None
+    assert chosen.speedup is not None
+    ratio = chosen.throughput_tok_s.value / base.throughput_tok_s.value
+    assert ratio == pytest.approx(chosen.speedup.value)
+    assert (
+        f"Deploy fp32 with ngram, K = 8: {chosen.throughput_tok_s.value:.0f} tok" in result.verdict["summary"]
+    )
 
 
 def test_the_largest_k_is_no_end() -> None:
@@ -345,6 +376,16 @@ def test_a_cheaper_draft_is_tried_where_it_could_be_the_fastest() -> None:
 # --- time ------------------------------------------------------------------------------------------
 
 
+def test_the_pace_of_a_pilot_by_hand() -> None:
+    row = precision_row("fp32", 0.02)
+    row.metrics.update(ttft_ms=Figure(value=100.0), tpot_ms=Figure(value=20.0))
+    # before the model loads two processes start; then it reads 2 · 50 and 2 · 512 tokens, and writes 2 · 16
+    pace = pace_of(row, 50, before_s=6.0, loaded_s=5.0)
+    assert (pace.read_s, pace.write_s, pace.once_s) == pytest.approx((0.002, 0.02, 3.0))
+    assert pace.process_s == pytest.approx(3.0 + 5.0 - (0.2 + 0.64 + 2.048))
+    assert pace_of(row, 50, 6.0, 1.0).process_s == pytest.approx(3.5), "never none"
+
+
 def test_work_is_cut_in_the_stated_order() -> None:
     pace = Pace(process_s=10, read_s=0.001, write_s=0.01)
     three: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
@@ -373,7 +414,7 @@ def test_work_is_cut_in_the_stated_order() -> None:
 def test_as_many_arms_as_fit() -> None:
     speedups = [2.0, 1.5, 1.0]
     all_s = sweep_seconds(speedups, 10, 1.0, 5.0)
-    assert all_s == pytest.approx(7.5 + 11 * (2 + 0.5 + 2 / 3 + 1))
+    assert all_s == pytest.approx(12.5 + 11 * (2 + 0.5 + 2 / 3 + 1))
     assert fit_sweep(speedups, 10, 1.0, 5.0, all_s) == 3
     assert fit_sweep(speedups, 10, 1.0, 5.0, all_s - 1) == 2
     assert fit_sweep(speedups, 10, 1.0, 5.0, 1) == 0

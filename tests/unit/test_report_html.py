@@ -223,13 +223,21 @@ def test_a_damaged_file_is_a_warning_beside_the_others(tmp_path: Path) -> None:
     (tmp_path / "spec_decode_nan.json").write_text(nan)
     bare = sweep_result().model_copy(update={"text": {}})
     (tmp_path / "spec_decode_bare.json").write_text(to_json(bare))
-    _, text = read(write_report(tmp_path))
+    (tmp_path / "recommendation.json").write_text('{"kind": "recommendation"}')
+    with pytest.warns(UserWarning, match="cannot be shown") as found:
+        _, text = read(write_report(tmp_path))
+    assert len(found) == 6
+    assert text.index("recommendation.json cannot be shown") < text.index("Use bf16."), "first of all"
+    assert "not a recommendation result (config: Field required)" in text
+    command = CliRunner().invoke(app, ["report", str(tmp_path)])
+    assert command.exit_code == 0
+    assert command.stderr.count(f"Warning: {tmp_path}: ") == 6
     assert "spec_decode_half.json cannot be shown: not a spec-decode result" in text
     assert "spec_decode_later.json cannot be shown: schema version 99 is newer" in text
     assert "spec_decode_lost.json cannot be shown: it is damaged (KeyError" in text
     assert "spec_decode_nan.json cannot be shown: it is damaged (ValueError" in text
     assert "spec_decode_bare.json cannot be shown: it is damaged (KeyError" in text
-    assert "6 warnings" in text
+    assert "7 warnings" in text
     assert "Use bf16." in text
 
 

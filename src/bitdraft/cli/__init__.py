@@ -113,6 +113,7 @@ def main(arguments: list[str] | None = None, **settings: Any) -> None:
     except TyperException as error:
         message = error.format_message().rstrip(".")
         if message:  # none where the help was shown instead
-            print(f"Error: {message}. See: bitdraft --help", file=sys.stderr)
+            path = getattr(getattr(error, "ctx", None), "command_path", "bitdraft")
+            print(f"Error: {message}. See: {path} --help", file=sys.stderr)
         code = error.exit_code
     sys.exit(code)

@@ -59,14 +59,19 @@ MODEL_HELP = (
 )
 
 # settings whose flag has another name
-_FLAGS = {"model": "MODEL", "drafts": "--draft", "batch_sizes": "--batch-size", "budget_s": "--budget"}
+_FLAGS = {"drafts": "--draft", "batch_sizes": "--batch-size", "budget_s": "--budget"}
 
 
 @contextlib.contextmanager
 def errors_to_exit(
-    debug: bool, output: Path | None = None, result_name: str = "", show: Callable[[Any], None] | None = None
+    debug: bool,
+    output: Path | None = None,
+    result_name: str = "",
+    show: Callable[[Any], None] | None = None,
+    subject: str = "MODEL",
 ) -> Iterator[None]:
-    """A user's error is one line and exit code 2; an interrupt keeps what is finished, exit code 130."""
+    """A user's error is one line and exit code 2; an interrupt keeps what is finished, exit code 130.
+    `subject` is what the command calls its model."""
     from bitdraft.errors import UserError
 
     start_s = time.time()
@@ -77,7 +82,7 @@ def errors_to_exit(
             show(error.result)
         if debug:
             raise
-        print(f"Error: {_line(error)}", file=sys.stderr)
+        print(f"Error: {_line(error, subject)}", file=sys.stderr)
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         saved = output is not None and _changed_since(output, result_name, start_s)
@@ -103,12 +108,13 @@ def share(text: str) -> Any:
         return text
 
 
-def _line(error: UserError) -> str:
+def _line(error: UserError, subject: str) -> str:
     from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
 
     known = any(
         error.field in kind.model_fields for kind in (PrecisionConfig, SpecDecodeConfig, RecommendConfig)
     )
-    flag = _FLAGS.get(error.field, f"--{error.field.replace('_', '-')}")
+    flags = _FLAGS | {"model": subject}
+    flag = flags.get(error.field, f"--{error.field.replace('_', '-')}")
     where = flag if known else error.field
     return " ".join(f"{where} {error.value}: {error.problem}. {error.remedy}.".split())

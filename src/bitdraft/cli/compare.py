@@ -13,14 +13,16 @@ from bitdraft.cli.common import Debug, errors_to_exit, share
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Folder with the results to compare with.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="Folder with the results to compare with, at any depth.")
+    ],
     b: Annotated[Path, typer.Argument(metavar="B", help="Folder with the results that are judged.")],
     fail_on_regression: Annotated[
         str | None,
         typer.Option(
             metavar="SHARE",
             help="Exit with 1 where B is significantly worse by this share or more (5%, or 0.05), or where "
-            "something that ran in A does not run in B.",
+            "something that ran in A does not run in B; with 2 where no speed can be judged.",
         ),
     ] = None,
     output: Annotated[
@@ -33,7 +35,8 @@ def compare(
     with errors_to_exit(debug):
         from bitdraft.cli.comparison_table import show_comparison
         from bitdraft.compare.compare import compare_results
-        from bitdraft.compare.verdict import regressions_of
+        from bitdraft.compare.verdict import blind_spot, regressions_of
+        from bitdraft.errors import UserError
 
         limit = None if fail_on_regression is None else _share(fail_on_regression)
         comparison = compare_results(a, b, output=output)
@@ -47,6 +50,10 @@ def compare(
             for line in found:
                 print(f"- {line}", file=sys.stderr)
             raise typer.Exit(1)
+        blind = None if limit is None else blind_spot(comparison)
+        if blind is not None:
+            remedy = "Measure both sides again, with five prompts or more"
+            raise UserError("--fail-on-regression", fail_on_regression, f"cannot be judged: {blind}", remedy)
 
 
 def _share(text: str) -> float:

@@ -78,7 +78,8 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
         settings["precisions"] = names(precisions)
         settings["max_ppl_increase"] = share(max_ppl_increase)
         settings["ignore_eos"] = not stop_at_eos
-        config = make_config(PrecisionConfig, settings)
+        written = {"max_ppl_increase": max_ppl_increase}
+        config = make_config(PrecisionConfig, settings, written)
         console = Console()
         with LiveProgress(console, len(config.precisions)) as progress:
             result = evaluate_precision(config, on_progress=progress)

@@ -91,7 +91,7 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
 ) -> None:
     """Say what to deploy: the precision, and the draft with its K or none."""
     settings = {name: value for name, value in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, output, "*.json", _show):
+    with errors_to_exit(debug, output, "*.json", _show, subject="TARGET"):
         from bitdraft.config import RecommendConfig, make_config
         from bitdraft.progress import SearchProgress
         from bitdraft.recommend.search import recommend_deployment
@@ -101,14 +101,17 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
         settings["max_ppl_increase"] = share(max_ppl_increase)
         settings["budget_s"] = None if budget is None else _seconds(budget)
         settings["ignore_eos"] = not stop_at_eos
-        config = make_config(RecommendConfig, settings)
+        written = {"max_ppl_increase": max_ppl_increase, "budget_s": budget}
+        config = make_config(RecommendConfig, settings, written)
         console = Console()
         with SearchProgress(console) as progress:
             result = recommend_deployment(config, on_progress=progress)
         _show(result)
+        done = {stage["stage"] for stage in result.stages}
+        drafts = ", and a folder for each precision at which drafts were examined"
         console.print(
-            f"\nWritten to {output}/: recommendation.json .md, precision.json and its chart, and a folder "
-            f"for each precision at which drafts were examined. A page of it all: bitdraft report {output}"
+            f"\nWritten to {output}/: recommendation.json .md, precision.json and its chart"
+            f"{drafts if done & {'plan', 'contenders'} else ''}. A page of it all: bitdraft report {output}"
         )
         if result.choice.get("precision") is None:
             raise typer.Exit(1)
@@ -120,7 +123,11 @@ def _show(result: Any) -> None:
     show_recommendation(Console(), result)
 
 
-def _seconds(text: str) -> Any:
-    """`90s`, `10m`, `1h` or seconds as a number; anything else is left for the configuration to refuse."""
+def _seconds(text: str) -> float:
+    """`90s`, `10m`, `1h` or seconds as a number."""
+    from bitdraft.errors import UserError
+
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
-    return float(found[1]) * _SECONDS[found[2] or "s"] if found else text
+    if found is None:
+        raise UserError("budget_s", text, "is no time", "Give at least 30 seconds, as 90s, 10m or 1h")
+    return float(found[1]) * _SECONDS[found[2] or "s"]

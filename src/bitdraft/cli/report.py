@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ def report(
 ) -> None:
     """Write one HTML page of all results in one or more folders, several side by side."""
     with errors_to_exit(debug):
-        from bitdraft.report.page import write_report
+        from bitdraft.report.page import make_report
 
-        print(write_report(folders, output))
+        written = make_report(folders, output)
+        for text in written.unreadable:
+            print(f"Warning: {text}", file=sys.stderr)
+        print(written.path)

@@ -87,7 +87,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
 ) -> None:
     """Measure speculative decoding over drafts and K, and say whether it pays."""
     settings = {name: v for name, v in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, output, "spec_decode_*.json", _show):
+    with errors_to_exit(debug, output, "spec_decode_*.json", _show, subject="TARGET"):
         from bitdraft.config import SpecDecodeConfig, make_config
         from bitdraft.progress import SWEEP_STAGES, StageProgress
         from bitdraft.spec_decode.evaluate import evaluate_spec_decode

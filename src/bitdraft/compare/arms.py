@@ -62,7 +62,10 @@ def _of_precision(result: PrecisionResult, source: str) -> Arms:
 
 def _of_sweep(result: SpecDecodeResult, source: str) -> Arms:
     """K = 0 first; where it is missing, nothing was finished."""
-    shared = {"source": source, "text": str(result.text["dataset"]), "precision": result.config["precision"]}
+    own, drafts = result.config["precision"], result.config.get("draft_precision")
+    shared = {"source": source, "text": str(result.text["dataset"]), "precision": own}
+    if drafts not in (None, own):
+        shared["precision"] = f"{own} with drafts in {drafts}"
     plain = baseline_runs(result)
     base = _alone(plain)
     metrics = {name: Figure.model_validate(f) for name, f in result.baseline.get("metrics", {}).items()}

@@ -103,10 +103,16 @@ def _gather(
         files_only_b=tuple(n for n in sides[1].results if n not in {other for _, other in names}),
         refused=tuple(refused),
         skipped=tuple(dict.fromkeys(plan for side in sides for plan in side.plans)),
-        differences=merged([difference for entry in done for difference in entry.differences]),
+        differences=(*_recommended(sides), *merged([d for entry in done for d in entry.differences])),
     )
     machine = machine_words([(entry.a, entry.b) for entry in done], comparison.rows)
     return comparison.model_copy(update={"verdict": decide(comparison, machine)})
+
+
+def _recommended(sides: tuple[Folder, Folder]) -> list[Difference]:
+    """What `recommend` said on either side, where that isn't the same."""
+    a, b = (side.recommended for side in sides)
+    return [] if a == b else [Difference(key="recommended", a=a, b=b)]
 
 
 def _nothing_left(sides: tuple[Folder, Folder], refused: Sequence[Refusal]) -> UserError:

@@ -1,4 +1,4 @@
-"""Two folders of result files, and which file is compared with which."""
+"""Two folders of result files, at any depth, and which file is compared with which."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from bitdraft.compare.arms import AnyResult
 from bitdraft.errors import UserError
-from bitdraft.results import PrecisionResult, SpecDecodeResult, load_result
+from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result, result_files
 from bitdraft.spec_decode.output import is_plan
 
 _WHAT = "precision.json or spec_decode_*.json"
@@ -17,11 +17,13 @@ _WHAT = "precision.json or spec_decode_*.json"
 
 @dataclass
 class Folder:
-    """Results by the names of their files without the end; plans apart, for they measured no speed."""
+    """Results by the paths of their files below the folder, without the end; plans apart, for they measured
+    no speed; and what `recommend` said, if that is where they are from."""
 
     path: Path
     results: dict[str, AnyResult] = field(default_factory=dict)
     plans: list[str] = field(default_factory=list)
+    recommended: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """For the head of a comparison: folder, files, and what each was measured on and when."""
@@ -41,18 +43,32 @@ def read_folder(path: Path, side: str) -> Folder:
     if not path.is_dir():
         raise UserError(side, path, "is not a folder", f"Name a folder that holds {_WHAT}")
     folder = Folder(path)
-    if (path / "precision.json").exists():
-        folder.results["precision"] = load_result(path / "precision.json", PrecisionResult)
-    for file in sorted(path.glob("spec_decode_*.json")):
+    for file in result_files(path, "precision.json"):
+        folder.results[_name(file, path)] = load_result(file, PrecisionResult)
+    for file in result_files(path, "spec_decode_*.json"):
         result = load_result(file, SpecDecodeResult)
         if is_plan(result):
-            folder.plans.append(file.stem)
+            folder.plans.append(_name(file, path))
         else:
-            folder.results[file.stem] = result
+            folder.results[_name(file, path)] = result
+    if (path / "recommendation.json").exists():
+        folder.recommended = _words(load_result(path / "recommendation.json", Recommendation).choice)
     if not folder.results:
         problem = "holds only plans, which measured no speed" if folder.plans else f"holds no {_WHAT}"
         raise UserError(side, path, problem, "Name a folder that `bitdraft precision` or `spec-decode` wrote")
     return folder
+
+
+def _name(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
+
+
+def _words(choice: Mapping[str, Any]) -> str:
+    """`bf16, ngram, K = 10` or `fp32, no draft`"""
+    if not choice.get("draft"):
+        return f"{choice.get('precision') or 'nothing'}, no draft"
+    other = f" in {choice['draft_precision']}" if choice.get("draft_precision") else ""
+    return f"{choice['precision']}, {choice['draft']}{other}, K = {choice['k']}"
 
 
 def pair_files(a: Mapping[str, AnyResult], b: Mapping[str, AnyResult]) -> list[tuple[str, str]]:
@@ -85,5 +101,5 @@ def _same_name(a_name: str, a: AnyResult, b_name: str, b: AnyResult) -> bool:
 def _subject(result: AnyResult) -> tuple[Any, ...]:
     if isinstance(result, PrecisionResult):
         return (result.kind,)
-    names = ("precision", "synthetic_acceptance")
+    names = ("precision", "draft_precision", "synthetic_acceptance")
     return (result.kind, result.text["sha256"], *(result.config.get(name) for name in names))

@@ -72,7 +72,8 @@ def ids_text(row: RowComparison) -> str:
 
 def difference_cells(entry: Difference, num_files: int) -> tuple[str, str, str]:
     """Name, A, B; with the files that it is true of, where those are not all."""
-    name = entry.key if len(entry.sources) == num_files else f"{entry.key} ({', '.join(entry.sources)})"
+    is_general = len(entry.sources) in (0, num_files)
+    name = entry.key if is_general else f"{entry.key} ({', '.join(entry.sources)})"
     a, b = ("–" if value is None else str(value) for value in (entry.a, entry.b))
     return name, a, b
 

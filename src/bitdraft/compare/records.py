@@ -96,7 +96,8 @@ class Refusal(Record):
 
 
 class Difference(Record):
-    """What else is not the same: not refused, because it may be what is compared. None: not there."""
+    """What else is not the same: not refused, because it may be what is compared. None: not there. `sources`
+    are the files that it is true of; there are none for what is true of the folders."""
 
     key: str
     a: Any = None

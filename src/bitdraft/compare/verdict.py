@@ -69,6 +69,17 @@ def regressions_of(comparison: Comparison, limit: float) -> list[str]:
     return found
 
 
+def blind_spot(comparison: Comparison) -> str | None:
+    """Why no regression of speed could have been found; None where one could."""
+    speeds = [row.ratios.get("throughput_tok_s") for row in comparison.rows]
+    found = [speed for speed in speeds if speed is not None]
+    if any(speed.standing != "unknown" for speed in found):
+        return None
+    if not found:
+        return "no row has a speed on both sides"
+    return "no speed has an interval, because fewer than 5 prompts (or groups of them) were measured"
+
+
 def decide(comparison: Comparison, machine: Sequence[str]) -> dict[str, Any]:
     """`summary`, `reasons` and `counts`. `machine` is what is known of how the machine itself changed."""
     rows = comparison.rows

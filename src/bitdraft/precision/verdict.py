@@ -16,7 +16,7 @@ from typing import Any
 
 from bitdraft.metrics import speed_ratio
 from bitdraft.results import Figure, Generation, PrecisionRow
-from bitdraft.tables import times_text
+from bitdraft.tables import joined, times_text
 
 DRIFT_WARNING = 1.10
 WIDE_INTERVAL = 0.20
@@ -83,11 +83,12 @@ def decide(
         return {"precision": None, "summary": summary, "reasons": reasons}
     eligible = []
     for row in finished:
-        problem = quality_problem(row, base, max_ppl_increase) or problems.get(row.precision)
-        if problem is None:
-            eligible.append(row)
+        found = [quality_problem(row, base, max_ppl_increase), problems.get(row.precision)]
+        known = [problem for problem in found if problem is not None]
+        if known:
+            reasons.append(f"{row.precision} is out: {'; '.join(known)}.")
         else:
-            reasons.append(f"{row.precision} is out: {problem}.")
+            eligible.append(row)
     skipped = quality_is_skipped(finished)
     if base is None:
         if not skipped:
@@ -102,7 +103,7 @@ def decide(
         reasons.append(_stored_note(stored_dtype))
     return {
         "precision": None if skipped else chosen.precision,
-        "summary": _summary(chosen, tied, base, len(finished)),
+        "summary": _summary(chosen, tied, base, finished),
         "reasons": reasons,
         "comparisons": comparisons,
         "indistinguishable": sorted(row.precision for row in tied) if len(tied) > 1 else [],
@@ -115,7 +116,11 @@ def quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float) 
         return None
     delta = Figure(**row.quality["delta_ln_ppl"])
     if delta.high is None:
-        return f"{delta.n} blocks of scored text are too few to judge its quality; score more tokens"
+        blocks = "block" if delta.n == 1 else "blocks"
+        return (
+            f"{delta.n} {blocks} of scored text are too few to judge its quality (score more with "
+            "--ppl-max-tokens, or a longer text)"
+        )
     if delta.high <= math.log1p(limit):
         return None
     return (
@@ -159,7 +164,10 @@ def _comparison(row: PrecisionRow, base: PrecisionRow) -> dict[str, Any]:
 
 
 def _summary(
-    chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None, num_measured: int
+    chosen: PrecisionRow,
+    tied: Sequence[PrecisionRow],
+    base: PrecisionRow | None,
+    finished: Sequence[PrecisionRow],
 ) -> str:
     others = [row.precision for row in tied if row is not chosen]
     skipped = quality_is_skipped([chosen])
@@ -171,8 +179,10 @@ def _summary(
     if others:
         reason = _tie_reason(chosen, tied, base)
         parts.append(f"Its speed cannot be told from that of {' and '.join(others)}; {reason}.")
-    elif num_measured == 1:
+    elif len(finished) == 1:
         parts.append("It is the only precision that was measured.")
+    elif chosen is base and (unjudged := _unjudged(finished)):
+        parts.append(f"Too little text was scored to judge the quality of {joined(unjudged)}.")
     elif chosen is base:
         limit = "" if skipped else " within the quality limit"
         parts.append(f"No other measured precision is faster{limit}.")
@@ -183,6 +193,11 @@ def _summary(
             f"Against {base.precision}: {times_text(ratio)} the tokens/s, {quality}{_memory(chosen, base)}."
         )
     return " ".join(parts)
+
+
+def _unjudged(rows: Sequence[PrecisionRow]) -> list[str]:
+    deltas = [(row.precision, row.quality.get("delta_ln_ppl")) for row in rows]
+    return [precision for precision, delta in deltas if delta is not None and Figure(**delta).high is None]
 
 
 def _tie_reason(chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None) -> str:

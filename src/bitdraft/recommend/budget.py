@@ -20,28 +20,32 @@ LEAST_SCORED, LEAST_COMPARED = 2048, 0
 PILOT_TOKENS, PILOT_SCORED = 16, 512
 # a sliding window with half its length as stride reads each token twice; a comparison, by two models
 READS_SCORED, READS_COMPARED = 2, 2
+PROCESSES_OF_A_SWEEP = 2.5
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a process (start, loading, warm-up), of a token of a prompt, and of a new token."""
+    """Seconds of a process (start, loading, warm-up), of a token of a prompt, of a new token, and of what
+    comes once before all precisions (the machine's description and ceilings)."""
 
     process_s: float
     read_s: float
     write_s: float
+    once_s: float = 0.0
 
     def run_s(self, prompt_tokens: float, new_tokens: int) -> float:
         return self.read_s * prompt_tokens + self.write_s * new_tokens
 
 
-def pace_of(row: PrecisionRow, prompt_tokens: int, elapsed_s: float) -> Pace:
-    """From a pilot's only row and the time that all of it took."""
+def pace_of(row: PrecisionRow, prompt_tokens: int, before_s: float, loaded_s: float) -> Pace:
+    """From a pilot's only row, the time until its model began to load, and the time from then on. Before it
+    lie the starts of two processes, one of which describes the machine."""
     read_s = row.metrics["ttft_ms"].value / 1000 / prompt_tokens
     tpot = row.metrics.get("tpot_ms", Figure(value=0.0))
     pace = Pace(0.0, read_s, tpot.value / 1000)
     # measured and warm-up run
     known_s = 2 * pace.run_s(prompt_tokens, PILOT_TOKENS) + READS_SCORED * PILOT_SCORED * read_s
-    return Pace(max(elapsed_s - known_s, 1.0), read_s, pace.write_s)
+    return Pace(before_s / 2 + max(loaded_s - known_s, 0.5), read_s, pace.write_s, before_s / 2)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Work:
         tokens = READS_SCORED * self.scored + READS_COMPARED * self.compared
         each_s = pace.process_s + pace.read_s * tokens
         each_s += (self.num_prompts + 1) * pace.run_s(prompt_tokens, new_tokens)
-        return len(self.precisions) * each_s
+        return pace.once_s + len(self.precisions) * each_s
 
 
 def fit_precisions(  # noqa: PLR0917
@@ -106,10 +110,10 @@ def _cuts(asked: Work, kept: Work) -> list[str]:
 
 
 def sweep_seconds(speedups: Sequence[float], num_prompts: int, plain_s: float, process_s: float) -> float:
-    """Of a sweep of arms with these predicted speedups. Peak memory takes processes of its own (a pilot has
-    two, too); costs and agreement take about as long as K = 0."""
+    """Of a sweep of arms with these predicted speedups. Peak memory takes processes of its own; costs and
+    agreement take about as long as K = 0."""
     runs_s = sum(plain_s / speedup for speedup in speedups)
-    return 1.5 * process_s + (num_prompts + 1) * (2 * plain_s + runs_s)
+    return PROCESSES_OF_A_SWEEP * process_s + (num_prompts + 1) * (2 * plain_s + runs_s)
 
 
 def fit_sweep(

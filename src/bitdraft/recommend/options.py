@@ -52,14 +52,16 @@ class Option:
         return f"{self.precision} with {draft_name(self.draft, self.k, self.draft_precision)}"
 
     @property
-    def measured(self) -> float:
-        """Tokens/s in its own sweep."""
-        return self.metrics["throughput_tok_s"].value
+    def speed(self) -> Figure:
+        """Tokens/s at the pace of the precisions' own measurement: plain decoding's times the speedup."""
+        found = self.metrics["throughput_tok_s"]
+        ends = {name: getattr(found, name) for name in ("value", "low", "high", "median")}
+        scaled = {name: None if end is None else end * self.pace for name, end in ends.items()}
+        return found.model_copy(update=scaled)
 
     @property
     def throughput(self) -> float:
-        """Tokens/s at the pace of the precisions' own measurement."""
-        return self.measured * self.pace
+        return self.speed.value
 
 
 @dataclass(frozen=True)
@@ -83,25 +85,41 @@ class Prediction:
         return f"{self.precision} with {draft_name(self.draft, self.k, self.draft_precision)}"
 
 
+def where(pair: Pair) -> str:
+    precision, other = pair
+    return precision if other is None else f"{precision} with drafts in {other}"
+
+
 def draft_name(draft: str, k: int, draft_precision: str | None) -> str:
     return f"{draft}{f' in {draft_precision}' if draft_precision else ''}, K = {k}"
 
 
 def limit_problem(metrics: Mapping[str, Figure], config: RecommendConfig) -> str | None:
-    """Which of the limits of memory and time to the first token is broken."""
+    """Which of the limits of memory and time to the first token are broken."""
+    return _all_of(_memory_problem(metrics, config.max_vram_gb), _ttft_problem(metrics, config.max_ttft_ms))
+
+
+def _all_of(*problems: str | None) -> str | None:
+    return "; ".join(problem for problem in problems if problem is not None) or None
+
+
+def _memory_problem(metrics: Mapping[str, Figure], limit_gb: float | None) -> str | None:
     name = "peak_vram_gb" if "peak_vram_gb" in metrics else "peak_ram_gb"
-    memory, limit_gb = metrics.get(name), config.max_vram_gb
-    if limit_gb is not None:
-        what = "VRAM" if name == "peak_vram_gb" else "RAM"
-        if memory is None:
-            return f"its peak memory is unknown, and the limit is {limit_gb:g} GiB"
-        if memory.value > limit_gb:
-            return f"its peak {what} of {memory.value:.2f} GiB is above the limit of {limit_gb:g} GiB"
-    ttft, limit_ms = metrics["ttft_ms"], config.max_ttft_ms
-    if limit_ms is None:
+    memory = metrics.get(name)
+    if limit_gb is None:
         return None
+    if memory is None:
+        return f"its peak memory is unknown, and the limit is {limit_gb:g} GiB"
+    if memory.value <= limit_gb:
+        return None
+    what = "VRAM" if name == "peak_vram_gb" else "RAM"
+    return f"its peak {what} of {memory.value:.2f} GiB is above the limit of {limit_gb:g} GiB"
+
+
+def _ttft_problem(metrics: Mapping[str, Figure], limit_ms: float | None) -> str | None:
+    ttft = metrics["ttft_ms"]
     highest = ttft.value if ttft.high is None else ttft.high
-    if highest <= limit_ms:
+    if limit_ms is None or highest <= limit_ms:
         return None
     return f"its time to the first token may be {highest:.1f} ms, above the limit of {limit_ms:g} ms"
 
@@ -118,7 +136,9 @@ def plain_options(result: PrecisionResult, config: RecommendConfig) -> list[Opti
             draft_precision=None,
             metrics=row.metrics,
             generations=generations_of(row),
-            problem=quality_problem(row, base, config.max_ppl_increase) or limit_problem(row.metrics, config),
+            problem=_all_of(
+                quality_problem(row, base, config.max_ppl_increase), limit_problem(row.metrics, config)
+            ),
         )
         for row in finished
     ]
@@ -142,7 +162,9 @@ def measured_options(sweep: SpecDecodeResult, config: RecommendConfig, pace: flo
             draft_precision=other_precision(sweep),
             metrics=row.metrics,
             generations=[with_known_text(*pair) for pair in zip(row.raw["generations"], plain, strict=True)],
-            problem=limit_problem(row.metrics, config) or _speculation_problem(row, config.min_speedup),
+            problem=_all_of(
+                limit_problem(row.metrics, config), _speculation_problem(row, config.min_speedup)
+            ),
             pace=pace,
         )
         for row in sweep.rows

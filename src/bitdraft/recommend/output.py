@@ -20,7 +20,11 @@ STANDINGS = {
 }
 TITLES = ("", "Precision", "Draft", "Tok/s", "Speedup", "TTFT ms", "GiB", "ΔPPL %", "Pareto")
 LANGUAGES = {"transformers": "python", "vllm": "bash", "native": "python"}
-SNIPPET_TITLES = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft"}
+SNIPPET_TITLES = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
+SPEEDS = (
+    "Speedup: over plain decoding at that precision, measured in turn with it; tokens/s of drafts are the "
+    "precision's own times the speedup."
+)
 
 
 def save(result: Recommendation, folder: Path) -> None:
@@ -94,7 +98,7 @@ def markdown_text(result: Recommendation) -> str:
         "| --- | --- | --- |" + " ---: |" * (len(TITLES) - 3),
         *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in shown(result)),
         "",
-        "Speedup: over plain decoding at that precision, in the same sweep. ΔPPL: against the reference. "
+        f"{SPEEDS} ΔPPL: against the reference. "
         "Pareto: by value nothing measured is better in one of speed, quality, memory and no worse in all. "
         "95 % bootstrap intervals in brackets.",
         "",

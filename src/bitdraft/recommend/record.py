@@ -134,7 +134,7 @@ def _contender(
         draft_precision=option.draft_precision,
         standing=standing,
         reason=option.problem,
-        throughput_tok_s=option.metrics["throughput_tok_s"],
+        throughput_tok_s=option.speed,
         speedup=option.metrics.get("speedup"),
         ttft_ms=option.metrics["ttft_ms"],
         peak_memory_gb=peak.value if peak else None,

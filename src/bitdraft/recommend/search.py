@@ -13,7 +13,7 @@ from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
 from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
 from bitdraft.recommend.found import Found, precision_verdict
-from bitdraft.recommend.options import Pair, Prediction
+from bitdraft.recommend.options import Pair, Prediction, where
 from bitdraft.recommend.output import save
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
@@ -62,6 +62,7 @@ def recommend_deployment(
         if config.output is not None and search.found.precision is not None:
             save(search.result(), config.output)
         raise
+    search.say_if_late()
     result = search.result()
     if config.output is not None:
         save(result, config.output)
@@ -108,6 +109,15 @@ class _Search:
         limit_s = self.config.budget_s
         return float("inf") if limit_s is None else limit_s - (monotonic() - self._start_s)
 
+    def say_if_late(self) -> None:
+        if self._left_s() < 0:
+            assert self.config.budget_s is not None
+            spent_s = self.config.budget_s - self._left_s()
+            self.found.notes.append(
+                f"The budget of {self.config.budget_s:.0f} s was exceeded: {spent_s:.0f} s were used. What "
+                "measurements take is estimated."
+            )
+
     def _stage(self, stage: str, what: str, start_s: float) -> None:
         self.found.stages.append({"stage": stage, "what": what, "seconds": round(monotonic() - start_s, 1)})
 
@@ -153,7 +163,10 @@ class _Search:
         )
         tokens = [len(prompt.token_ids) for prompt in self.workload.prompts]
 
+        began_s: dict[str, float] = {}
+
         def report(_: str, stage: str, done: int, total: int) -> None:
+            began_s.setdefault(stage, monotonic())
             self.report("pilot for the budget", stage, done, total)
 
         row = precision_module.evaluate_precision(pilot, on_progress=report).rows[0]
@@ -162,7 +175,8 @@ class _Search:
         work = budget.Work(self.config.precisions, len(tokens), scored, self.config.kl_max_tokens)
         if row.status != "ok":
             return work
-        pace = budget.pace_of(row, tokens[0], monotonic() - start_s)
+        load_s = began_s["load"]
+        pace = budget.pace_of(row, tokens[0], load_s - start_s, monotonic() - load_s)
         self._process_s = pace.process_s
         mean = sum(tokens) / len(tokens)
         within_s = budget.PRECISION_SHARE * self._left_s()
@@ -173,7 +187,7 @@ class _Search:
 
     def _plan(self, pair: Pair, drafts: Sequence[str] | None = None) -> None:
         precision, other = pair
-        what = _where(pair)
+        what = where(pair)
         if self._left_s() < self._plan_seconds(precision) / budget.PLAN_SHARE:
             self.found.skipped.append(f"for the budget: no plan at {what}, so no draft was considered there")
             return
@@ -215,7 +229,7 @@ class _Search:
 
     def _sweep(self, pair: Pair, wanted: Sequence[Prediction]) -> None:
         precision, other = pair
-        what, plain_s = _where(pair), self._plain_s(precision)
+        what, plain_s = where(pair), self._plain_s(precision)
         process_s = self._process_s or 10.0
         speedups = [one.speedup for one in wanted]
         num_prompts = self.config.num_prompts
@@ -256,11 +270,6 @@ class _Search:
         folder = self.config.output
         settings["output"] = None if folder is None else folder / _folder_name((precision, other))
         return make_config(SpecDecodeConfig, settings | {"plan": plan})
-
-
-def _where(pair: Pair) -> str:
-    precision, other = pair
-    return precision if other is None else f"{precision} with drafts in {other}"
 
 
 def _folder_name(pair: Pair) -> str:

@@ -9,7 +9,7 @@ from bitdraft.config import MOST_K, RecommendConfig
 from bitdraft.precision.verdict import DRIFT_WARNING
 from bitdraft.recommend.choose import Choice, contenders, ratio
 from bitdraft.recommend.found import Found
-from bitdraft.recommend.options import PLAIN, Option, Pair, reference_of
+from bitdraft.recommend.options import PLAIN, Option, reference_of, where
 from bitdraft.tables import joined, times_text
 
 
@@ -29,21 +29,16 @@ def unexamined(found: Found, measured: Sequence[Option], config: RecommendConfig
 def sweep_warnings(found: Found) -> list[str]:
     warnings = []
     for pair, sweep in found.sweeps.items():
-        warnings += [f"At {_where(pair)}: {text}" for text in sweep.warnings]
+        warnings += [f"At {where(pair)}: {text}" for text in sweep.warnings]
     for pair, pace in found.paces().items():
         if not 1 / DRIFT_WARNING <= pace <= DRIFT_WARNING:
             change = f"{100 * abs(1 - 1 / pace):.0f} % {'slower' if pace > 1 else 'faster'}"
             warnings.append(
-                f"At {_where(pair)}: plain decoding was {change} in the sweep than when precisions were "
+                f"At {where(pair)}: plain decoding was {change} in the sweep than when precisions were "
                 "measured. Speedups hold, they are of one sweep; tokens/s of different stages are compared "
                 "at one pace."
             )
     return warnings
-
-
-def _where(pair: Pair) -> str:
-    precision, other = pair
-    return precision if other is None else f"{precision}, drafts in {other}"
 
 
 def summary(
@@ -58,7 +53,7 @@ def summary(
     option = choice.option
     if option is None:
         return str(verdict["summary"])
-    parts = [f"Deploy {option.name}: {option.measured:.0f} tokens/s."]
+    parts = [f"Deploy {option.name}: {option.throughput:.0f} tokens/s."]
     if option.draft != PLAIN:
         speedup = times_text(option.metrics["speedup"])
         parts.append(f"Speculation brings {speedup} the tokens/s of plain decoding at {option.precision}.")
@@ -103,9 +98,9 @@ def reasons(
 ) -> list[str]:
     reasons = [f"Precision first: {verdict['summary']}", *verdict["reasons"]]
     for pair, sweep in found.sweeps.items():
-        reasons.append(f"At {_where(pair)}: {sweep.verdict['summary']}")
+        reasons.append(f"At {where(pair)}, by speed alone: {sweep.verdict['summary']}")
         lossless = [text for text in sweep.verdict["reasons"] if "gave the token ids of K = 0" in text]
-        reasons += [f"At {_where(pair)}: {text}" for text in lossless]
+        reasons += [f"At {where(pair)}: {text}" for text in lossless]
     option = choice.option
     if option is not None and option.k == max(config.k) < MOST_K:
         reasons.append(f"K = {option.k} is the largest that was asked for: a larger one may be faster still.")
@@ -114,7 +109,7 @@ def reasons(
         if rivals:
             best = max(rivals, key=lambda one: one.throughput)
             reasons.append(
-                f"{best.name} brought {best.measured:.0f} tokens/s. Precisions run one after another, so "
+                f"{best.name} brought {best.throughput:.0f} tokens/s. Precisions run one after another, so "
                 "differences between them that are below the machine's drift are not counted."
             )
     return reasons

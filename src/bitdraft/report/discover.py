@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.errors import UserError, one_line
-from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result
+from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result, result_files
 
 Result = PrecisionResult | SpecDecodeResult | Recommendation
 _KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (
@@ -56,10 +56,8 @@ def _read(path: Path, label: str) -> Folder:
         raise UserError("DIR", path, what, "Name a folder that holds results")
     found, warnings = [], []
     for pattern, load in _KINDS:
-        for file in sorted(path.rglob(pattern), key=_order):
+        for file in sorted(result_files(path, pattern), key=_order):
             where = file.relative_to(path)
-            if any(part.startswith(".") for part in where.parts):
-                continue
             try:
                 found.append(Found(where.as_posix(), load(file)))
             except UserError as error:

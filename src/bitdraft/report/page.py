@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,27 @@ DEFAULT_NAME = "report.html"
 _HERE = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Written:
+    """A report, and what it says of files that it could not show."""
+
+    path: Path
+    unreadable: Sequence[str]
+
+
 def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Path:
-    """Write one page of all results in one or more folders, by default as report.html in the first."""
+    """Write one page of all results in one or more folders, by default as report.html in the first.
+
+    Files that cannot be shown are named on the page and in a Python warning. Raises `UserError` where
+    none can.
+    """
+    written = make_report(dirs, output)
+    for text in written.unreadable:
+        warnings.warn(text, stacklevel=2)
+    return written.path
+
+
+def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Written:
     plotly = _plotly()
     folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
     runs = [build_run(folder) for folder in read_folders([Path(folder) for folder in folders])]
@@ -40,7 +60,7 @@ def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | N
     prepare_output(target.parent)
     # a name may hold half of a character pair, which no encoding has
     write_atomically(target, html.encode("utf-8", "replace"))
-    return target
+    return Written(target, [f"{run.folder}: {text}" for run in runs for text in run.unreadable])
 
 
 def _plotly() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bitdraft.recommend.options import draft_name
+from bitdraft.recommend.output import SPEEDS
 from bitdraft.report import look
 from bitdraft.report.blocks import (
     Block,
@@ -22,13 +24,13 @@ from bitdraft.report.blocks import (
 )
 from bitdraft.results import Contender, Figure, Recommendation
 
-_SNIPPETS = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft's own engine"}
+_SNIPPETS = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
 
 
 def section(result: Recommendation, title: str) -> Section:
     blocks: list[Block] = [Facts("The choice", choice_facts(result))]
     if result.limits:
-        blocks.append(Facts("Limits that were set", [(_name(k), f"{v:g}") for k, v in result.limits.items()]))
+        blocks.append(Facts("Limits that were set", [_limit(*item) for item in result.limits.items()]))
     chart = front_chart(result)
     blocks += [chart] if chart is not None else []
     blocks += _ties(result)
@@ -42,8 +44,9 @@ def section(result: Recommendation, title: str) -> Section:
     return Section(title, blocks, parts)
 
 
-def _name(key: str) -> str:
-    return key.replace("_", " ")
+def _limit(key: str, value: float) -> tuple[str, str]:
+    text = f"{100 * value:g} %" if key == "max_ppl_increase" else f"{value:g}"
+    return key.replace("_", " "), text
 
 
 def choice_facts(result: Recommendation) -> list[tuple[str, str]]:
@@ -62,7 +65,7 @@ def way(contender: Contender) -> str:
     """`bf16, ngram, K = 5` or `bf16, plain`"""
     if not contender.k:
         return f"{contender.precision}, plain"
-    return f"{contender.precision}, {contender.draft}, K = {contender.k}"
+    return f"{contender.precision}, {draft_name(contender.draft, contender.k, contender.draft_precision)}"
 
 
 def front_chart(result: Recommendation) -> Chart | None:
@@ -170,7 +173,7 @@ def _alternatives(result: Recommendation) -> Block:
     ]
     memory = "VRAM (GiB)" if result.memory_name == "peak_vram_gb" else "RAM (GiB)"
     titles = ["Precision", "Draft", "K", "Standing", "Tok/s", "Speedup", "Predicted", "TTFT (ms)", memory]
-    note = "Speedup is over plain decoding at the same precision; ★ the choice; Pareto: by value."
+    note = f"{SPEEDS} ★ the choice; Pareto: by value."
     return table("All ways to run it", [*titles, "PPL change (%)", "Pareto"], lines, note=note)
 
 

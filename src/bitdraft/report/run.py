@@ -15,7 +15,7 @@ from bitdraft.report import precision_part, raw_part, recommendation_part, sweep
 from bitdraft.report.blocks import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text, table
 from bitdraft.report.commands import command_of
 from bitdraft.report.discover import Folder, Found, Result, unreadable
-from bitdraft.results import PrecisionResult, Recommendation
+from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
 from bitdraft.spec_decode.output import is_plan
 
 
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class Run:
-    """One folder. `warnings` are (file, text)."""
+    """One folder. `warnings` are (result, text), with no result for those of files that cannot be shown."""
 
     label: str
     folder: str
@@ -53,7 +53,21 @@ class Run:
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [view.verdict for view in self.views]
+        """A recommendation's plans were steps on its way, so that they have no verdict beside it; and its
+        sweeps know nothing of its limits."""
+        if not any(isinstance(view.result, Recommendation) for view in self.views):
+            return [view.verdict for view in self.views]
+        found = []
+        for view in self.views:
+            if not isinstance(view.result, SpecDecodeResult):
+                found.append(view.verdict)
+            elif not is_plan(view.result):
+                found.append(replace(view.verdict, title=f"{view.verdict.title}, by speed alone"))
+        return found
+
+    @property
+    def unreadable(self) -> list[str]:
+        return [text for title, text in self.warnings if not title]
 
 
 def build_run(folder: Folder) -> Run:

@@ -137,11 +137,13 @@ def _try(cell: Cell, decoder: Speculation, draft: str, k: int, index: int) -> Ge
 def _warm_up(cell: Cell, decoder: Speculation) -> None:
     """Every arm once, briefly: the first forward of each shape is slow."""
     full, cell.config = cell.config, cell.brief()
+    stage = "compile" if full.execution == "compiled" else "warm-up"
+    arms = [(label, full.k[-1]) for label in cell.labels] if full.plan else list(cell.arms)
+    cell.emit("progress", stage=stage, done=0, total=1 + len(arms))
     decoder.prepare(cell.prompts[0], cell.config)
     cell.decode(decoder, None, 0, 0)
-    arms = [(label, full.k[-1]) for label in cell.labels] if full.plan else list(cell.arms)
-    for place, (draft, k) in enumerate(arms):
-        cell.emit("progress", stage="warm-up", done=place, total=len(arms))
+    for place, (draft, k) in enumerate(arms, 1):
+        cell.emit("progress", stage=stage, done=place, total=1 + len(arms))
         if (draft, k) in cell.arms:
             _try(cell, decoder, draft, k, 0)
     cell.config = full

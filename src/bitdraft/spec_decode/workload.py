@@ -11,6 +11,7 @@ from typing import Any
 from bitdraft.checkpoints import (
     Checkpoint,
     check_token_ids,
+    draft_tokenizer_problem,
     find_checkpoint,
     load_tokenizer,
     text_encoder,
@@ -71,7 +72,10 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     largest = max(max(prompt.token_ids) for prompt in prompts)
     check_token_ids(largest, target)
     for draft, checkpoint in models:
-        _check_tokenizer(draft, config, tokenizer, sample)
+        problem = draft_tokenizer_problem(load_tokenizer(checkpoint, config, "drafts"), tokenizer, sample)
+        if problem is not None:
+            remedy = f"Choose a draft with the tokenizer of {config.model}, or ngram"
+            raise UserError("drafts", draft.label, problem, remedy)
         check_token_ids(largest, checkpoint, "drafts")
         room = checkpoint.context
         check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
@@ -181,25 +185,6 @@ def _check_labels(drafts: Sequence[DraftSource]) -> None:
         if labels.count(label) > 1:
             remedy = "Name each once, or tell them apart with --draft LABEL=NAME"
             raise UserError("drafts", label, "two drafts have this name", remedy)
-
-
-def _check_tokenizer(draft: DraftSource, config: SpecDecodeConfig, tokenizer: Any, sample: str) -> None:
-    """Same tokens under the same ids, and the same ids for a piece of the text. Embeddings may be
-    padded differently behind them."""
-    assert draft.checkpoint is not None
-    own = load_tokenizer(draft.checkpoint, config, "drafts")
-    ours, theirs = tokenizer.get_vocab(), own.get_vocab()
-    remedy = f"Choose a draft with the tokenizer of {config.model}, or ngram"
-    if ours != theirs:
-        token = min((ours.items() ^ theirs.items()), key=lambda item: item[1])[0]
-        problem = (
-            f"its vocabulary is another one than the target's ({len(theirs)} and {len(ours)} tokens; "
-            f"{token!r} is {theirs.get(token, 'missing')} and {ours.get(token, 'missing')})"
-        )
-        raise UserError("drafts", draft.label, problem, remedy)
-    if text_encoder(tokenizer)(sample) != text_encoder(own)(sample):
-        problem = "its tokenizer has the target's tokens but splits text differently"
-        raise UserError("drafts", draft.label, problem, remedy)
 
 
 def _size_warnings(target: Checkpoint, models: Sequence[tuple[DraftSource, Checkpoint]]) -> tuple[str, ...]:
