@@ -1,8 +1,11 @@
 """How the measurements are fitted into a time limit. Pure: seconds are estimated from what was timed.
 
-A pilot (the reference precision, one prompt) says what a process, a prompt token and a new token take. Text
-to score is cut first, then prompts, never below five, which an interval needs; then precisions are left out,
-the reference last. The same prompts serve every later stage, so that all speeds are of one work.
+A pilot (the reference precision, one prompt) says what a process, a prompt token and a new token take. The
+precisions get what a plan and a sweep at one of them leave, or a share of all where that is more. Text to
+score is cut first, then prompts, never below five, which an interval needs; then precisions are left out,
+fp16 first (bf16 has fp32's range, and is more often a CPU's own arithmetic), the reference last. The same
+prompts serve every later stage, so that all speeds are of one work. A first plan comes before all sweeps;
+plans at further precisions only where a sweep still fits behind them.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ from bitdraft.config import Precision, RecommendConfig
 from bitdraft.results import Figure, PrecisionRow
 from bitdraft.stats import FEWEST_ITEMS
 
-# shares of the time for the precisions, and of what is left for the plans
-PRECISION_SHARE, PLAN_SHARE = 0.5, 0.4
+# of the time, at least for the precisions
+PRECISION_SHARE = 0.4
 LEAST_SCORED, LEAST_COMPARED = 2048, 0
 PILOT_TOKENS, PILOT_SCORED = 16, 512
 # a sliding window with half its length as stride reads each token twice; a comparison, by two models
 READS_SCORED, READS_COMPARED = 2, 2
-PROCESSES_OF_A_SWEEP = 2.5
+PROCESSES_OF_A_SWEEP = 3.5
+# of the time before a pilot's model loads; most of it measures the machine
+SHARE_OF_A_START = 0.3
 
 
 @dataclass(frozen=True)
@@ -38,14 +43,14 @@ class Pace:
 
 
 def pace_of(row: PrecisionRow, prompt_tokens: int, before_s: float, loaded_s: float) -> Pace:
-    """From a pilot's only row, the time until its model began to load, and the time from then on. Before it
-    lie the starts of two processes, one of which describes the machine."""
+    """From a pilot's only row, the time until its model began to load, and the time from then on."""
     read_s = row.metrics["ttft_ms"].value / 1000 / prompt_tokens
     tpot = row.metrics.get("tpot_ms", Figure(value=0.0))
     pace = Pace(0.0, read_s, tpot.value / 1000)
     # measured and warm-up run
     known_s = 2 * pace.run_s(prompt_tokens, PILOT_TOKENS) + READS_SCORED * PILOT_SCORED * read_s
-    return Pace(before_s / 2 + max(loaded_s - known_s, 0.5), read_s, pace.write_s, before_s / 2)
+    process_s = SHARE_OF_A_START * before_s + max(loaded_s - known_s, 0.5)
+    return Pace(process_s, read_s, pace.write_s, (1 - SHARE_OF_A_START) * before_s)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def fit_precisions(  # noqa: PLR0917
         return part.seconds(pace, prompt_tokens, config.max_new_tokens) <= within_s
 
     others: list[Precision] = [name for name in work.precisions if name != reference]
+    others.sort(key=lambda name: name == "fp16")
     first: tuple[Precision, ...] = tuple(name for name in work.precisions if name == reference)
     best = Work(first, min(FEWEST_ITEMS, work.num_prompts), min(LEAST_SCORED, work.scored), LEAST_COMPARED)
     for num_others in range(len(others), -1, -1):
@@ -107,6 +113,11 @@ def _cuts(asked: Work, kept: Work) -> list[str]:
     if kept.compared < asked.compared:
         cuts.append(f"KL divergence on {kept.compared:,} tokens in place of {asked.compared:,}")
     return cuts
+
+
+def plan_seconds(num_prompts: int, plain_s: float, process_s: float) -> float:
+    """Of a plan: text, costs and agreement."""
+    return process_s + 2 * num_prompts * plain_s
 
 
 def sweep_seconds(speedups: Sequence[float], num_prompts: int, plain_s: float, process_s: float) -> float:

@@ -179,7 +179,10 @@ class _Search:
         pace = budget.pace_of(row, tokens[0], load_s - start_s, monotonic() - load_s)
         self._process_s = pace.process_s
         mean = sum(tokens) / len(tokens)
-        within_s = budget.PRECISION_SHARE * self._left_s()
+        plain_s, left_s = pace.run_s(mean, self.config.max_new_tokens), self._left_s()
+        later_s = budget.plan_seconds(len(tokens), plain_s, pace.process_s)
+        later_s += budget.sweep_seconds([1.0], len(tokens), plain_s, pace.process_s)
+        within_s = max(left_s - later_s, budget.PRECISION_SHARE * left_s)
         fitted, cuts = budget.fit_precisions(work, pace, mean, self.config, reference, within_s)
         self.found.skipped += [f"for the budget: {cut}" for cut in cuts]
         self.config = self.config.model_copy(update={"num_prompts": fitted.num_prompts})
@@ -188,7 +191,7 @@ class _Search:
     def _plan(self, pair: Pair, drafts: Sequence[str] | None = None) -> None:
         precision, other = pair
         what = where(pair)
-        if self._left_s() < self._plan_seconds(precision) / budget.PLAN_SHARE:
+        if self._left_s() < self._plan_seconds(precision):
             self.found.skipped.append(f"for the budget: no plan at {what}, so no draft was considered there")
             return
         start_s = monotonic()
@@ -202,11 +205,13 @@ class _Search:
         self._stage("plan", what, start_s)
 
     def _plan_seconds(self, precision: str) -> float:
-        """As long as the one before took, else a guess."""
+        """What has to be left for a plan: its own time for the first; for others as long as one took before,
+        and a sweep's."""
+        work = self.config.num_prompts, self._plain_s(precision), self._process_s
         before = [stage["seconds"] for stage in self.found.stages if stage["stage"] == "plan"]
-        if before:
-            return float(max(before))
-        return self._process_s + 2 * self.config.num_prompts * self._plain_s(precision)
+        if not before:
+            return budget.plan_seconds(*work)
+        return float(max(before)) + budget.sweep_seconds([1.0], *work)
 
     def _mixed_plans(self) -> None:
         """Draft models at other precisions than the target's, where they could bring the fastest."""
