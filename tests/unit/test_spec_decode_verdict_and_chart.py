@@ -120,6 +120,9 @@ def test_differences_to_plain_decoding_are_told_apart(kind: str) -> None:
         f"9 of 10 runs gave the token ids of K = 0; the others: 1 {kind}." in r
         for r in sweep.verdict()["reasons"]
     )
+    twice = Sweep().add("a", 2, 0.005, lossless=lossless(kind)).add("a", 3, 0.005, lossless=lossless(kind))
+    many = kind if kind == "unchecked" else f"{kind}s"
+    assert any(f"the others: 2 {many}." in reason for reason in twice.verdict()["reasons"])
     warnings = warnings_of(sweep.rows)
     assert any("prompt 3 leaves the text of K = 0 at token 7" in w for w in warnings) == (kind == "bug")
 

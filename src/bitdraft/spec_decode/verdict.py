@@ -115,7 +115,8 @@ def _lossless_reasons(rows: Sequence[SpecDecodeRow]) -> list[str]:
     if identical == total:
         return [f"Lossless: all {total} runs gave the token ids of K = 0."]
     kinds = [found["kind"] for entry in checked for found in entry["divergences"]]
-    parts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    counts = {kind: kinds.count(kind) for kind in kinds}
+    parts = [f"{n} {kind}{'s' if n > 1 and kind != 'unchecked' else ''}" for kind, n in counts.items()]
     others = ", ".join(parts) or "unchecked"
     return [f"{identical} of {total} runs gave the token ids of K = 0; the others: {others}."]
 
