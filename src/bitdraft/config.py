@@ -75,7 +75,7 @@ class PrecisionsConfig(Config):
     ppl_protocol: PplProtocol = "sliding"
     ppl_max_tokens: int | None = Field(None, ge=2)
     kl_max_tokens: int = Field(16_384, ge=0)
-    max_ppl_increase: float = Field(0.005, ge=0, allow_inf_nan=False)
+    max_ppl_increase: float = Field(0.005, ge=0, le=1, allow_inf_nan=False)
 
     @field_validator("precisions")
     @classmethod
@@ -247,7 +247,7 @@ _REMEDIES = {
     "temperature": "Give 0 for greedy decoding or a positive number",
     "synthetic_acceptance": "Give a probability from 0 to 1",
     "top_p": "Give a number above 0 and up to 1",
-    "max_ppl_increase": "Give a share of 0 or more, as 0.5% or 0.005",
+    "max_ppl_increase": "Give a share from 0 to 1, as 0.5% or 0.005",
     "max_vram_gb": "Give GiB as a positive number, as 16",
     "max_ttft_ms": "Give milliseconds as a positive number",
     "min_speedup": "Give a factor of at least 1, as 1.1",
@@ -275,6 +275,7 @@ def make_config(
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error
+        shown = f"{shown:g}" if isinstance(shown, float) else shown
         remedy = _REMEDIES.get(field) or _remedy(first.get("ctx", {}), kind.model_fields.get(field))
         raise UserError(field, written.get(field) or shown, problem, remedy) from error
 

@@ -140,8 +140,9 @@ def test_a_decoders_draft_must_fit_its_target(checkpoint: Path, tmp_path: Path) 
     [
         (["--budget", "soon"], "--budget soon: is no time. Give at least 30 seconds, as 90s, 10m or 1h."),
         (["--budget", "1s"], "--budget 1s:"),
-        (["--max-ppl-increase", "much"], "Give a share of 0 or more, as 0.5% or 0.005."),
+        (["--max-ppl-increase", "much"], "Give a share from 0 to 1, as 0.5% or 0.005."),
         (["--max-ppl-increase", "-1%"], "--max-ppl-increase -1%:"),
+        (["--max-ppl-increase", "50"], "--max-ppl-increase 50:"),
         (["--num-prompts", "0"], "Give a number of at least 1."),
         (["--max-new-tokens", "100000"], "--max-new-tokens 100000:"),
         (["--dataset", "file:/no/such"], "--dataset file:/no/such:"),

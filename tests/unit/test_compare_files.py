@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from bitdraft import Comparison, UserError, compare_results
 from bitdraft.compare.output import csv_text, markdown_text
-from bitdraft.compare.verdict import regressions_of
+from bitdraft.compare.verdict import blind_spot, regressions_of
 from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
 from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
 
@@ -195,6 +196,43 @@ def test_folders_are_read_at_any_depth(tmp_path: Path) -> None:
     slower = regressions_of(comparison, 0.05)
     assert len(slower) == 3
     assert any("bf16 with drafts in fp32: small, K = 3" in line for line in slower)
+
+
+def test_what_b_lost_is_a_regression(tmp_path: Path) -> None:
+    """A file, and rows that its settings ask for; other settings are another question."""
+    fp32, bf16 = (precision_row(name, runs()) for name in ("fp32", "bf16"))
+    arms = [sweep_row("small", k, runs(step=2)) for k in (3, 4)]
+    asked = {"k": [3, 4], "drafts": ["small"], "batch_sizes": [1]}
+    whole = {
+        "precision": precision_result(fp32, bf16, config={"precisions": ["fp32", "bf16"]}),
+        "spec_decode_stdlib": sweep(runs(), *arms, config=asked),
+    }
+    gone = of(tmp_path, whole, {"precision": whole["precision"]})
+    assert regressions_of(gone, 0.5) == ["spec_decode_stdlib: not in B"]
+    assert "B has not: spec_decode_stdlib" in gone.verdict["summary"]
+    for name, less, lost in (
+        ("precision", precision_result(fp32, config={"precisions": ["fp32", "bf16"]}), ["bf16"]),
+        ("precision", precision_result(fp32, config={"precisions": ["fp32"]}), []),
+        ("spec_decode_stdlib", sweep(runs(), arms[0], config=asked), ["stdlib, fp32: small, K = 4"]),
+        ("spec_decode_stdlib", sweep(runs(), arms[0], config=asked | {"k": [3]}), []),
+        ("spec_decode_stdlib", sweep(runs(), arms[0], config=asked | {"only": [["small", 3]]}), []),
+    ):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        comparison = of(folder, whole, whole | {name: less})
+        assert list(comparison.lost) == lost
+        assert len(regressions_of(comparison, 0.5)) == len(lost)
+
+
+def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
+    a, b = (save_to(tmp_path / side, precision=plain_precision()) for side in ("a", "b"))
+    file = b / "precision.json"
+    file.write_text(re.sub(r"(?<=[\[ ,])-?\d+\.\d+", "NaN", file.read_text()))
+    comparison = compare_results(a, b)
+    assert "throughput_tok_s" not in comparison.rows[0].ratios
+    assert any("for being no numbers" in note for note in comparison.rows[0].notes)
+    assert blind_spot(comparison) == "no row has a speed on both sides"
+    assert "No row has a speed" in comparison.verdict["summary"]
+    assert "same" not in comparison.verdict["summary"]
 
 
 def test_synthetic_and_real_acceptance_do_not_meet(tmp_path: Path) -> None:

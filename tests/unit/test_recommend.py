@@ -200,6 +200,16 @@ def test_the_memory_limit_binds_for_precision_and_draft() -> None:
     assert "within the limits" in nothing.verdict["summary"]
 
 
+def test_a_drafts_memory_is_what_it_adds_to_plain_decodings() -> None:
+    swept = sweep("bf16", 0.010, {("small", 3): 0.005}, gib=0.9)
+    for alone, expected in ((0.8, 0.7), (0.95, 0.6)):  # plain decoding has 0.6 of its own
+        metrics = {"peak_ram_gb": Figure(value=alone).model_dump()}
+        own = swept.model_copy(update={"baseline": swept.baseline | {"metrics": metrics}})
+        result = recommended(precision_result(FP32, BF16), own)
+        [row] = [row for row in result.contenders if row.k]
+        assert row.peak_memory_gb == pytest.approx(expected)
+
+
 def test_the_time_to_the_first_token_is_limited_by_its_upper_end() -> None:
     ttft = BF16.metrics["ttft_ms"]
     assert ttft.high is not None

@@ -15,8 +15,10 @@ from bitdraft.errors import UserError
 from bitdraft.results import Generation, SpecDecodeResult
 from bitdraft.spec_decode.chart import title
 from bitdraft.spec_decode.output import csv_text, markdown_text
+from bitdraft.spec_decode.state import Cell
 from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, forced_tokens, run_forced, stays
 from bitdraft.spec_decode.workload import prepare
+from in_process import jobs_in_process
 from tiny import VOCAB, save_checkpoint, tiny_model, tokens
 
 ALPHA, NEW, PROMPTS = 0.7, 24, 5
@@ -71,12 +73,15 @@ def test_a_run_that_never_stays_ends_and_can_be_told() -> None:
     assert not stays(runs[0], texts[0])
 
 
-@pytest.mark.parametrize("execution", ["eager", "static"])
+@pytest.mark.parametrize("execution", ["eager", "static", "recorded"])
 @pytest.mark.parametrize("k", [1, 4])
 def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
     execution: Any, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forward, "sample_of", lambda _: None)
+    if execution == "recorded":
+        execution = "static"
+    else:
+        monkeypatch.setattr(forward, "sample_of", lambda _: None)
     config = DecodingConfig(max_new_tokens=NEW)
     target, draft = tiny_model(), tiny_model("gpt_neox", 1)
     runs = NativeSpeculation(target, {"draft": draft}, VOCAB, SamplingConfig(), execution=execution)
@@ -96,6 +101,41 @@ def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
     # and the next run says what it likes again
     free = runs.decode(config, "draft", k, 0)
     assert sum(step.num_accepted for step in free.steps) < sum(step.num_accepted for step in run.steps)
+
+
+def test_nothing_is_recorded_while_a_run_is_timed(
+    checkpoint: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drafts that are made to say something go a way of their own, which the warm-up goes, too."""
+    grown_s: dict[int, list[float]] = {}
+    real = Cell.decode
+
+    def decode(self: Any, decoder: Any, draft: str | None, k: int, index: int) -> Generation:
+        before_s = decoder.preparation_seconds(None) + decoder.preparation_seconds(draft)
+        found = real(self, decoder, draft, k, index)
+        after_s = decoder.preparation_seconds(None) + decoder.preparation_seconds(draft)
+        grown_s.setdefault(self.config.max_new_tokens, []).append(after_s - before_s)
+        return found
+
+    monkeypatch.setattr(Cell, "decode", decode)
+    with jobs_in_process():
+        bitdraft.evaluate_spec_decode(
+            model=str(checkpoint),
+            drafts=f"same={checkpoint}",
+            k=(2, 3),
+            dataset=f"file:{text_file}",
+            synthetic_acceptance=ALPHA,
+            num_prompts=2,
+            max_prompt_tokens=20,
+            max_new_tokens=NEW,
+            device="cpu",
+            execution="static",
+        )
+    brief = min(grown_s)
+    assert brief < NEW
+    assert max(grown_s[brief]) > 0
+    # the memory's runs, each in a process of its own elsewhere, have no warm-up
+    assert grown_s[NEW][:6] == [0.0] * 6
 
 
 @pytest.fixture(scope="module")

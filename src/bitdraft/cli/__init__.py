@@ -114,6 +114,7 @@ def main(arguments: list[str] | None = None, **settings: Any) -> None:
         message = error.format_message().rstrip(".")
         if message:  # none where the help was shown instead
             path = getattr(getattr(error, "ctx", None), "command_path", "bitdraft")
-            print(f"Error: {message}. See: {path} --help", file=sys.stderr)
+            end = "" if message.endswith("?") else "."
+            print(f"Error: {message}{end} See: {path} --help", file=sys.stderr)
         code = error.exit_code
     sys.exit(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from bitdraft.compare.arms import AnyResult
-from bitdraft.compare.records import Refusal
+from bitdraft.compare.records import Refusal, RowName
 from bitdraft.config import PrecisionConfig, SpecDecodeConfig
 from bitdraft.results import PrecisionResult, SpecDecodeResult
 
@@ -46,6 +46,20 @@ def setting(result: AnyResult, name: str) -> Any:
 
 def _kind(result: AnyResult) -> type[PrecisionConfig] | type[SpecDecodeConfig]:
     return PrecisionConfig if isinstance(result, PrecisionResult) else SpecDecodeConfig
+
+
+def was_asked(result: AnyResult, name: RowName, like: AnyResult) -> bool:
+    """Whether a run was asked for this row, which is one of the run `like`."""
+    config = result.config
+    if isinstance(result, PrecisionResult):
+        return name.precision in setting(result, "precisions")
+    only = config.get("only")
+    return (
+        (not name.k or name.k in setting(result, "k"))
+        and (not name.k or only is None or [name.draft, name.k] in [list(arm) for arm in only])
+        and name.batch_size in setting(result, "batch_sizes")
+        and (not name.k or setting(result, "drafts") == setting(like, "drafts"))
+    )
 
 
 def refusal(source: str, a: AnyResult, b: AnyResult) -> Refusal | None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.compare.arms import AnyResult, Arms, arms_of
-from bitdraft.compare.comparable import refusal, tokenizer_problem
+from bitdraft.compare.comparable import refusal, tokenizer_problem, was_asked
 from bitdraft.compare.differences import differences, machine_words, merged, same_work
 from bitdraft.compare.folders import Folder, pair_files, read_folder
 from bitdraft.compare.output import save
-from bitdraft.compare.records import Comparison, Difference, Refusal, RowComparison
+from bitdraft.compare.records import Comparison, Difference, Refusal, RowComparison, RowName
 from bitdraft.compare.rows import Pair, compare_arms
 from bitdraft.compare.verdict import decide
 from bitdraft.errors import UserError, one_line
@@ -29,6 +29,7 @@ class _Compared:
     arms_a: Arms
     arms_b: Arms
     rows: tuple[RowComparison, ...]
+    lost: tuple[RowName, ...]
     differences: Sequence[Difference]
 
 
@@ -42,12 +43,10 @@ def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None =
     if output is not None:
         prepare_output(Path(output))
     sides = Folder(Path(a)), Folder(Path(b))
-    with _damage_named(sides):
+    with _damage_named([side.path for side in sides]):
         sides = read_folder(Path(a), "A"), read_folder(Path(b), "B")
         names = pair_files(sides[0].results, sides[1].results)
-        found = [
-            _compare_files(name, sides[0].results[name], sides[1].results[other]) for name, other in names
-        ]
+        found = [_compare_pair(sides, name, other) for name, other in names]
         done = [entry for entry in found if isinstance(entry, _Compared)]
         refused = [entry for entry in found if isinstance(entry, Refusal)]
         if not done:
@@ -60,15 +59,20 @@ def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None =
     return comparison
 
 
+def _compare_pair(sides: tuple[Folder, Folder], name: str, other: str) -> _Compared | Refusal:
+    with _damage_named([sides[0].path / f"{name}.json", sides[1].path / f"{other}.json"]):
+        return _compare_files(name, sides[0].results[name], sides[1].results[other])
+
+
 @contextlib.contextmanager
-def _damage_named(sides: tuple[Folder, Folder]) -> Iterator[None]:
+def _damage_named(paths: Sequence[Path]) -> Iterator[None]:
     """A result file is JSON of the right kind, but what is in its open parts may be anything."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"
-        where = joined([side.path for side in sides])
-        raise UserError("result", where, problem, "Measure again or name other folders") from error
+        remedy = "Measure again or name other folders"
+        raise UserError("result", " or ".join(map(str, paths)), problem, remedy) from error
 
 
 def _compare_files(source: str, a: AnyResult, b: AnyResult) -> _Compared | Refusal:
@@ -84,7 +88,8 @@ def _compare_files(source: str, a: AnyResult, b: AnyResult) -> _Compared | Refus
     rows = tuple(
         compare_arms(name, arm, arms[1][name], pair) for name, arm in arms[0].items() if name in arms[1]
     )
-    return _Compared(a, b, *arms, rows, differences(source, a, b))
+    lost = tuple(name for name in arms[0] if name not in arms[1] and was_asked(b, name, like=a))
+    return _Compared(a, b, *arms, rows, lost, differences(source, a, b))
 
 
 def _gather(
@@ -100,6 +105,7 @@ def _gather(
         only_a=tuple(name for entry in done for name in entry.arms_a if name not in entry.arms_b),
         only_b=tuple(name for entry in done for name in entry.arms_b if name not in entry.arms_a),
         files_only_a=tuple(n for n in sides[0].results if n not in {one for one, _ in names}),
+        lost=tuple(name.full for entry in done for name in entry.lost),
         files_only_b=tuple(n for n in sides[1].results if n not in {other for _, other in names}),
         refused=tuple(refused),
         skipped=tuple(dict.fromkeys(plan for side in sides for plan in side.plans)),

@@ -107,7 +107,8 @@ class Difference(Record):
 
 class Comparison(Record):
     """`a` and `b` describe the sides; `only_a` and `only_b` are rows, `files_only_*` result files, that the
-    other side lacks; `skipped` are plans. `verdict` has `summary`, `reasons` and `counts`."""
+    other side lacks; `lost` are rows of A that B was asked for and has not; `skipped` are plans. `verdict`
+    has `summary`, `reasons` and `counts`."""
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["comparison"] = "comparison"
@@ -116,6 +117,7 @@ class Comparison(Record):
     rows: tuple[RowComparison, ...]
     only_a: tuple[RowName, ...] = ()
     only_b: tuple[RowName, ...] = ()
+    lost: tuple[str, ...] = ()
     files_only_a: tuple[str, ...] = ()
     files_only_b: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,6 +58,10 @@ def compare_arms(name: RowName, a: Arm, b: Arm, pair: Pair) -> RowComparison:
         ratios["ppl"] = ppl
     elif why_not is not None:
         ratios |= _bits_per_byte(a, b)
+    no_numbers = [name for name, ratio in ratios.items() if not math.isfinite(ratio.ratio.value)]
+    if no_numbers:
+        notes.append(f"left out for being no numbers: {', '.join(no_numbers)}")
+        ratios = {name: ratio for name, ratio in ratios.items() if name not in no_numbers}
     statuses = _statuses(a, b)
     return RowComparison(
         name=name,

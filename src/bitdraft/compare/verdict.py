@@ -55,9 +55,10 @@ def ratio_text(name: str, ratio: Ratio) -> str:
 
 
 def regressions_of(comparison: Comparison, limit: float) -> list[str]:
-    """Significant losses of at least `limit` (0.05: 5 %), and what ran or was lossless in A and is not in
-    B, whatever the limit."""
+    """Significant losses of at least `limit` (0.05: 5 %), and what ran, was lossless or was measured in A and
+    is not in B, whatever the limit."""
     found = [*_status_changes(comparison.rows, "worse"), *_new_bugs(comparison.rows)]
+    found += [f"{name}: not in B" for name in (*comparison.files_only_a, *comparison.lost)]
     for row in comparison.rows:
         losses = [
             f"{TITLES[name]} {ratio_text(name, ratio)}"
@@ -96,6 +97,9 @@ def decide(comparison: Comparison, machine: Sequence[str]) -> dict[str, Any]:
         parts.append(f"What ran in A does not in B: {'; '.join(worse)}.")
     if better:
         parts.append(f"What did not run in A does in B: {'; '.join(better)}.")
+    lost = (*comparison.files_only_a, *comparison.lost)
+    if lost:
+        parts.append(f"Of what A has, B has not: {_some(lost)}.")
     bugs = _new_bugs(rows)
     if bugs:
         parts.append(f"No longer lossless: {'; '.join(bugs)}.")

@@ -36,11 +36,11 @@ class Found:
         return plain_options(self.precision, config) if self.precision else []
 
     def measured(self, config: RecommendConfig) -> list[Option]:
-        paces = self.paces()
+        rows = {row.precision: row for row in self.finished()}
         return [
             option
-            for pair, sweep in self.sweeps.items()
-            for option in measured_options(sweep, config, paces.get(pair, 1.0))
+            for (own, _), sweep in self.sweeps.items()
+            for option in measured_options(sweep, config, rows.get(own))
         ]
 
     def paces(self) -> dict[Pair, float]:

@@ -150,26 +150,44 @@ def reference_of(result: PrecisionResult) -> str:
     return str(asked) if asked else "fp32" if "fp32" in names else names[0]
 
 
-def measured_options(sweep: SpecDecodeResult, config: RecommendConfig, pace: float = 1.0) -> list[Option]:
-    """A finished (draft, K) each; its problem is a limit's, a text that is not the target's, or a speedup
-    that may be too small."""
+def measured_options(
+    sweep: SpecDecodeResult, config: RecommendConfig, own: PrecisionRow | None = None
+) -> list[Option]:
+    """A finished (draft, K) each, set beside plain decoding of `own`, the precision's row; its problem is a
+    limit's, a text that is not the target's, or a speedup that may be too small."""
     plain = baseline_runs(sweep)
+    pace = pace_of(sweep, own) if own is not None and plain else 1.0
+    metrics = {id(row): _beside(row.metrics, sweep, own) for row in sweep.rows}
     return [
         Option(
             precision=sweep.config["precision"],
             draft=row.draft,
             k=row.k,
             draft_precision=other_precision(sweep),
-            metrics=row.metrics,
+            metrics=metrics[id(row)],
             generations=[with_known_text(*pair) for pair in zip(row.raw["generations"], plain, strict=True)],
             problem=_all_of(
-                limit_problem(row.metrics, config), _speculation_problem(row, config.min_speedup)
+                limit_problem(metrics[id(row)], config), _speculation_problem(row, config.min_speedup)
             ),
             pace=pace,
         )
         for row in sweep.rows
         if row.status == "ok"
     ]
+
+
+def _beside(
+    metrics: Mapping[str, Figure], sweep: SpecDecodeResult, own: PrecisionRow | None
+) -> Mapping[str, Figure]:
+    """Peak memory as the precision's row has it, and what the draft adds: the processes of the two modules
+    differ in what else they hold."""
+    found = dict(metrics)
+    for name in ("peak_ram_gb", "peak_vram_gb"):
+        alone = sweep.baseline.get("metrics", {}).get(name)
+        if own is not None and alone is not None and name in found and name in own.metrics:
+            added = max(found[name].value - Figure.model_validate(alone).value, 0.0)
+            found[name] = Figure(value=own.metrics[name].value + added)
+    return found
 
 
 def other_precision(sweep: SpecDecodeResult) -> str | None:

@@ -52,7 +52,8 @@ def summary(
     plain, measured = options
     option = choice.option
     if option is None:
-        return str(verdict["summary"])
+        cut = any("was not measured" in text for text in found.skipped)
+        return str(verdict["summary"]) + (" Not all that was asked for was measured." if cut else "")
     parts = [f"Deploy {option.name}: {option.throughput:.0f} tokens/s."]
     if option.draft != PLAIN:
         speedup = times_text(option.metrics["speedup"])
@@ -101,6 +102,7 @@ def reasons(
         reasons.append(f"At {where(pair)}, by speed alone: {sweep.verdict['summary']}")
         lossless = [text for text in sweep.verdict["reasons"] if "gave the token ids of K = 0" in text]
         reasons += [f"At {where(pair)}: {text}" for text in lossless]
+    reasons += [f"{one.name} is out: {one.problem}." for one in measured if one.problem is not None]
     option = choice.option
     if option is not None and option.k == max(config.k) < MOST_K:
         reasons.append(f"K = {option.k} is the largest that was asked for: a larger one may be faster still.")

@@ -57,7 +57,11 @@ def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | No
     if target.is_dir():
         raise UserError("output", target, "is a folder", f"Name a file, as {target / DEFAULT_NAME}")
     html = render(runs, plotly)
-    prepare_output(target.parent)
+    try:
+        prepare_output(target.parent)
+    except UserError as error:
+        remedy = "Choose another file with --output"
+        raise UserError("output", target, "its folder cannot be written", remedy) from error
     # a name may hold half of a character pair, which no encoding has
     write_atomically(target, html.encode("utf-8", "replace"))
     return Written(target, [f"{run.folder}: {text}" for run in runs for text in run.unreadable])

@@ -141,12 +141,16 @@ def _warm_up(cell: Cell, decoder: Speculation) -> None:
     arms = [(label, full.k[-1]) for label in cell.labels] if full.plan else list(cell.arms)
     cell.emit("progress", stage=stage, done=0, total=1 + len(arms))
     decoder.prepare(cell.prompts[0], cell.config)
-    cell.decode(decoder, None, 0, 0)
+    plain = cell.decode(decoder, None, 0, 0)
+    if full.synthetic_acceptance is not None:
+        # what drafts are made to say goes a way of its own
+        cell.texts[0] = plain.token_ids
     for place, (draft, k) in enumerate(arms, 1):
         cell.emit("progress", stage=stage, done=place, total=1 + len(arms))
         if (draft, k) in cell.arms:
             _try(cell, decoder, draft, k, 0)
-    cell.config = full
+    cell.config, cell.num_strayed = full, 0
+    cell.texts.clear()
 
 
 def _sweep_prompt(

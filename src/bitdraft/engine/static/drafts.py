@@ -79,15 +79,26 @@ def draft_by_model(
 @dataclass(frozen=True)
 class GreedyDraft:
     """All K forwards of a greedy draft as one part of (tokens_B2, positions_BX, watch_B) → drafted_BK: what
-    Python, or the entry to compiled code, takes between them is a third of a small draft's time."""
+    Python, or the entry to compiled code, takes between them is a third of a small draft's time. One that
+    `is_forced` is given what it says as well, said_BK."""
 
     k: int
+    is_forced: bool = False
 
     def __call__(
-        self, forward: Forward, tokens_B2: torch.Tensor, positions_BX: torch.Tensor, watch_B: torch.Tensor
+        self,
+        forward: Forward,
+        tokens_B2: torch.Tensor,
+        positions_BX: torch.Tensor,
+        watch_B: torch.Tensor,
+        *said: torch.Tensor,
     ) -> torch.Tensor:
+        def say(place: int, *_: torch.Tensor) -> torch.Tensor:
+            return said[0][:, place : place + 1]
+
         next_token = functools.partial(draft_token, forward)
-        return draft_tokens(next_token, tokens_B2, positions_BX, watch_B, self.k)
+        choose = say if self.is_forced else None
+        return draft_tokens(next_token, tokens_B2, positions_BX, watch_B, self.k, choose)
 
 
 def look_up(

@@ -170,10 +170,12 @@ class Run:
         return Proposal(step, drafted_BK, found_B)
 
     def _draft(self, draft: StaticForward, step: Step, span: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        state, is_free = self.state, self.sampler is None and not self._is_forced
-        if is_free and draft.takes_as_one(state.lengths_B.shape[0], self.k):
-            inputs = step.tokens_B2, step.positions_BX, state.watch_draft_B
-            return draft.call(GreedyDraft(self.k), (1, 2), span, *inputs), None
+        state = self.state
+        if self.sampler is None and draft.takes_as_one(state.lengths_B.shape[0], self.k):
+            inputs = [step.tokens_B2, step.positions_BX, state.watch_draft_B]
+            if self._is_forced:
+                inputs.append(state.forced_BN.gather(1, step.positions_BX[:, 2:]))
+            return draft.call(GreedyDraft(self.k, self._is_forced), (1, 2), span, *inputs), None
         next_token = functools.partial(_next_token, draft, span)
         return draft_by_model(state, step, next_token, self.k, self.sampler, is_forced=self._is_forced)
 

@@ -37,9 +37,12 @@ def _sample_verify_to_stops(num_rows: int, num_tokens: int, num_ids: int) -> tup
     return torch.tensor([1, 2])[: num_rows % 2 + 1], *_sample_verify(num_rows, num_tokens, num_ids)
 
 
-def _sample_greedy_draft(k: int, num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
-    tokens_BX, positions_BX = _sample_logits(num_rows, num_tokens + k, num_ids)
-    return tokens_BX[:, :num_tokens], positions_BX, torch.zeros(num_rows)
+def _sample_greedy_draft(
+    part: GreedyDraft, num_rows: int, num_tokens: int, num_ids: int
+) -> tuple[torch.Tensor, ...]:
+    tokens_BX, positions_BX = _sample_logits(num_rows, num_tokens + part.k, num_ids)
+    said = (tokens_BX[:, num_tokens:].contiguous(),) if part.is_forced else ()
+    return tokens_BX[:, :num_tokens].contiguous(), positions_BX, torch.zeros(num_rows), *said
 
 
 _SAMPLES: dict[Callable[..., object], Sample] = {
@@ -53,5 +56,5 @@ _SAMPLES: dict[Callable[..., object], Sample] = {
 def sample_of(part: Callable[..., object]) -> Sample | None:
     """None for a part that is neither recorded nor compiled."""
     if isinstance(part, GreedyDraft):
-        return functools.partial(_sample_greedy_draft, part.k)
+        return functools.partial(_sample_greedy_draft, part)
     return _SAMPLES.get(part)
