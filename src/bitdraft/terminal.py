@@ -61,7 +61,7 @@ def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
         console.print(hint, style="dim", highlight=False)
     if result.batches:
         console.print(_batch_table(result, all_columns=console.width >= 100))
-        hint = "each draft's fastest K at that size (others: CSV); vs. 1: over batch 1"
+        hint = "each draft's fastest K at that size (others: CSV); vs. 1: over batch 1 on the same prompts"
         console.print(hint, style="dim", highlight=False)
     _show_verdict(console, result)
 

@@ -101,7 +101,7 @@ def test_an_overflowing_precision_is_a_finding_and_the_others_go_on(text_file: P
     [
         (["--precisions", "fp32,int3"], "--precisions int3: "),
         (["--dataset", "nowhere"], "--dataset nowhere: no such dataset"),
-        (["--dataset", "file:/no/such/file"], "dataset /no/such/file: cannot be read"),
+        (["--dataset", "file:/no/such/file"], "dataset file:/no/such/file: cannot be read"),
         (["--device", "tpu"], "--device tpu: "),
         (["--device", "cuda:77"], "--device cuda:77: this machine has"),
         (["--num-prompts", "500"], "--num-prompts 500: file has only"),

@@ -342,7 +342,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         (["--draft", "ngram", "--top-k", "5"], "--top-k 5: means nothing for greedy decoding"),
         (["--draft", "ngram", "--top-p", "0.5"], "--top-p 0.5: means nothing for greedy decoding"),
-        (["--draft", "ngram", "--temperature", "-1"], "--temperature -1.0: "),
+        (["--draft", "ngram", "--temperature", "-1"], "--temperature -1: "),
         (["--draft", "ngram", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5: "),
         (["--draft", "ngram", "--precision", "int3"], "--precision int3: "),
         (["--draft", "ngram", "--max-new-tokens", "250"], "exceed the target's context of 256 tokens"),
