@@ -21,7 +21,7 @@ import torch
 
 from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import ModelConfig, Precision, TextConfig
-from bitdraft.engine.products import pack, packed_product
+from bitdraft.engine.products import can_pack, pack, packed_product
 from bitdraft.models import LoadedModel, load_model
 from bitdraft.results import Figure, Generation
 from bitdraft.texts import load_dataset, select_prompts
@@ -147,8 +147,8 @@ class ReadBandwidth:
         side = 2**14 if self.device.type == "cuda" else 2**13
         self._matrix = torch.ones(side, side, device=self.device)
         self._vector = torch.ones(side, device=self.device)
-        on_cpu: Any = self.device.type == "cpu" and torch.backends.mkldnn
-        self._packed = pack(self._matrix) if on_cpu and on_cpu.is_available() else None
+        may_pack = self.device.type == "cpu" and can_pack(torch.float32)
+        self._packed = pack(self._matrix) if may_pack else None
 
     @torch.inference_mode()
     def sample(self, *_: object) -> None:

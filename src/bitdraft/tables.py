@@ -81,6 +81,17 @@ def times_text(ratio: Figure) -> str:
     return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
 
 
+def draft_name(draft: str, k: int, draft_precision: str | None) -> str:
+    """`small in bf16, K = 3`, without a precision where it is the target's."""
+    return f"{draft}{f' in {draft_precision}' if draft_precision else ''}, K = {k}"
+
+
+def pair_name(pair: tuple[str, str | None]) -> str:
+    """Of the target's precision and the drafts', where that is another: `fp32 with drafts in bf16`."""
+    precision, other = pair
+    return precision if other is None else f"{precision} with drafts in {other}"
+
+
 def joined(parts: Sequence[object]) -> str:
     """`1, 2 and 3`"""
     *others, last = map(str, parts)

@@ -11,7 +11,8 @@ from bitdraft.compare.records import RowName
 from bitdraft.precision.verdict import generations_of
 from bitdraft.results import BatchRow, Figure, Generation, PrecisionResult, SpecDecodeResult
 from bitdraft.spec_decode.batch_rows import PLAIN
-from bitdraft.spec_decode.rows import baseline_runs, with_known_text
+from bitdraft.spec_decode.rows import baseline_runs, other_precision, with_known_text
+from bitdraft.tables import pair_name
 
 AnyResult = PrecisionResult | SpecDecodeResult
 Places = tuple[int, ...]
@@ -62,10 +63,8 @@ def _of_precision(result: PrecisionResult, source: str) -> Arms:
 
 def _of_sweep(result: SpecDecodeResult, source: str) -> Arms:
     """K = 0 first; where it is missing, nothing was finished."""
-    own, drafts = result.config["precision"], result.config.get("draft_precision")
-    shared = {"source": source, "text": str(result.text["dataset"]), "precision": own}
-    if drafts not in (None, own):
-        shared["precision"] = f"{own} with drafts in {drafts}"
+    precisions = pair_name((result.config["precision"], other_precision(result)))
+    shared = {"source": source, "text": str(result.text["dataset"]), "precision": precisions}
     plain = baseline_runs(result)
     base = _alone(plain)
     metrics = {name: Figure.model_validate(f) for name, f in result.baseline.get("metrics", {}).items()}

@@ -11,6 +11,7 @@ from bitdraft.compare.arms import AnyResult
 from bitdraft.errors import UserError
 from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result, result_files
 from bitdraft.spec_decode.output import is_plan
+from bitdraft.tables import draft_name
 
 _WHAT = "precision.json or spec_decode_*.json"
 
@@ -67,8 +68,7 @@ def _words(choice: Mapping[str, Any]) -> str:
     """`bf16, ngram, K = 10` or `fp32, no draft`"""
     if not choice.get("draft"):
         return f"{choice.get('precision') or 'nothing'}, no draft"
-    other = f" in {choice['draft_precision']}" if choice.get("draft_precision") else ""
-    return f"{choice['precision']}, {choice['draft']}{other}, K = {choice['k']}"
+    return f"{choice['precision']}, {draft_name(choice['draft'], choice['k'], choice.get('draft_precision'))}"
 
 
 def pair_files(a: Mapping[str, AnyResult], b: Mapping[str, AnyResult]) -> list[tuple[str, str]]:

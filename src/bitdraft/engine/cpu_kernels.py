@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import torch
 
-from bitdraft.engine.products import PackedFor, lay_plain, pack, packed_for, packed_product
+from bitdraft.engine.products import PackedFor, can_pack, lay_plain, pack, packed_for, packed_product
 
 MOST_ROWS_PLAIN = 2
 MOST_ROWS_PACKED = 64
@@ -26,7 +26,6 @@ MOST_ROWS_PACKED = 64
 MOST_ROWS_WITHOUT_ONEDNN = {torch.float32: 32}
 MOST_ROWS_WITHOUT_ONEDNN_IN_16_BIT = 4
 
-_mkldnn: Any = torch.ops.mkldnn
 _mkldnn_switch: Any = torch.backends.mkldnn
 
 
@@ -128,7 +127,7 @@ def prepare_linears(model: Any) -> Rows | None:
     linears = [module for module in model.modules() if type(module) is torch.nn.Linear]
     tied = model.get_input_embeddings().weight
     num_bytes = sum(module.weight.numel() * module.weight.element_size() for module in linears)
-    if not linears or not _can_pack(model.dtype) or 2 * num_bytes > psutil.virtual_memory().available:
+    if not linears or not can_pack(model.dtype) or 2 * num_bytes > psutil.virtual_memory().available:
         for module in linears:
             _lay_plain(module, tied)
         return None
@@ -155,17 +154,6 @@ def _prepare(module: Any, rows: Rows, tied: torch.Tensor) -> None:
 def _lay_plain(module: Any, tied: torch.Tensor) -> None:
     if module.weight is not tied:
         module.weight.data = lay_plain(module.weight.data)
-
-
-def _can_pack(dtype: torch.dtype) -> bool:
-    backend: Any = torch.backends.mkldnn  # without type hints
-    if not backend.is_available():
-        return False
-    if dtype == torch.bfloat16:
-        return bool(_mkldnn._is_mkldnn_bf16_supported())
-    if dtype == torch.float16:
-        return bool(_mkldnn._is_mkldnn_fp16_supported())
-    return dtype == torch.float32
 
 
 def rows_of(model: Any) -> Rows | None:

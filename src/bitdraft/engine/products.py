@@ -37,6 +37,18 @@ _mkldnn: Any = torch.ops.mkldnn
 _mkldnn_switch: Any = torch.backends.mkldnn
 
 
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs weights of this dtype on this processor."""
+    backend: Any = torch.backends.mkldnn  # without type hints
+    if not backend.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return bool(_mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(_mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
+
+
 def pack(weight_OI: torch.Tensor) -> torch.Tensor:
     """A weight of I inputs and O outputs in oneDNN's own layout."""
     packed: torch.Tensor = _mkldnn._reorder_linear_weight(weight_OI, None)

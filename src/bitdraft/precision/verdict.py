@@ -83,12 +83,11 @@ def decide(
         return {"precision": None, "summary": summary, "reasons": reasons}
     eligible = []
     for row in finished:
-        found = [quality_problem(row, base, max_ppl_increase), problems.get(row.precision)]
-        known = [problem for problem in found if problem is not None]
-        if known:
-            reasons.append(f"{row.precision} is out: {'; '.join(known)}.")
-        else:
+        problem = all_of(quality_problem(row, base, max_ppl_increase), problems.get(row.precision))
+        if problem is None:
             eligible.append(row)
+        else:
+            reasons.append(f"{row.precision} is out: {problem}.")
     skipped = quality_is_skipped(finished)
     if base is None:
         if not skipped:
@@ -109,6 +108,11 @@ def decide(
         "indistinguishable": sorted(row.precision for row in tied) if len(tied) > 1 else [],
         "max_ppl_increase": max_ppl_increase,
     }
+
+
+def all_of(*problems: str | None) -> str | None:
+    """What there is of several problems as one."""
+    return "; ".join(problem for problem in problems if problem is not None) or None
 
 
 def quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics import speed_ratio
-from bitdraft.precision.verdict import generations_of, quality_problem
+from bitdraft.precision.verdict import all_of, generations_of, quality_problem
 from bitdraft.results import (
     Figure,
     Generation,
@@ -19,7 +19,8 @@ from bitdraft.results import (
     SpecDecodeResult,
     SpecDecodeRow,
 )
-from bitdraft.spec_decode.rows import baseline_runs, with_known_text
+from bitdraft.spec_decode.rows import baseline_runs, other_precision, with_known_text
+from bitdraft.tables import draft_name
 
 PLAIN = "–"
 Pair = tuple[str, str | None]
@@ -85,22 +86,9 @@ class Prediction:
         return f"{self.precision} with {draft_name(self.draft, self.k, self.draft_precision)}"
 
 
-def where(pair: Pair) -> str:
-    precision, other = pair
-    return precision if other is None else f"{precision} with drafts in {other}"
-
-
-def draft_name(draft: str, k: int, draft_precision: str | None) -> str:
-    return f"{draft}{f' in {draft_precision}' if draft_precision else ''}, K = {k}"
-
-
 def limit_problem(metrics: Mapping[str, Figure], config: RecommendConfig) -> str | None:
     """Which of the limits of memory and time to the first token are broken."""
-    return _all_of(_memory_problem(metrics, config.max_vram_gb), _ttft_problem(metrics, config.max_ttft_ms))
-
-
-def _all_of(*problems: str | None) -> str | None:
-    return "; ".join(problem for problem in problems if problem is not None) or None
+    return all_of(_memory_problem(metrics, config.max_vram_gb), _ttft_problem(metrics, config.max_ttft_ms))
 
 
 def _memory_problem(metrics: Mapping[str, Figure], limit_gb: float | None) -> str | None:
@@ -136,7 +124,7 @@ def plain_options(result: PrecisionResult, config: RecommendConfig) -> list[Opti
             draft_precision=None,
             metrics=row.metrics,
             generations=generations_of(row),
-            problem=_all_of(
+            problem=all_of(
                 quality_problem(row, base, config.max_ppl_increase), limit_problem(row.metrics, config)
             ),
         )
@@ -157,23 +145,24 @@ def measured_options(
     limit's, a text that is not the target's, or a speedup that may be too small."""
     plain = baseline_runs(sweep)
     pace = pace_of(sweep, own) if own is not None and plain else 1.0
-    metrics = {id(row): _beside(row.metrics, sweep, own) for row in sweep.rows}
-    return [
-        Option(
-            precision=sweep.config["precision"],
-            draft=row.draft,
-            k=row.k,
-            draft_precision=other_precision(sweep),
-            metrics=metrics[id(row)],
-            generations=[with_known_text(*pair) for pair in zip(row.raw["generations"], plain, strict=True)],
-            problem=_all_of(
-                limit_problem(metrics[id(row)], config), _speculation_problem(row, config.min_speedup)
-            ),
-            pace=pace,
+    found = []
+    for row in (row for row in sweep.rows if row.status == "ok"):
+        metrics = _beside(row.metrics, sweep, own)
+        runs = [with_known_text(*pair) for pair in zip(row.raw["generations"], plain, strict=True)]
+        problem = all_of(limit_problem(metrics, config), _speculation_problem(row, config.min_speedup))
+        found.append(
+            Option(
+                precision=sweep.config["precision"],
+                draft=row.draft,
+                k=row.k,
+                draft_precision=other_precision(sweep),
+                metrics=metrics,
+                generations=runs,
+                problem=problem,
+                pace=pace,
+            )
         )
-        for row in sweep.rows
-        if row.status == "ok"
-    ]
+    return found
 
 
 def _beside(
@@ -188,11 +177,6 @@ def _beside(
             added = max(found[name].value - Figure.model_validate(alone).value, 0.0)
             found[name] = Figure(value=own.metrics[name].value + added)
     return found
-
-
-def other_precision(sweep: SpecDecodeResult) -> str | None:
-    own = sweep.config.get("draft_precision")
-    return None if own in (None, sweep.config["precision"]) else str(own)
 
 
 def pace_of(sweep: SpecDecodeResult, plain: PrecisionRow) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bitdraft.drawing import hardware
-from bitdraft.recommend.options import PLAIN, draft_name
+from bitdraft.recommend.options import PLAIN
 from bitdraft.results import Contender, Figure, Recommendation, to_json, write_atomically
-from bitdraft.tables import times_text
+from bitdraft.tables import draft_name, times_text
 
 FILE_STEM = "recommendation"
 # of each standing, what a table says

@@ -13,13 +13,14 @@ from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
 from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
 from bitdraft.recommend.found import Found, precision_verdict
-from bitdraft.recommend.options import Pair, Prediction, where
+from bitdraft.recommend.options import Pair, Prediction
 from bitdraft.recommend.output import save
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
 from bitdraft.results import Recommendation, prepare_output
 from bitdraft.spec_decode import evaluate as spec_decode_module
 from bitdraft.spec_decode.workload import Workload, prepare
+from bitdraft.tables import pair_name
 
 Progress = Callable[[str, str, int, int], None]
 """(what is measured, the module's stage, done, total)"""
@@ -190,7 +191,7 @@ class _Search:
 
     def _plan(self, pair: Pair, drafts: Sequence[str] | None = None) -> None:
         precision, other = pair
-        what = where(pair)
+        what = pair_name(pair)
         if self._left_s() < self._plan_seconds(precision):
             self.found.skipped.append(f"for the budget: no plan at {what}, so no draft was considered there")
             return
@@ -234,7 +235,7 @@ class _Search:
 
     def _sweep(self, pair: Pair, wanted: Sequence[Prediction]) -> None:
         precision, other = pair
-        what, plain_s = where(pair), self._plain_s(precision)
+        what, plain_s = pair_name(pair), self._plain_s(precision)
         process_s = self._process_s or 10.0
         speedups = [one.speedup for one in wanted]
         num_prompts = self.config.num_prompts

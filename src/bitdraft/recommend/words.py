@@ -9,8 +9,8 @@ from bitdraft.config import MOST_K, RecommendConfig
 from bitdraft.precision.verdict import DRIFT_WARNING
 from bitdraft.recommend.choose import Choice, contenders, ratio
 from bitdraft.recommend.found import Found
-from bitdraft.recommend.options import PLAIN, Option, reference_of, where
-from bitdraft.tables import joined, times_text
+from bitdraft.recommend.options import PLAIN, Option, reference_of
+from bitdraft.tables import joined, pair_name, times_text
 
 
 def unexamined(found: Found, measured: Sequence[Option], config: RecommendConfig) -> str | None:
@@ -29,12 +29,12 @@ def unexamined(found: Found, measured: Sequence[Option], config: RecommendConfig
 def sweep_warnings(found: Found) -> list[str]:
     warnings = []
     for pair, sweep in found.sweeps.items():
-        warnings += [f"At {where(pair)}: {text}" for text in sweep.warnings]
+        warnings += [f"At {pair_name(pair)}: {text}" for text in sweep.warnings]
     for pair, pace in found.paces().items():
         if not 1 / DRIFT_WARNING <= pace <= DRIFT_WARNING:
             change = f"{100 * abs(1 - 1 / pace):.0f} % {'slower' if pace > 1 else 'faster'}"
             warnings.append(
-                f"At {where(pair)}: plain decoding was {change} in the sweep than when precisions were "
+                f"At {pair_name(pair)}: plain decoding was {change} in the sweep than when precisions were "
                 "measured. Speedups hold, they are of one sweep; tokens/s of different stages are compared "
                 "at one pace."
             )
@@ -99,9 +99,9 @@ def reasons(
 ) -> list[str]:
     reasons = [f"Precision first: {verdict['summary']}", *verdict["reasons"]]
     for pair, sweep in found.sweeps.items():
-        reasons.append(f"At {where(pair)}, by speed alone: {sweep.verdict['summary']}")
+        reasons.append(f"At {pair_name(pair)}, by speed alone: {sweep.verdict['summary']}")
         lossless = [text for text in sweep.verdict["reasons"] if "gave the token ids of K = 0" in text]
-        reasons += [f"At {where(pair)}: {text}" for text in lossless]
+        reasons += [f"At {pair_name(pair)}: {text}" for text in lossless]
     reasons += [f"{one.name} is out: {one.problem}." for one in measured if one.problem is not None]
     option = choice.option
     if option is not None and option.k == max(config.k) < MOST_K:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bitdraft.recommend.options import draft_name
 from bitdraft.recommend.output import SPEEDS
 from bitdraft.report import look
 from bitdraft.report.blocks import (
@@ -23,6 +22,7 @@ from bitdraft.report.blocks import (
     table,
 )
 from bitdraft.results import Contender, Figure, Recommendation
+from bitdraft.tables import draft_name
 
 _SNIPPETS = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
 

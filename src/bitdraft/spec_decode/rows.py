@@ -111,6 +111,12 @@ def without_known_text(
     return records
 
 
+def other_precision(sweep: SpecDecodeResult) -> str | None:
+    """The drafts', where it is not the target's."""
+    own = sweep.config.get("draft_precision")
+    return None if own in (None, sweep.config["precision"]) else str(own)
+
+
 def baseline_runs(result: SpecDecodeResult) -> list[Generation]:
     """K = 0's, of a result; none where no prompt was finished."""
     return [Generation.model_validate(run) for run in result.baseline.get("raw", {}).get("generations", [])]
