@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -424,12 +425,25 @@ def use(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=["as this processor", "as one that packs nothing"])
+def can_pack(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[torch.dtype], bool]:
+    """What oneDNN packs differs from processor to processor; the way without it is held on all of them."""
+    if request.param != "as this processor":
+        monkeypatch.setattr(cpu_kernels, "can_pack", lambda _: False)
+    return cpu_kernels.can_pack
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_prepared_layers_give_the_same_product(dtype: torch.dtype, use: str) -> None:
+def test_prepared_layers_give_the_same_product(
+    dtype: torch.dtype, use: str, can_pack: Callable[[torch.dtype], bool]
+) -> None:
     model = large_linear(dtype)
     states = {rows: torch.randn(1, rows, 512).to(dtype) for rows in (1, 2, 3, 64, 65)}
     expected = {rows: model.linear(x) for rows, x in states.items()}
     rows = prepare_linears(model)
+    assert (rows is not None) == can_pack(dtype)
     assert prepare_linears(model) is rows, "a second time changes nothing"
     for num_rows, x in states.items():
         with few_row_kernels(num_rows, model.device, dtype, rows):
@@ -437,23 +451,48 @@ def test_prepared_layers_give_the_same_product(dtype: torch.dtype, use: str) -> 
         tolerance = 1e-5 if dtype == torch.float32 else 2e-2
         torch.testing.assert_close(found, expected[num_rows], atol=tolerance, rtol=tolerance)
     if rows is None:
-        assert dtype == torch.float16, "not every processor packs it"
+        assert type(model.linear) is torch.nn.Linear
         return
     assert (model.linear.packed_key is not None) == (use != "none")
     assert (model.linear.weight.numel() == 0) == (use == "all"), "one copy is enough"
 
 
 @pytest.mark.parametrize("use", ["all"], indirect=True)
-def test_packed_weights_go_with_their_layer(use: str) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_packed_weights_go_with_their_layer(
+    dtype: torch.dtype, use: str, can_pack: Callable[[torch.dtype], bool]
+) -> None:
     gc.collect()
     before = len(cpu_kernels._packed)
-    model = large_linear(torch.bfloat16)
+    model = large_linear(dtype)
     prepare_linears(model)
-    assert isinstance(model.linear, DecodingLinear)
-    assert len(cpu_kernels._packed) == before + 1
+    assert isinstance(model.linear, DecodingLinear) == can_pack(dtype)
+    assert len(cpu_kernels._packed) == before + can_pack(dtype)
     del model
     gc.collect()
     assert len(cpu_kernels._packed) == before
+
+
+def test_what_can_be_packed_is_asked_of_the_processor_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Library:
+        def _is_mkldnn_bf16_supported(self) -> bool:
+            asked.append("bf16")
+            return False
+
+        def _is_mkldnn_fp16_supported(self) -> bool:
+            asked.append("fp16")
+            return True
+
+    monkeypatch.setattr(products, "_mkldnn", Library())
+    products.can_pack.cache_clear()
+    try:
+        found = [[products.can_pack(d) for d in (torch.bfloat16, torch.float16)] for _ in range(3)]
+    finally:
+        products.can_pack.cache_clear()
+    assert found == [[False, True]] * 3
+    assert asked == ["bf16", "fp16"]
 
 
 def test_without_memory_for_copies_nothing_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,7 +539,9 @@ def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was() -> None:
     assert len(found) == 1
     assert products._measured.cache_info().misses == 1
     assert torch.backends.mkldnn.enabled == before
-    assert all(spent_s > 0 for spent_s in products._seconds(24, 40, torch.bfloat16))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        if products.can_pack(dtype):
+            assert all(spent_s > 0 for spent_s in products._seconds(24, 40, dtype))
 
 
 def test_few_row_kernels_restore_the_setting() -> None:

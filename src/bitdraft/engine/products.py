@@ -37,8 +37,9 @@ _mkldnn: Any = torch.ops.mkldnn
 _mkldnn_switch: Any = torch.backends.mkldnn
 
 
+@functools.cache
 def can_pack(dtype: torch.dtype) -> bool:
-    """Whether oneDNN packs weights of this dtype on this processor."""
+    """Whether oneDNN packs weights of this dtype on this processor, which is asked once."""
     backend: Any = torch.backends.mkldnn  # without type hints
     if not backend.is_available():
         return False
