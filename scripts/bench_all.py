@@ -20,10 +20,11 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from benchmarks import Report, Settings, say
-from bitdraft.environment import describe, measure_ceilings
 from bitdraft.errors import UserError
-from bitdraft.models import resolve_device
-from bitdraft.timing import now
+from bitdraft.inputs.models import resolve_device
+from bitdraft.probes.ceilings import measure_ceilings
+from bitdraft.probes.clock import now
+from bitdraft.probes.environment import describe
 
 PARTS = ("plain", "speculation", "batches", "scoring", "profile")
 DEFAULT_PARTS = PARTS[:-1]

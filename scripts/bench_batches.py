@@ -32,10 +32,10 @@ from benchmarks import (
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.errors import UserError
-from bitdraft.metrics import batch_seconds
-from bitdraft.results import Generation
+from bitdraft.metrics.speed import batch_seconds
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
-from bitdraft.stats import ratio_of_rates, ratio_of_sums
+from bitdraft.stats.intervals import ratio_of_rates, ratio_of_sums
 
 SIZES = (1, 4, 8)
 ALPHA = 0.8

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from bitdraft import drawing
 from bitdraft.drawing import GREY, INK, MARKERS, legend, margins, new_canvas, plain, png, tidy
-from bitdraft.results import Figure
+from bitdraft.schema.records import Figure
 
 COLOURS = (*drawing.COLOURS, GREY)
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")

@@ -38,8 +38,14 @@ from bitdraft.backends.transformers import transformers
 from bitdraft.config import DecodingConfig, Execution, Precision
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
-from bitdraft.metrics import bandwidth_utilisation, decode_bytes, decode_span, speed_figures, speed_ratio
-from bitdraft.results import Figure, Generation
+from bitdraft.metrics.speed import (
+    bandwidth_utilisation,
+    decode_bytes,
+    decode_span,
+    speed_figures,
+    speed_ratio,
+)
+from bitdraft.schema.records import Figure, Generation
 from static_cache import static_generate
 
 SHAPES, LARGE_SHAPES = ("pythia-70m", "pythia-160m", "pythia-410m"), ("pythia-2.8b",)

@@ -7,7 +7,7 @@ from typing import Any
 import bitdraft
 from benchmarks import Settings
 from bitdraft.config import Precision
-from bitdraft.timing import now
+from bitdraft.probes.clock import now
 
 
 def compare_plan(settings: Settings, precision: Precision) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bitdraft.metrics import decode_span
-from bitdraft.results import Generation
+from bitdraft.metrics.speed import decode_span
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.replay import Chain, expected
 from bitdraft.spec_decode.theory import Costs, replay_seconds
-from bitdraft.stats import ratio_of_rates
+from bitdraft.stats.intervals import ratio_of_rates
 
 # of a table whose lines hold `prediction` and `steps_of`
 COLUMNS = {

@@ -21,7 +21,7 @@ from bench_drawing import stacked_bars
 from benchmarks import EMBEDDED, Report, Settings, load, prompts_of, say, table
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, Execution, SamplingConfig
-from bitdraft.metrics import decode_span
+from bitdraft.metrics.speed import decode_span
 
 MODELS = (EMBEDDED, "pythia-160m")
 # by operator; compiled code calls the same by names that begin with `aoti_torch_cpu_`

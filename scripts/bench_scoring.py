@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from benchmarks import EMBEDDED, Report, Settings, dumped, interleave, load, table
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import ModelConfig, TextConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import score_windows
-from bitdraft.precision.protocols import Window, rolling_windows
-from bitdraft.stats import ratio_of_rates
-from bitdraft.texts import load_dataset
-from bitdraft.timing import now
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.datasets import load_dataset
+from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.inputs.windows import Window, rolling_windows
+from bitdraft.probes.clock import now
+from bitdraft.stats.intervals import ratio_of_rates
 
 COLUMNS = {
     "text": ("text", 0),

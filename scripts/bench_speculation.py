@@ -37,9 +37,10 @@ from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig
 from bitdraft.engine.agreement import greedy_agreement
-from bitdraft.engine.drafters import NgramDrafter
-from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
-from bitdraft.results import Generation
+from bitdraft.engine.drafters.lookup import NgramDrafter
+from bitdraft.metrics.acceptance import speculation_figures
+from bitdraft.metrics.speed import decode_speed_ratio, speed_figures, speed_ratio
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced

@@ -19,13 +19,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import ModelConfig, Precision, TextConfig
-from bitdraft.engine.products import can_pack, pack, packed_product
-from bitdraft.models import LoadedModel, load_model
-from bitdraft.results import Figure, Generation
-from bitdraft.texts import load_dataset, select_prompts
-from bitdraft.timing import now, synchronize
+from bitdraft.engine.cpu.products import can_pack, pack, packed_product
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.datasets import load_dataset
+from bitdraft.inputs.models import LoadedModel, load_model
+from bitdraft.inputs.prompts import select_prompts
+from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.probes.clock import now, synchronize
+from bitdraft.schema.records import Figure, Generation
 
 EMBEDDED = "demo/target"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bitdraft.timing import now
+from bitdraft.probes.clock import now
 
 GIB = 2**30
 

@@ -29,9 +29,10 @@ from transformers.utils import logging as transformers_logging
 import gpu_parts
 import gpu_sweep
 from benchmarks import Settings, load, say
-from bitdraft.environment import describe, measure_ceilings
 from bitdraft.errors import UserError, one_line
-from bitdraft.shapes import SHAPE_FOLDER
+from bitdraft.inputs.shapes import SHAPE_FOLDER
+from bitdraft.probes.ceilings import measure_ceilings
+from bitdraft.probes.environment import describe
 from gpu_budget import GIB, Budget, model_bytes
 from gpu_common import Check, Part, Sizes
 

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import Settings, prompts_of
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, Precision, SamplingConfig
-from bitdraft.models import LoadedModel
+from bitdraft.inputs.models import LoadedModel
 from gpu_budget import Budget
 
 GREEDY = SamplingConfig()

@@ -11,8 +11,9 @@ import bench_plain
 from benchmarks import dumped, has_compiler, interleave, same_ids, table
 from bitdraft.backends.transformers import TransformersSpeculation
 from bitdraft.engine.runner import Runner
-from bitdraft.metrics import speculation_figures, speed_figures, speed_ratio
-from bitdraft.results import Generation
+from bitdraft.metrics.acceptance import speculation_figures
+from bitdraft.metrics.speed import speed_figures, speed_ratio
+from bitdraft.schema.records import Generation
 from gpu_common import GREEDY, Check, Part
 
 ASSISTED_COLUMNS = {

@@ -11,13 +11,14 @@ from bench_prediction import prediction, steps_of
 from benchmarks import dumped, interleave, same_ids, same_texts, say, table
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import SpecDecodeConfig
-from bitdraft.metrics import decode_speed_ratio, speculation_figures, speed_figures, speed_ratio
-from bitdraft.results import Generation
+from bitdraft.metrics.acceptance import speculation_figures
+from bitdraft.metrics.speed import decode_speed_ratio, speed_figures, speed_ratio
+from bitdraft.probes.clock import now
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, model_chain
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
 from bitdraft.spec_decode.theory import gather_costs
-from bitdraft.timing import now
 from gpu_budget import Budget, Point, affordable, by_importance, dropped_text
 from gpu_common import Check, Part
 

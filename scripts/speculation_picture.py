@@ -7,7 +7,7 @@ from typing import Any
 
 from bench_drawing import Line, Panel, line_panels
 from benchmarks import PRECISIONS
-from bitdraft.results import Figure
+from bitdraft.schema.records import Figure
 
 SIDES = ("static", "compiled", "transformers")
 SPEEDUP = "speedup after the prefill, × own K = 0"

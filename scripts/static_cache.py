@@ -18,7 +18,7 @@ from transformers import CompileConfig, GenerationConfig
 
 from bitdraft.backends.transformers import _generation_defaults, transformers
 from bitdraft.config import DecodingConfig
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 
 
 class _WithStaticCache:

@@ -30,7 +30,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
 
-from bitdraft.texts import STDLIB_HELD_OUT, read_stdlib_module
+from bitdraft.inputs.datasets import STDLIB_HELD_OUT, read_stdlib_module
 
 END_OF_TEXT = "<|endoftext|>"
 CONTEXT = 2048

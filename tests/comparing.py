@@ -9,18 +9,17 @@ from typing import Any
 from bitdraft import compare_results
 from bitdraft.compare.arms import AnyResult
 from bitdraft.compare.records import Comparison, RowComparison
-from bitdraft.metrics import speculation_figures, speed_figures
-from bitdraft.results import (
+from bitdraft.metrics.acceptance import speculation_figures
+from bitdraft.metrics.speed import speed_figures
+from bitdraft.schema.io import to_json
+from bitdraft.schema.records import Figure, Generation, Step
+from bitdraft.schema.results import (
     BatchRow,
-    Figure,
-    Generation,
     PrecisionResult,
     PrecisionRow,
     Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
-    Step,
-    to_json,
 )
 
 TOKENS = 9

@@ -7,16 +7,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bitdraft.results import (
+from bitdraft.schema.io import to_json
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import (
     BatchRow,
     Contender,
-    Figure,
     PrecisionResult,
     PrecisionRow,
     Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
-    to_json,
 )
 
 MARKUP = "<img src=x onerror=alert(1)>"

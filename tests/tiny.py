@@ -17,7 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 
 VOCAB = 288
 _COMMON = {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.3}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bitdraft.precision.evaluate import evaluate_precision
     from bitdraft.recommend.search import recommend_deployment
     from bitdraft.report.page import write_report
-    from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
+    from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
     from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
 __all__ = [
@@ -39,11 +39,11 @@ _HOMES = {
     "Decoder": "bitdraft.decoder",
     "Comparison": "bitdraft.compare.records",
     "PrecisionConfig": "bitdraft.config",
-    "PrecisionResult": "bitdraft.results",
+    "PrecisionResult": "bitdraft.schema.results",
     "RecommendConfig": "bitdraft.config",
-    "Recommendation": "bitdraft.results",
+    "Recommendation": "bitdraft.schema.results",
     "SpecDecodeConfig": "bitdraft.config",
-    "SpecDecodeResult": "bitdraft.results",
+    "SpecDecodeResult": "bitdraft.schema.results",
     "UserError": "bitdraft.errors",
     "compare_results": "bitdraft.compare.compare",
     "evaluate_precision": "bitdraft.precision.evaluate",

@@ -7,13 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bitdraft.backends.native import NativeSpeculation
-from bitdraft.checkpoints import (
-    check_token_ids,
-    draft_tokenizer_problem,
-    find_checkpoint,
-    load_tokenizer,
-    text_encoder,
-)
 from bitdraft.config import (
     MOST_K,
     NGRAM,
@@ -25,8 +18,10 @@ from bitdraft.config import (
     make_config,
 )
 from bitdraft.errors import UserError
-from bitdraft.models import load_model, resolve_device
-from bitdraft.results import Generation
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.models import load_model, resolve_device
+from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
+from bitdraft.schema.records import Generation
 
 _SAMPLE = (
     "Two tokenizers may know the same tokens (12,345 of them) and still split  text in other places:\nçà, 词."

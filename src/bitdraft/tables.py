@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitdraft.results import BatchRow, Figure, PrecisionRow, SpecDecodeRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import BatchRow, PrecisionRow, SpecDecodeRow
 
 Row = PrecisionRow | SpecDecodeRow | BatchRow
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from bitdraft.precision.output import columns
 from bitdraft.recommend import output as recommend_output
-from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 from bitdraft.spec_decode import batch_output
 from bitdraft.spec_decode import output as spec_decode_output
 from bitdraft.spec_decode.chart import subject

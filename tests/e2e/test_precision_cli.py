@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app
-from bitdraft.results import PrecisionResult, load_result
+from bitdraft.schema.io import load_result
+from bitdraft.schema.results import PrecisionResult
 from tiny import save_checkpoint, tiny_model
 
 FILES = {"precision.json", "precision.csv", "precision.md", "precision_benchmark_2rows.png"}

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bitdraft.cli import app
-from bitdraft.results import PrecisionResult, SpecDecodeResult, load_result
+from bitdraft.schema.io import load_result
+from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
 from tiny import save_shape
 
 SMALL = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "6", "--device", "cpu"]

@@ -14,7 +14,8 @@ import bitdraft
 from bitdraft.cli import app, main
 from bitdraft.config import RecommendConfig, make_config
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
-from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result
+from bitdraft.schema.io import load_result
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 from in_process import jobs_in_process
 from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
 

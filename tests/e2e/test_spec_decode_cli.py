@@ -22,7 +22,8 @@ from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app
-from bitdraft.results import SpecDecodeResult, load_result
+from bitdraft.schema.io import load_result
+from bitdraft.schema.results import SpecDecodeResult
 from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
 
 SMALL = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "14", "--device", "cpu"]

@@ -10,7 +10,7 @@ import torch
 import bitdraft
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
-from bitdraft.timing import peak_memory_bytes
+from bitdraft.probes.memory import peak_memory_bytes
 from tiny import CONFIGS, tiny_model
 
 pytestmark = [

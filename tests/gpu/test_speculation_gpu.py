@@ -16,7 +16,7 @@ import torch
 
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, Execution, SamplingConfig
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.control import first_difference
 from tiny import VOCAB, noisy_copy, tiny_model, tokens
 

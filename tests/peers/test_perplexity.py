@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import ModelConfig, PplProtocol
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import score_window
-from bitdraft.metrics import block_lengths, perplexity, score_blocks, text_figures
-from bitdraft.models import load_model
-from bitdraft.precision.protocols import ScoringPlan, plan_scoring
-from bitdraft.results import ScoreBlocks
-from bitdraft.texts import STDLIB_HELD_OUT, Dataset, read_stdlib_module, wikitext_rows
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.datasets import STDLIB_HELD_OUT, Dataset, read_stdlib_module, wikitext_rows
+from bitdraft.inputs.models import load_model
+from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.inputs.windows import ScoringPlan, plan_scoring
+from bitdraft.metrics.quality import block_lengths, perplexity, score_blocks, text_figures
+from bitdraft.schema.records import ScoreBlocks
 
 pytestmark = pytest.mark.peers
 CONFIG = ModelConfig(model="demo/draft-small")

@@ -14,7 +14,9 @@ import torch
 
 import bitdraft
 from bitdraft.backends.native import NativeSpeculation
-from bitdraft.results import Generation, SpecDecodeResult, load_result
+from bitdraft.schema.io import load_result
+from bitdraft.schema.records import Generation
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.batches import groups_of
 from bitdraft.spec_decode.output import csv_text, markdown_text
 from in_process import jobs_in_process

@@ -12,15 +12,10 @@ from rich.console import Console
 
 from bitdraft.config import SpecDecodeConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.results import (
-    SCHEMA_VERSION,
-    BatchRow,
-    Figure,
-    SpecDecodeResult,
-    SpecDecodeRow,
-    load_result,
-    to_json,
-)
+from bitdraft.schema.history import SCHEMA_VERSION
+from bitdraft.schema.io import load_result, to_json
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import BatchRow, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.batch_chart import batch_chart
 from bitdraft.spec_decode.batch_verdict import with_batches
 from bitdraft.spec_decode.output import markdown_text

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bitdraft.checkpoints import DEMO_MODELS, find_checkpoint, load_tokenizer
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
-from bitdraft.models import load_model, resolve_device
+from bitdraft.inputs.checkpoints import DEMO_MODELS, find_checkpoint
+from bitdraft.inputs.models import load_model, resolve_device
+from bitdraft.inputs.tokenizers import load_tokenizer
 from tiny import save_checkpoint, tiny_model
 
 CPU = torch.device("cpu")

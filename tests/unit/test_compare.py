@@ -17,8 +17,9 @@ from bitdraft.compare.ratios import judge, ratio_of_parts, ratio_of_ttft, tokens
 from bitdraft.compare.records import Comparison
 from bitdraft.compare.rows import Pair, compare_arms
 from bitdraft.compare.verdict import regressions_of
-from bitdraft.metrics import speed_ratio
-from bitdraft.results import Figure, Generation, PrecisionResult
+from bitdraft.metrics.speed import speed_ratio
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import PrecisionResult
 from comparing import (
     batch_row,
     compare_in,

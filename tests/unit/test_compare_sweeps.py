@@ -10,7 +10,7 @@ import pytest
 
 from bitdraft.compare.records import Comparison
 from bitdraft.compare.verdict import regressions_of
-from bitdraft.results import SpecDecodeResult
+from bitdraft.schema.results import SpecDecodeResult
 from comparing import batch_row, compare_in, failed_sweep_row, row_of, runs, sweep, sweep_row
 
 Compare = Callable[[SpecDecodeResult, SpecDecodeResult], Comparison]

@@ -7,15 +7,10 @@ import pytest
 
 from bitdraft.config import PRECISIONS, Precision, PrecisionConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.precisions import DTYPES
-from bitdraft.results import (
-    Figure,
-    PrecisionResult,
-    load_result,
-    prepare_output,
-    to_json,
-    write_atomically,
-)
+from bitdraft.formats.dtype import DTYPES
+from bitdraft.schema.io import load_result, prepare_output, to_json, write_atomically
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionResult
 
 
 def test_the_precision_table_covers_the_precisions() -> None:

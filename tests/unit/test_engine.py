@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bitdraft.backends import BACKENDS
 from bitdraft.config import DecodingConfig
+from bitdraft.engine.loop import PrefilledPrompt
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import (
     NonFiniteLogits,
@@ -17,9 +18,8 @@ from bitdraft.engine.scoring import (
     score_window,
     score_windows,
 )
-from bitdraft.engine.speculative import PrefilledPrompt
 from bitdraft.errors import UserError
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 from tiny import CONFIGS, VOCAB, tiny_model, tokens
 
 PROMPT = list(range(5, 45))

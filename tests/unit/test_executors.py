@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bitdraft.errors import UserError
-from bitdraft.executors.child import classify
-from bitdraft.executors.local import Event, run_job
+from bitdraft.runs.executors.child import classify
+from bitdraft.runs.executors.local import Event, run_job
 
 HERE = "unit.test_executors"
 

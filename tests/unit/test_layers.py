@@ -12,10 +12,10 @@ import bitdraft
 SOURCE = Path(bitdraft.__file__).parent
 # One row a layer, lowest first; names are modules or packages under bitdraft.
 LAYERS = [
-    ["errors", "config", "results", "stats", "metrics"],
-    ["drawing", "tables", "shapes", "checkpoints", "precisions", "texts", "timing", "models", "environment"],
+    ["errors", "config", "schema", "stats", "metrics"],
+    ["drawing", "tables", "formats", "inputs", "probes"],
     ["engine"],
-    ["backends", "executors"],
+    ["backends", "runs"],
     ["decoder", "precision", "spec_decode"],
     ["compare", "recommend", "report"],
     ["progress", "terminal", "cli"],
@@ -23,22 +23,19 @@ LAYERS = [
 NO_TORCH = {
     "errors",
     "config",
-    "results",
+    "schema",
     "stats",
     "metrics",
     "drawing",
     "tables",
-    "shapes",
-    "checkpoints",
-    "texts",
-    "executors",
+    "runs",
     "compare",
     "report",
     "recommend",
     "progress",
     "terminal",
 }
-SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "executors"}]
+SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "runs"}]
 ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
 
@@ -95,7 +92,9 @@ def test_help_and_package_import_no_torch() -> None:
 
 
 def test_showing_a_result_imports_no_torch() -> None:
-    modules = [*sorted(NO_TORCH - {"executors"}), "executors.local", "precision.output", "precision.evaluate"]
+    modules = [*sorted(NO_TORCH), "runs.executors.local", "precision.output", "precision.evaluate"]
+    modules += ["schema.io", "stats.intervals", "metrics.speed", "metrics.quality", "metrics.acceptance"]
+    modules += ["inputs.checkpoints", "inputs.tokenizers", "inputs.datasets", "inputs.windows"]
     modules += ["spec_decode.output", "spec_decode.evaluate"]
     modules += ["compare.compare", "report.page", "recommend.search"]
     program = "import sys\n" + "".join(f"import bitdraft.{name}\n" for name in modules)

@@ -7,22 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitdraft.metrics import (
-    bandwidth_utilisation,
+from bitdraft.metrics.acceptance import speculation_figures
+from bitdraft.metrics.quality import (
     block_lengths,
     block_sums,
-    decode_bytes,
-    inter_token_ms,
     kl_figures,
     paired_figures,
     perplexity,
     score_blocks,
-    speculation_figures,
-    speed_figures,
-    speed_ratio,
     text_figures,
 )
-from bitdraft.results import Figure, Generation, ScoreBlocks, Step
+from bitdraft.metrics.speed import (
+    bandwidth_utilisation,
+    decode_bytes,
+    inter_token_ms,
+    speed_figures,
+    speed_ratio,
+)
+from bitdraft.schema.records import Figure, Generation, ScoreBlocks, Step
 from tiny import generation
 
 FIRST = generation(100.0, [100.5, 100.7, 100.9, 101.5])  # 4 tokens in 1.5 s

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bitdraft.config import PplProtocol
 from bitdraft.errors import UserError
-from bitdraft.precision.protocols import (
+from bitdraft.inputs.datasets import Dataset
+from bitdraft.inputs.windows import (
     Window,
     disjoint_windows,
     plan_scoring,
@@ -17,7 +18,6 @@ from bitdraft.precision.protocols import (
     sliding_windows,
     truncate,
 )
-from bitdraft.texts import Dataset
 
 
 def scored(windows: Sequence[Window]) -> list[int]:

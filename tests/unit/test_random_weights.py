@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from bitdraft.checkpoints import check_token_ids, find_checkpoint, load_tokenizer
 from bitdraft.config import PRECISIONS, ModelConfig, Precision, make_config
 from bitdraft.errors import UserError
-from bitdraft.models import NOISE_LENGTH, LoadedModel, load_model
-from bitdraft.precisions import DTYPES
-from bitdraft.shapes import SHAPE_FOLDER, SHAPES
+from bitdraft.formats.dtype import DTYPES
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.models import NOISE_LENGTH, LoadedModel, load_model
+from bitdraft.inputs.shapes import SHAPE_FOLDER, SHAPES
+from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
 from tiny import save_shape, tokens
 
 NUM_PARAMETERS = {

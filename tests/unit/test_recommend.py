@@ -10,7 +10,7 @@ import pytest
 
 from bitdraft.config import Precision, RecommendConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.metrics import speed_figures, speed_ratio
+from bitdraft.metrics.speed import speed_figures, speed_ratio
 from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, pace_of, sweep_seconds
 from bitdraft.recommend.choose import contenders, mixed_could_pay
 from bitdraft.recommend.found import Found
@@ -18,15 +18,14 @@ from bitdraft.recommend.options import Prediction, pareto, predictions_of
 from bitdraft.recommend.output import markdown_text
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet, vllm_command
-from bitdraft.results import (
-    Figure,
-    Generation,
+from bitdraft.schema.io import to_json
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import (
     PrecisionResult,
     PrecisionRow,
     Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
-    to_json,
 )
 from tiny import generation
 

@@ -12,16 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitdraft.backends.native import NativeSpeculation
-from bitdraft.checkpoints import find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import MOST_K, DecodingConfig, ModelConfig, SamplingConfig, TextConfig
 from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
-from bitdraft.engine.drafters import NgramDrafter
+from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.runner import Runner
-from bitdraft.metrics import step_tokens
-from bitdraft.models import load_model
-from bitdraft.results import Generation, Step
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.datasets import load_dataset
+from bitdraft.inputs.models import load_model
+from bitdraft.inputs.prompts import select_prompts
+from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.metrics.acceptance import step_tokens
+from bitdraft.schema.records import Generation, Step
 from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain, replay_all, steps_of
-from bitdraft.texts import load_dataset, select_prompts
 from tiny import VOCAB, noisy_copy, tiny_model, tokens
 
 

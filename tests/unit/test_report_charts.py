@@ -22,7 +22,7 @@ from bitdraft.report.blocks import Chart, Section, Table, script_json
 from bitdraft.report.discover import Folder, Found
 from bitdraft.report.raw_part import flat, precision_tables, sweep_tables
 from bitdraft.report.run import build_run
-from bitdraft.results import Figure
+from bitdraft.schema.records import Figure
 from report_results import (
     KS,
     batch_rows,

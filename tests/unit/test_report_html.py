@@ -20,7 +20,7 @@ from bitdraft.report import page
 from bitdraft.report.discover import read_folders
 from bitdraft.report.page import write_report
 from bitdraft.report.run import build_run
-from bitdraft.results import to_json
+from bitdraft.schema.io import to_json
 from report_results import (
     MARKUP,
     batch_rows,

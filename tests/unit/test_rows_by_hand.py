@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import bitdraft
-from bitdraft.results import SCHEMA_VERSION
+from bitdraft.schema.history import SCHEMA_VERSION
 
 
 @pytest.fixture(scope="module")

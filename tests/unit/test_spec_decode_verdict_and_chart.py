@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from bitdraft.metrics import speculation_figures, speed_figures, speed_ratio
-from bitdraft.results import Divergence, Generation, SpecDecodeResult, SpecDecodeRow, Step
+from bitdraft.metrics.acceptance import speculation_figures
+from bitdraft.metrics.speed import speed_figures, speed_ratio
+from bitdraft.schema.records import Divergence, Generation, Step
+from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode import chart
 from bitdraft.spec_decode.anatomy import anatomy
 from bitdraft.spec_decode.output import csv_text, markdown_text

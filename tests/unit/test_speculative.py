@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation, UnexpectedK, _IdClock, _steps
 from bitdraft.config import DecodingConfig, SamplingConfig
-from bitdraft.engine.drafters import NgramDrafter
-from bitdraft.engine.speculative import NonFiniteDecoding
+from bitdraft.engine.drafters.lookup import NgramDrafter
+from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.engine.static import forward
 from bitdraft.errors import UserError
-from bitdraft.results import Generation, Step
+from bitdraft.schema.records import Generation, Step
 from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
 
 GREEDY = SamplingConfig()
@@ -268,7 +268,7 @@ def test_prompt_lookup_drafts_k_tokens_or_none() -> None:
 def exact_law(
     model: Any, prompt: list[int], length: int, vocab: int, sampling: SamplingConfig
 ) -> dict[Any, float]:
-    from bitdraft.engine.verify import Sampler
+    from bitdraft.engine.acceptance import Sampler
 
     law: dict[Any, float] = {(): 1.0}
     for _ in range(length):

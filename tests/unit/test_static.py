@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, SamplingConfig
-from bitdraft.engine import cpu_kernels, products
-from bitdraft.engine.cpu_kernels import DecodingLinear, few_row_kernels, prepare_linears
-from bitdraft.engine.drafters import NgramDrafter
+from bitdraft.engine.cpu import layers as cpu_kernels
+from bitdraft.engine.cpu import products
+from bitdraft.engine.cpu.layers import DecodingLinear, few_row_kernels, prepare_linears
+from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.static import forward as forward_module
-from bitdraft.engine.static import record as record_module
+from bitdraft.engine.static import trace as record_module
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.drafts import look_up, recorded_look_up
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.graphs import Graphs
 from bitdraft.errors import UserError
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
 
 GREEDY, WARM = SamplingConfig(), SamplingConfig(temperature=1.0, top_p=0.9)
@@ -430,9 +431,10 @@ def can_pack(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[torch.dtype], bool]:
     """What oneDNN packs differs from processor to processor; the way without it is held on all of them."""
-    if request.param != "as this processor":
-        monkeypatch.setattr(cpu_kernels, "can_pack", lambda _: False)
-    return cpu_kernels.can_pack
+    if request.param == "as this processor":
+        return products.can_pack
+    monkeypatch.setattr(cpu_kernels, "can_pack", lambda _: False)
+    return lambda _: False
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

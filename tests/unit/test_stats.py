@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitdraft.stats import median_figure, ratio_of_rates, ratio_of_sums
+from bitdraft.stats.intervals import median_figure, ratio_of_rates, ratio_of_sums
 
 positive = st.floats(0.1, 100)
 

@@ -12,7 +12,8 @@ from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import DecodingConfig, SamplingConfig, SpecDecodeConfig, make_config
 from bitdraft.engine.static import forward
 from bitdraft.errors import UserError
-from bitdraft.results import Generation, SpecDecodeResult
+from bitdraft.schema.records import Generation
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.chart import title
 from bitdraft.spec_decode.output import csv_text, markdown_text
 from bitdraft.spec_decode.state import Cell

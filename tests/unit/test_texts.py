@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError
-from bitdraft.texts import STDLIB_HELD_OUT, Dataset, load_dataset, select_prompts, wikitext_rows
+from bitdraft.inputs.datasets import STDLIB_HELD_OUT, Dataset, load_dataset, wikitext_rows
+from bitdraft.inputs.prompts import select_prompts
 
 
 def encode(text: str) -> list[int]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bitdraft.results import Generation, Step
+from bitdraft.schema.records import Generation, Step
 from bitdraft.spec_decode.replay import expected, model_chain
 from bitdraft.spec_decode.theory import (
     Costs,

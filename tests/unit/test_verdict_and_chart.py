@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from bitdraft.metrics import speed_figures
+from bitdraft.metrics.speed import speed_figures
 from bitdraft.precision.chart import render
 from bitdraft.precision.output import columns, csv_text, markdown_text
 from bitdraft.precision.verdict import decide, warnings_of
-from bitdraft.results import Figure, PrecisionResult, PrecisionRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionResult, PrecisionRow
 from bitdraft.tables import best_rows
 from tiny import generation
 

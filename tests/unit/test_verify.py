@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from bitdraft.config import SamplingConfig
-from bitdraft.engine.verify import Sampler, Uniforms, accept_greedy, accept_sampled, draw, outcomes
+from bitdraft.engine.acceptance import Sampler, Uniforms, accept_greedy, accept_sampled, draw, outcomes
 
 Table = Callable[[tuple[int, ...]], torch.Tensor]
 

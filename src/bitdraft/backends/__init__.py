@@ -9,7 +9,7 @@ from typing import Any
 from bitdraft.backends.native import Native, NativeSpeculation
 from bitdraft.backends.transformers import TransformersSpeculation, transformers
 from bitdraft.config import BackendName, DecodingConfig, Execution, SamplingConfig
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 
 Backend = Callable[[Sequence[int], DecodingConfig], Generation]
 

@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitdraft.config import DecodingConfig, Execution, SamplingConfig
-from bitdraft.engine.cpu_kernels import prepare_linears
-from bitdraft.engine.drafters import Drafter, ModelDrafter, NgramDrafter
+from bitdraft.engine.acceptance import Sampler
+from bitdraft.engine.cpu.layers import prepare_linears
+from bitdraft.engine.drafters.base import Drafter
+from bitdraft.engine.drafters.lookup import NgramDrafter
+from bitdraft.engine.drafters.model import ModelDrafter
+from bitdraft.engine.loop import PrefilledPrompt
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.speculative import PrefilledPrompt
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.run import LOOKUP, Draft, Drawing
-from bitdraft.engine.verify import Sampler
 from bitdraft.errors import UserError
-from bitdraft.results import Generation
-from bitdraft.timing import now
+from bitdraft.probes.clock import now
+from bitdraft.schema.records import Generation
 
 GREEDY = SamplingConfig()
 _AUTO_PROMPT, _AUTO_TOKENS, _AUTO_ROUNDS = 16, 8, 3

@@ -23,8 +23,8 @@ from bitdraft.backends.native import end_of_sequence_ids
 from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
-from bitdraft.results import Generation, Step
-from bitdraft.timing import now
+from bitdraft.probes.clock import now
+from bitdraft.schema.records import Generation, Step
 
 GREEDY = SamplingConfig()
 

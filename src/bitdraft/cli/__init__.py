@@ -64,7 +64,8 @@ def plot(
     with errors_to_exit(debug):
         from bitdraft.errors import UserError, one_line
         from bitdraft.precision import output as precision_output
-        from bitdraft.results import PrecisionResult, SpecDecodeResult, load_result
+        from bitdraft.schema.io import load_result
+        from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
         from bitdraft.spec_decode import output as spec_decode_output
 
         sweeps = sorted(folder.glob("spec_decode_*.json"))
@@ -86,8 +87,8 @@ def models(debug: Debug = False) -> None:
     with errors_to_exit(debug):
         from rich.table import Table
 
-        from bitdraft.checkpoints import DEMO_MODELS, find_checkpoint
         from bitdraft.config import ModelConfig
+        from bitdraft.inputs.checkpoints import DEMO_MODELS, find_checkpoint
 
         table = Table(title="GPT-NeoX models with one tokenizer, trained by scripts/train_demo_models.py")
         table.add_column("Name", no_wrap=True)

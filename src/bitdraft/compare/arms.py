@@ -9,7 +9,8 @@ from typing import Any
 from bitdraft.compare.ratios import Item
 from bitdraft.compare.records import RowName
 from bitdraft.precision.verdict import generations_of
-from bitdraft.results import BatchRow, Figure, Generation, PrecisionResult, SpecDecodeResult
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import BatchRow, PrecisionResult, SpecDecodeResult
 from bitdraft.spec_decode.batch_rows import PLAIN
 from bitdraft.spec_decode.rows import baseline_runs, other_precision, with_known_text
 from bitdraft.tables import pair_name

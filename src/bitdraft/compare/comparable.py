@@ -11,7 +11,7 @@ from typing import Any
 from bitdraft.compare.arms import AnyResult
 from bitdraft.compare.records import Refusal, RowName
 from bitdraft.config import PrecisionConfig, SpecDecodeConfig
-from bitdraft.results import PrecisionResult, SpecDecodeResult
+from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
 
 _COMMON = {
     "random_weights": "a shape's random weights stand for no checkpoint",

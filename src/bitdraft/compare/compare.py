@@ -16,7 +16,8 @@ from bitdraft.compare.records import Comparison, Difference, Refusal, RowCompari
 from bitdraft.compare.rows import Pair, compare_arms
 from bitdraft.compare.verdict import decide
 from bitdraft.errors import UserError, one_line
-from bitdraft.results import PrecisionResult, prepare_output
+from bitdraft.schema.io import prepare_output
+from bitdraft.schema.results import PrecisionResult
 from bitdraft.tables import joined
 
 

@@ -9,7 +9,7 @@ from bitdraft.compare.arms import AnyResult
 from bitdraft.compare.comparable import REFUSED, setting, settings_of
 from bitdraft.compare.records import Difference, RowComparison
 from bitdraft.precision.verdict import DRIFT_WARNING
-from bitdraft.results import PrecisionResult
+from bitdraft.schema.results import PrecisionResult
 from bitdraft.tables import joined
 
 # what a machine is known by, and what else the fixed work between prompts depends on

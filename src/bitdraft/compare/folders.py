@@ -9,7 +9,8 @@ from typing import Any
 
 from bitdraft.compare.arms import AnyResult
 from bitdraft.errors import UserError
-from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result, result_files
+from bitdraft.schema.io import load_result, result_files
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 from bitdraft.spec_decode.output import is_plan
 from bitdraft.tables import draft_name
 

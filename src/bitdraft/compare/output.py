@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from bitdraft.compare.chart import render
 from bitdraft.compare.records import Comparison, Difference, Ratio, RowComparison, RowName
 from bitdraft.compare.verdict import interval_text, value_text
-from bitdraft.results import to_json, write_atomically
+from bitdraft.schema.io import to_json, write_atomically
 from bitdraft.tables import csv_of
 
 COLUMNS = {

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bitdraft.compare.records import Better, Ratio, Standing
-from bitdraft.metrics import batch_seconds, decode_span, step_tokens, ttft_ms
+from bitdraft.metrics.acceptance import step_tokens
+from bitdraft.metrics.speed import batch_seconds, decode_span, ttft_ms
 from bitdraft.precision.verdict import DRIFT_WARNING
-from bitdraft.results import Figure, Generation
-from bitdraft.stats import (
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.stats.intervals import (
     FEWEST_ITEMS,
     NUM_RESAMPLES,
     Floats,

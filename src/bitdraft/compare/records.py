@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bitdraft.results import Figure, Record
+from bitdraft.schema.records import Figure, Record
 
 SCHEMA_VERSION = 1
 

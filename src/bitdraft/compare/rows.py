@@ -21,9 +21,9 @@ from bitdraft.compare.ratios import (
     tokens_and_steps,
 )
 from bitdraft.compare.records import Ratio, RowComparison, RowName
-from bitdraft.metrics import perplexity
-from bitdraft.results import ScoreBlocks
-from bitdraft.stats import ratio_of_sums
+from bitdraft.metrics.quality import perplexity
+from bitdraft.schema.records import ScoreBlocks
+from bitdraft.stats.intervals import ratio_of_sums
 
 MEMORY = ("peak_vram_gb", "peak_ram_gb")
 EARLY = "ended early"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 
 from bitdraft.config import SamplingConfig
+from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import window_logits
-from bitdraft.engine.verify import Sampler
 
 CHUNK_TOKENS = 256
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bitdraft.engine.cpu_kernels import few_row_kernels, rows_of
+from bitdraft.engine.cpu.layers import few_row_kernels, rows_of
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
 from bitdraft.errors import UserError
 

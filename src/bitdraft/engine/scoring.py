@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from bitdraft.engine.runner import Runner, adapts_to_length
-from bitdraft.results import Overflow
+from bitdraft.schema.records import Overflow
 
 MOST_WINDOWS_AT_ONCE = 4
 

@@ -15,15 +15,19 @@ import torch
 
 from bitdraft.backends.native import Native
 from bitdraft.backends.transformers import transformers
-from bitdraft.checkpoints import find_checkpoint
 from bitdraft.config import Precision, PrecisionConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
-from bitdraft.environment import calibration_s, describe, measure_ceilings
-from bitdraft.models import LoadedModel, load_model, resolve_device
-from bitdraft.precision.protocols import Window, truncate
-from bitdraft.results import Generation, Overflow
-from bitdraft.timing import energy_joules, now, peak_memory_bytes, peak_resident_bytes
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
+from bitdraft.inputs.windows import Window, truncate
+from bitdraft.probes.ceilings import measure_ceilings
+from bitdraft.probes.clock import now
+from bitdraft.probes.energy import energy_joules
+from bitdraft.probes.environment import describe
+from bitdraft.probes.memory import peak_memory_bytes, peak_resident_bytes
+from bitdraft.probes.reference_work import calibration_s
+from bitdraft.schema.records import Generation, Overflow
 
 Emit = Callable[..., None]
 WARM_UP_TOKENS = 16

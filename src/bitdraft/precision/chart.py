@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bitdraft.drawing import BLUE, GREEN, GREY, INK, ORANGE, hardware, margins, new_canvas, plain, png, tidy
 from bitdraft.precision.verdict import NOT_MEASURED, memory_name, quality_is_skipped
-from bitdraft.results import Figure, PrecisionResult, PrecisionRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionResult, PrecisionRow
 
 # colour, hatch of a bar, marker of a point
 _STYLES = {"fp32": (BLUE, "", "o"), "fp16": (ORANGE, "//", "s"), "bf16": (GREEN, "..", "^")}

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from bitdraft.checkpoints import Checkpoint, check_token_ids, find_checkpoint, load_tokenizer, text_encoder
 from bitdraft.config import Precision, PrecisionConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.executors.local import Event, Failure, run_job
+from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
+from bitdraft.inputs.datasets import Dataset, load_dataset
+from bitdraft.inputs.prompts import Prompt, check_context, select_prompts, text_record
+from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer, text_encoder
+from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.output import save
-from bitdraft.precision.protocols import ScoringPlan, plan_scoring
 from bitdraft.precision.rows import RowContext, Scores, build_row, failed_row
 from bitdraft.precision.verdict import decide, warnings_of
-from bitdraft.results import PrecisionResult, PrecisionRow, prepare_output
-from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts, text_record
+from bitdraft.runs.executors.local import Event, Failure, run_job
+from bitdraft.schema.io import prepare_output
+from bitdraft.schema.results import PrecisionResult, PrecisionRow
 
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from bitdraft.precision.chart import render
 from bitdraft.precision.verdict import memory_name, quality_is_skipped
-from bitdraft.results import PrecisionResult, PrecisionRow, to_json, write_atomically
+from bitdraft.schema.io import to_json, write_atomically
+from bitdraft.schema.results import PrecisionResult, PrecisionRow
 from bitdraft.tables import Column, best_rows, csv_of, flat_figures
 
 CHART_NAME = "precision_benchmark_2rows.png"

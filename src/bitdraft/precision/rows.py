@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitdraft.executors.local import Failure
-from bitdraft.metrics import (
-    GIB,
-    bandwidth_utilisation,
+from bitdraft.inputs.windows import ScoringPlan
+from bitdraft.metrics.memory import GIB
+from bitdraft.metrics.quality import (
     block_lengths,
-    decode_bytes,
     kl_figures,
     paired_figures,
     perplexity,
     score_blocks,
-    speed_figures,
     text_figures,
 )
-from bitdraft.precision.protocols import ScoringPlan
-from bitdraft.results import Figure, Generation, Overflow, PrecisionRow
+from bitdraft.metrics.speed import bandwidth_utilisation, decode_bytes, speed_figures
+from bitdraft.runs.executors.local import Failure
+from bitdraft.schema.records import Figure, Generation, Overflow
+from bitdraft.schema.results import PrecisionRow
 
 
 @dataclass(frozen=True)

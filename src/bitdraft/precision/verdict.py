@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from bitdraft.metrics import speed_ratio
-from bitdraft.results import Figure, Generation, PrecisionRow
+from bitdraft.metrics.speed import speed_ratio
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import PrecisionRow
 from bitdraft.tables import joined, times_text
 
 DRIFT_WARNING = 1.10

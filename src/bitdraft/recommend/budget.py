@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bitdraft.config import Precision, RecommendConfig
-from bitdraft.results import Figure, PrecisionRow
-from bitdraft.stats import FEWEST_ITEMS
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionRow
+from bitdraft.stats.intervals import FEWEST_ITEMS
 
 # of the time, at least for the precisions
 PRECISION_SHARE = 0.4

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bitdraft.config import RecommendConfig
-from bitdraft.metrics import speed_ratio
+from bitdraft.metrics.speed import speed_ratio
 from bitdraft.recommend.options import PLAIN, Option, Pair, Prediction
-from bitdraft.results import Figure
+from bitdraft.schema.records import Figure
 from bitdraft.tables import times_text
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2

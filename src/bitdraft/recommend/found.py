@@ -18,7 +18,7 @@ from bitdraft.recommend.options import (
     predictions_of,
     reference_of,
 )
-from bitdraft.results import PrecisionResult, PrecisionRow, SpecDecodeResult
+from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult
 
 
 @dataclass

@@ -9,16 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitdraft.config import RecommendConfig
-from bitdraft.metrics import speed_ratio
+from bitdraft.metrics.speed import speed_ratio
 from bitdraft.precision.verdict import all_of, generations_of, quality_problem
-from bitdraft.results import (
-    Figure,
-    Generation,
-    PrecisionResult,
-    PrecisionRow,
-    SpecDecodeResult,
-    SpecDecodeRow,
-)
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.rows import baseline_runs, other_precision, with_known_text
 from bitdraft.tables import draft_name
 

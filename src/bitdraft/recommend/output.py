@@ -6,7 +6,9 @@ from pathlib import Path
 
 from bitdraft.drawing import hardware
 from bitdraft.recommend.options import PLAIN
-from bitdraft.results import Contender, Figure, Recommendation, to_json, write_atomically
+from bitdraft.schema.io import to_json, write_atomically
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import Contender, Recommendation
 from bitdraft.tables import draft_name, times_text
 
 FILE_STEM = "recommendation"

@@ -17,7 +17,8 @@ from bitdraft.recommend.options import (
     pareto,
     ppl_change,
 )
-from bitdraft.results import Contender, Figure, PrecisionResult, Recommendation
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import Contender, PrecisionResult, Recommendation
 
 Standing = Literal["chosen", "indistinguishable", "slower", "predicted", "out"]
 

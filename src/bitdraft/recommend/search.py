@@ -17,7 +17,8 @@ from bitdraft.recommend.options import Pair, Prediction
 from bitdraft.recommend.output import save
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
-from bitdraft.results import Recommendation, prepare_output
+from bitdraft.schema.io import prepare_output
+from bitdraft.schema.results import Recommendation
 from bitdraft.spec_decode import evaluate as spec_decode_module
 from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.tables import pair_name

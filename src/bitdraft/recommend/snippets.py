@@ -7,8 +7,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from bitdraft.checkpoints import Checkpoint
 from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
+from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.spec_decode.workload import Workload
 
 TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}

@@ -19,7 +19,8 @@ from bitdraft.report.blocks import (
     plain_figure_cell,
     table,
 )
-from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.chart import drafts_of
 
 _PARTS = {

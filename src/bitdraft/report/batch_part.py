@@ -7,7 +7,7 @@ from typing import Any
 
 from bitdraft.report import look
 from bitdraft.report.blocks import Cell, Chart, Section, Text, count_cell, figure_cells, table
-from bitdraft.results import SpecDecodeResult
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.batch_output import COLUMNS, ByDraft, lossless_text, points_by_size
 
 _WORDS = (

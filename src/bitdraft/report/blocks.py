@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from bitdraft.results import Figure
+from bitdraft.schema.records import Figure
 from bitdraft.tables import Column, Row, best_rows
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.errors import UserError, one_line
-from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult, load_result, result_files
+from bitdraft.schema.io import load_result, result_files
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 
 Result = PrecisionResult | SpecDecodeResult | Recommendation
 _KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (

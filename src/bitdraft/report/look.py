@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitdraft.drawing import BLUE, COLOURS, GREEN, GREY, MARKERS, ORANGE, margins
-from bitdraft.results import Figure
+from bitdraft.schema.records import Figure
 
 INK, MUTED, BAD = "$ink", "$muted", "$bad"
 _SYMBOLS = {

@@ -10,7 +10,7 @@ from bitdraft.precision.verdict import memory_name
 from bitdraft.report import look
 from bitdraft.report.blocks import Block, Cell, Chart, Section, Text, plain_figure_cell, table
 from bitdraft.report.run import Run, View, machine_of
-from bitdraft.results import PrecisionResult, PrecisionRow, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.output import is_plan
 from bitdraft.tables import times_text
 

@@ -17,7 +17,7 @@ from bitdraft.report import overview
 from bitdraft.report.blocks import Block, Section
 from bitdraft.report.discover import read_folders
 from bitdraft.report.run import WARNINGS, Run, build_run
-from bitdraft.results import prepare_output, write_atomically
+from bitdraft.schema.io import prepare_output, write_atomically
 
 if TYPE_CHECKING:
     from jinja2 import Environment

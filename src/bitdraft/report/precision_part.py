@@ -11,7 +11,8 @@ from bitdraft.precision.output import columns
 from bitdraft.precision.verdict import NOT_MEASURED, memory_name, quality_is_skipped
 from bitdraft.report import look
 from bitdraft.report.blocks import Block, Cell, Chart, Section, Text, figure_cells, plain_figure_cell, table
-from bitdraft.results import Figure, PrecisionResult, PrecisionRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionResult, PrecisionRow
 from bitdraft.tables import times_text
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bitdraft.metrics import request_seconds, speed_ratio, ttft_ms
+from bitdraft.metrics.speed import request_seconds, speed_ratio, ttft_ms
 from bitdraft.precision.verdict import generations_of
 from bitdraft.report.blocks import Cell, Table, count_cell, number_cell, table
-from bitdraft.results import Figure, Generation, PrecisionResult, SpecDecodeResult
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
 from bitdraft.spec_decode.rows import baseline_runs, with_known_text
 
 _ENDS = ("Value", "Low", "High", "n", "Median")

@@ -21,7 +21,8 @@ from bitdraft.report.blocks import (
     plain_figure_cell,
     table,
 )
-from bitdraft.results import Contender, Figure, Recommendation
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import Contender, Recommendation
 from bitdraft.tables import draft_name
 
 _SNIPPETS = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}

@@ -15,7 +15,7 @@ from bitdraft.report import precision_part, raw_part, recommendation_part, sweep
 from bitdraft.report.blocks import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text, table
 from bitdraft.report.commands import command_of
 from bitdraft.report.discover import Folder, Found, Result, unreadable
-from bitdraft.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 from bitdraft.spec_decode.output import is_plan
 
 

@@ -18,7 +18,8 @@ from bitdraft.report.blocks import (
     number_cell,
     table,
 )
-from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.batch_output import lossless_text
 from bitdraft.spec_decode.chart import drafts_of, footnote
 from bitdraft.spec_decode.output import baseline_row, columns

@@ -9,7 +9,7 @@ import torch
 from bitdraft.backends import Speculation
 from bitdraft.config import MOST_K
 from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
-from bitdraft.engine.drafters import NgramDrafter
+from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.scoring import NonFiniteLogits
 from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.state import Cell

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from bitdraft.drawing import BLUE, GREY, INK, ORANGE, SKY, legend, new_canvas, plain, png, tidy
-from bitdraft.results import SpecDecodeResult
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.chart import StyledRows, drafts_of, draw_line, footnote, k_axis, title
 
 # colour and hatch of a step's parts

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from bitdraft.drawing import INK, legend, new_canvas, plain, png, tidy
-from bitdraft.results import Figure, SpecDecodeResult
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.batch_output import points_by_size
 from bitdraft.spec_decode.chart import draw_line, footnote, style, title
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from bitdraft.results import BatchRow, Figure, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import BatchRow, SpecDecodeResult, SpecDecodeRow
 from bitdraft.tables import Column, best_rows, flat_figures
 
 # K = 0, and a draft's fastest row at each batch size

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitdraft.metrics import batch_seconds, decode_span, request_seconds, step_tokens
-from bitdraft.results import BatchRow, Figure, Generation, Status
+from bitdraft.metrics.acceptance import step_tokens
+from bitdraft.metrics.speed import batch_seconds, decode_span, request_seconds
+from bitdraft.schema.records import Figure, Generation, Status
+from bitdraft.schema.results import BatchRow
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.rows import without_known_text
-from bitdraft.stats import ratio_of_rates, ratio_of_sums
+from bitdraft.stats.intervals import ratio_of_rates, ratio_of_sums
 
 PLAIN = "–"
 """The draft of K = 0, in rows and tables"""

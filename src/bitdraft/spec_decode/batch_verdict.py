@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from bitdraft.results import BatchRow, Figure, SpecDecodeRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import BatchRow, SpecDecodeRow
 from bitdraft.tables import joined, times_text
 
 

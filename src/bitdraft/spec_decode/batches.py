@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from bitdraft.backends import Speculation
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.config import SpecDecodeConfig
-from bitdraft.engine.speculative import NonFiniteDecoding
+from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.errors import UserError
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.state import Cell
 

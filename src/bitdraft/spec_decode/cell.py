@@ -10,18 +10,19 @@ import torch
 from bitdraft.backends import Speculation
 from bitdraft.backends.native import NativeSpeculation
 from bitdraft.backends.transformers import UnexpectedK
-from bitdraft.engine.speculative import NonFiniteDecoding
-from bitdraft.environment import describe, measure_ceilings
+from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.errors import UserError
-from bitdraft.models import LoadedModel, resolve_device
-from bitdraft.results import Generation
+from bitdraft.inputs.models import LoadedModel, resolve_device
+from bitdraft.probes.ceilings import measure_ceilings
+from bitdraft.probes.environment import describe
+from bitdraft.probes.memory import peak_memory_bytes
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.agreements import agreements
 from bitdraft.spec_decode.batches import check_batches, measure_batches
 from bitdraft.spec_decode.control import explain
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.state import PLAN_K, PLAN_WRITER, Cell, Emit
-from bitdraft.timing import peak_memory_bytes
 
 COST_ROUNDS = 4
 PLAN_COST_ROUNDS = 1

@@ -22,7 +22,8 @@ from bitdraft.drawing import (
     png,
     tidy,
 )
-from bitdraft.results import Figure, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 
 
 def style(place: int) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import torch
 
 from bitdraft.backends import Speculation
 from bitdraft.engine.runner import Runner
-from bitdraft.results import Divergence, Generation
+from bitdraft.schema.records import Divergence, Generation
 from bitdraft.spec_decode.state import Cell
 
 MOST_CONTROLS = 8

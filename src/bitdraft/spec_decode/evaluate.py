@@ -7,8 +7,11 @@ from typing import Any
 
 from bitdraft.config import SpecDecodeConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.executors.local import Event, Failure, run_job
-from bitdraft.results import SpecDecodeResult, Status, prepare_output
+from bitdraft.inputs.prompts import text_record
+from bitdraft.runs.executors.local import Event, Failure, run_job
+from bitdraft.schema.io import prepare_output
+from bitdraft.schema.records import Status
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.batch_rows import build_batch_rows, early_ends
 from bitdraft.spec_decode.batch_verdict import with_batches
 from bitdraft.spec_decode.output import save
@@ -23,7 +26,6 @@ from bitdraft.spec_decode.rows import (
 )
 from bitdraft.spec_decode.verdict import decide, decide_plan, mark_random_weights, mark_synthetic, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
-from bitdraft.texts import text_record
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.engine.scoring import NonFiniteLogits
-from bitdraft.engine.speculative import NonFiniteDecoding
 from bitdraft.errors import UserError
-from bitdraft.executors.child import classify
+from bitdraft.runs.executors.child import classify
 
 
 def failure_of(error: Exception) -> tuple[str, str]:

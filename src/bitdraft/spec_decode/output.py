@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bitdraft.drawing import hardware
-from bitdraft.results import SpecDecodeResult, SpecDecodeRow, to_json, write_atomically
+from bitdraft.schema.io import to_json, write_atomically
+from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode import batch_output, chart
 from bitdraft.spec_decode.anatomy import anatomy
 from bitdraft.spec_decode.batch_chart import batch_chart

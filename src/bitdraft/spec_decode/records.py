@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bitdraft.config import SpecDecodeConfig
-from bitdraft.results import Divergence, Generation, Status
+from bitdraft.schema.records import Divergence, Generation, Status
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
 from bitdraft.spec_decode.theory import Costs, gather_costs
 

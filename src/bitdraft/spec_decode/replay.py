@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bitdraft.config import MOST_K
-from bitdraft.results import Step
+from bitdraft.schema.records import Step
 
 
 @dataclass(frozen=True)

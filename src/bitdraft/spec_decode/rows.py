@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bitdraft.metrics import (
-    GIB,
-    acceptance_by_position,
+from bitdraft.metrics.acceptance import acceptance_by_position, realised_k, speculation_figures, step_tokens
+from bitdraft.metrics.memory import GIB
+from bitdraft.metrics.speed import (
     bandwidth_utilisation,
     decode_bytes,
     decode_speed_ratio,
-    realised_k,
     speculation_bytes,
-    speculation_figures,
     speed_figures,
     speed_ratio,
-    step_tokens,
 )
-from bitdraft.results import Figure, Generation, SpecDecodeResult, SpecDecodeRow, Step
+from bitdraft.schema.records import Figure, Generation, Step
+from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.replay import Chain, expected, replay_all, steps_of
 from bitdraft.spec_decode.theory import (
@@ -28,7 +26,7 @@ from bitdraft.spec_decode.theory import (
     plan_draft,
     replay_speedup,
 )
-from bitdraft.stats import ratio_of_rates
+from bitdraft.stats.intervals import ratio_of_rates
 
 # A lead of the draft's argmax, in logits, that two shapes of a forward can round away
 LEAD_OF_A_TIE = {"fp32": 1e-3, "fp16": 0.1, "bf16": 0.5}

@@ -11,10 +11,10 @@ from transformers.utils import logging as transformers_logging
 
 from bitdraft.backends import Speculation, speculation
 from bitdraft.backends.native import NativeSpeculation
-from bitdraft.checkpoints import find_checkpoint
 from bitdraft.config import Precision, SpecDecodeConfig
-from bitdraft.models import LoadedModel, load_model
-from bitdraft.results import Generation
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.models import LoadedModel, load_model
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced, stays
 

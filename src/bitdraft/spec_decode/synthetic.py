@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 
 MOST_TURNS = 8
 Text = tuple[int, ...]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bitdraft.results import Generation
+from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.replay import Expectation
-from bitdraft.stats import median_figure
+from bitdraft.stats.intervals import median_figure
 
 
 @dataclass(frozen=True)

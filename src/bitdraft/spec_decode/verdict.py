@@ -12,8 +12,9 @@ from itertools import groupby
 from typing import Any
 
 from bitdraft.config import MOST_K
-from bitdraft.metrics import speed_ratio
-from bitdraft.results import Figure, Generation, SpecDecodeRow
+from bitdraft.metrics.speed import speed_ratio
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import SpecDecodeRow
 from bitdraft.tables import joined, times_text
 
 WIDE_INTERVAL = 0.25

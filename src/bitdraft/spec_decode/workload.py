@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bitdraft.checkpoints import (
-    Checkpoint,
-    check_token_ids,
-    draft_tokenizer_problem,
-    find_checkpoint,
-    load_tokenizer,
-    text_encoder,
-)
 from bitdraft.config import NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
-from bitdraft.texts import Dataset, Prompt, check_context, load_dataset, select_prompts
+from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
+from bitdraft.inputs.datasets import Dataset, load_dataset
+from bitdraft.inputs.prompts import Prompt, check_context, select_prompts
+from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
 
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
 LONGEST_LABEL = 24

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.static.books import Books
+from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.static.forward import StaticForward
 from bitdraft.engine.static.run import GREEDY, REPEAT, Draft, Drawing, Run
-from bitdraft.engine.verify import Sampler
-from bitdraft.results import Generation
-from bitdraft.timing import now, synchronize
+from bitdraft.engine.static.tracker import Books
+from bitdraft.probes.clock import now, synchronize
+from bitdraft.schema.records import Generation
 
 
 class StaticPrompts:

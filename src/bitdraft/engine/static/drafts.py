@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-from bitdraft.engine.static.record import record
+from bitdraft.engine.acceptance import Sampler, draw
 from bitdraft.engine.static.step import Forward, State, Step
-from bitdraft.engine.verify import Sampler, draw
+from bitdraft.engine.static.trace import record
 
 NextToken = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 """`draft_token` with its forward bound"""

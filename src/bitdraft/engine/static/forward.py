@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from bitdraft.engine.cpu_kernels import MOST_ROWS_PLAIN, few_row_kernels, prepare_linears
+from bitdraft.engine.cpu.layers import MOST_ROWS_PLAIN, few_row_kernels, prepare_linears
 from bitdraft.engine.runner import adapts_to_length
 from bitdraft.engine.static.cache import Place, additive_masks, cache_over, mask_kinds, probe_shapes
 from bitdraft.engine.static.compile import compile_part
 from bitdraft.engine.static.graphs import Graphs, cuda_capture
-from bitdraft.engine.static.record import record
-from bitdraft.engine.static.samples import Sample, sample_of
 from bitdraft.engine.static.step import State, logits_of
-from bitdraft.timing import now
+from bitdraft.engine.static.trace import record
+from bitdraft.engine.static.trace_inputs import Sample, sample_of
+from bitdraft.probes.clock import now
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
 FINE, COARSE = 32, 256

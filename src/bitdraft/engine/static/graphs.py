@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from bitdraft.errors import one_line
-from bitdraft.timing import now
+from bitdraft.probes.clock import now
 
 Capture = Callable[[Callable[[], Any]], tuple[Callable[[], None], Any]]
 """function → (replay, its results), which each replay fills anew"""

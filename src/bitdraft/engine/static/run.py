@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import torch
 
-from bitdraft.engine.speculative import NonFiniteDecoding
-from bitdraft.engine.static.books import Books, Log
+from bitdraft.engine.acceptance import Sampler, Uniforms, draw
+from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.engine.static.drafts import (
     GreedyDraft,
     draft_by_model,
@@ -22,8 +22,8 @@ from bitdraft.engine.static.drafts import (
 from bitdraft.engine.static.forward import StaticForward
 from bitdraft.engine.static.graphs import Halves
 from bitdraft.engine.static.step import Sampling, State, Step, verify, verify_greedy, verify_greedy_to_stops
-from bitdraft.engine.verify import Sampler, Uniforms, draw
-from bitdraft.timing import PhaseClock, now, synchronize
+from bitdraft.engine.static.tracker import Books, Log
+from bitdraft.probes.clock import PhaseClock, now, synchronize
 
 LOOKUP: Literal["lookup"] = "lookup"
 REPEAT: Literal["repeat"] = "repeat"

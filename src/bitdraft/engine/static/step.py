@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bitdraft.engine.verify import Sampler, accept_sampled, exact_dtype
+from bitdraft.engine.acceptance import Sampler, accept_sampled, exact_dtype
 
 Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(tokens_BT, positions_BT) → logits_BTV"""

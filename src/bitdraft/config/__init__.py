@@ -1,0 +1,53 @@
+"""What is asked: frozen, keyword-only configurations, validated in one place."""
+
+from bitdraft.config.base import Config
+from bitdraft.config.decoding import (
+    BACKENDS,
+    EXECUTIONS,
+    LARGEST_BATCH,
+    MOST_K,
+    NGRAM,
+    BackendName,
+    DecodingConfig,
+    DraftsConfig,
+    Execution,
+    SamplingConfig,
+)
+from bitdraft.config.make import make_config
+from bitdraft.config.model import ModelConfig
+from bitdraft.config.runs import (
+    PPL_PROTOCOLS,
+    PRECISIONS,
+    PplProtocol,
+    Precision,
+    PrecisionConfig,
+    PrecisionsConfig,
+    RecommendConfig,
+    SpecDecodeConfig,
+)
+from bitdraft.config.text import TextConfig
+
+__all__ = [
+    "BACKENDS",
+    "EXECUTIONS",
+    "LARGEST_BATCH",
+    "MOST_K",
+    "NGRAM",
+    "PPL_PROTOCOLS",
+    "PRECISIONS",
+    "BackendName",
+    "Config",
+    "DecodingConfig",
+    "DraftsConfig",
+    "Execution",
+    "ModelConfig",
+    "PplProtocol",
+    "Precision",
+    "PrecisionConfig",
+    "PrecisionsConfig",
+    "RecommendConfig",
+    "SamplingConfig",
+    "SpecDecodeConfig",
+    "TextConfig",
+    "make_config",
+]

@@ -1,0 +1,70 @@
+"""How requests are decoded, sampled and drafted."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from bitdraft.config.base import Config, check_range, numbers
+
+BackendName = Literal["native", "transformers"]
+
+Execution = Literal["auto", "eager", "static", "compiled"]
+
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
+
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+
+MOST_K, LARGEST_BATCH = 32, 64
+
+NGRAM = "ngram"  # the draft that is prompt lookup
+
+
+class DecodingConfig(Config):
+    """How one request is decoded. Greedy; with `ignore_eos` the output length is fixed."""
+
+    max_new_tokens: int = Field(200, ge=1)
+    ignore_eos: bool = True
+
+
+class SamplingConfig(Config):
+    """How a token is drawn: greedy at temperature 0, else from the tempered distribution cut to its
+    `top_k` most probable tokens and to the smallest set that holds `top_p` of what is left."""
+
+    temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
+    top_k: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
+
+
+class DraftsConfig(Config):
+    """`drafts` are checkpoints (`NAME` or `LABEL=NAME`) or `ngram`; left out, for an embedded target, the
+    embedded ones and `ngram`. `k` are the numbers of speculative tokens."""
+
+    drafts: tuple[str, ...] | None = None
+    k: tuple[int, ...] = tuple(range(3, 11))
+
+    @field_validator("drafts", mode="before")
+    @classmethod
+    def _several_drafts(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("drafts")
+    @classmethod
+    def _some_draft(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not value:
+            raise ValueError("no draft is named")
+        return value
+
+    @field_validator("k", mode="before")
+    @classmethod
+    def _ranges(cls, value: Any) -> Any:
+        return numbers(value, "K", MOST_K)
+
+    @field_validator("k")
+    @classmethod
+    def _possible_k(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value:
+            raise ValueError("no K is named")
+        check_range(value, "K", MOST_K)
+        return tuple(sorted(set(value)))

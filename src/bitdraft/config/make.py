@@ -1,0 +1,68 @@
+"""From settings to a configuration, or to one error that names the field, the value and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from bitdraft.config.base import Config
+from bitdraft.config.decoding import BACKENDS, EXECUTIONS, LARGEST_BATCH, MOST_K
+from bitdraft.config.runs import PPL_PROTOCOLS, PRECISIONS
+from bitdraft.errors import UserError
+
+_REMEDIES = {
+    "precisions": f"Choose from {', '.join(PRECISIONS)}, separated by commas, each once",
+    "reference": f"Choose one of the measured precisions ({', '.join(PRECISIONS)})",
+    "ppl_protocol": f"Choose from {', '.join(PPL_PROTOCOLS)}",
+    "precision": f"Choose one of {', '.join(PRECISIONS)}",
+    "draft_precision": f"Choose one of {', '.join(PRECISIONS)}",
+    "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
+    "k": f"Give numbers from 1 to {MOST_K}, as 3-10 or 1,2,4",
+    "batch_sizes": f"Give numbers from 1 to {LARGEST_BATCH}, as 1,4,8",
+    "temperature": "Give 0 for greedy decoding or a positive number",
+    "synthetic_acceptance": "Give a probability from 0 to 1",
+    "top_p": "Give a number above 0 and up to 1",
+    "max_ppl_increase": "Give a share from 0 to 1, as 0.5% or 0.005",
+    "max_vram_gb": "Give GiB as a positive number, as 16",
+    "max_ttft_ms": "Give milliseconds as a positive number",
+    "min_speedup": "Give a factor of at least 1, as 1.1",
+    "budget_s": "Give at least 30 seconds, as 90s, 10m or 1h",
+    "only": "Give pairs of a draft's label and a K",
+    "backend": f"Choose from {', '.join(BACKENDS)}",
+    "execution": f"Choose from {', '.join(EXECUTIONS)}",
+    "device": "Choose auto, cpu, cuda, cuda:N or mps",
+}
+
+_AnyConfig = TypeVar("_AnyConfig", bound=Config)
+
+
+def make_config(
+    kind: type[_AnyConfig], values: dict[str, Any], written: Mapping[str, str | None] = MappingProxyType({})
+) -> _AnyConfig:
+    """Build a configuration, turning the first problem into a `UserError`. `written` is what a user wrote
+    where that isn't the value, to be shown in its place."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "reference"
+        shown = first["input"] if first["loc"] else values.get("reference")
+        problem = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(kind.model_fields))
+            raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error
+        shown = f"{shown:g}" if isinstance(shown, float) else shown
+        remedy = _REMEDIES.get(field) or _remedy(first.get("ctx", {}), kind.model_fields.get(field))
+        raise UserError(field, written.get(field) or shown, problem, remedy) from error
+
+
+def _remedy(bounds: Mapping[str, Any], setting: Any) -> str:
+    """From a setting's bounds or, where none is broken, its type."""
+    for name, words in (("ge", "of at least"), ("gt", "above"), ("le", "up to"), ("lt", "below")):
+        if name in bounds:
+            return f"Give a number {words} {bounds[name]}"
+    is_whole = setting is not None and setting.annotation in (int, int | None)
+    return "Give a whole number" if is_whole else "Give a value of that kind"

@@ -1,0 +1,19 @@
+"""Which text, and how prompts are cut from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from bitdraft.config.base import Config
+
+
+class TextConfig(Config):
+    """Which text, and how prompts are cut from it."""
+
+    dataset: str = "stdlib"
+    data_root: Path | None = None
+    num_prompts: int = Field(15, ge=1)
+    min_text_chars: int = Field(200, ge=0)
+    max_prompt_tokens: int = Field(1024, ge=1)

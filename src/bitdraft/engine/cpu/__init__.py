@@ -1,0 +1,1 @@
+"""Weight layouts and products on a CPU."""

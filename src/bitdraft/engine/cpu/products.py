@@ -1,0 +1,122 @@
+"""Which product reads a linear weight fastest on this processor, found by timing both.
+
+Plain products go to the library that torch was built with (MKL on x86), packed ones to oneDNN. Neither wins
+everywhere: on an Intel Xeon MKL reads float32 weights at the memory's speed with one row and at half of it
+with five; on an AMD EPYC it reaches a third of what oneDNN does with any number of rows; and a small
+weight is faster left plain on both (docs/benchmarks).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+
+from bitdraft.probes.clock import now
+
+PackedFor = Literal["all", "few", "none"]
+"""Forwards that a weight is packed for: all, which needs no other copy of it; those of few rows (more than
+a decode step's one or two) beside the plain weight; none."""
+
+_ROUNDS = 5
+
+_FEW = 4
+
+# numbers in one weight, beyond which the time grows with the size alone, and in all that are read in turn,
+# which no cache holds
+_MOST_NUMBERS = 2**23
+
+_ALL_NUMBERS = 2**24
+
+_MOST_WEIGHTS = 64
+
+# a packed product this much slower is taken for the copy that it saves, and one for few rows has to gain
+# this much for the copy that it costs
+_AS_FAST = 1.05
+
+_CLEARLY_FASTER = 0.9
+
+_mkldnn: Any = torch.ops.mkldnn
+
+_mkldnn_switch: Any = torch.backends.mkldnn
+
+
+@functools.cache
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs weights of this dtype on this processor, which is asked once."""
+    backend: Any = torch.backends.mkldnn  # without type hints
+    if not backend.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return bool(_mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(_mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
+
+
+def pack(weight_OI: torch.Tensor) -> torch.Tensor:
+    """A weight of I inputs and O outputs in oneDNN's own layout."""
+    packed: torch.Tensor = _mkldnn._reorder_linear_weight(weight_OI, None)
+    return packed
+
+
+def packed_product(
+    states: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    product: torch.Tensor = _mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
+    return product
+
+
+def lay_plain(weight_OI: torch.Tensor) -> torch.Tensor:
+    """The layout that is fastest for a plain product: input-major in float32, as it is in 16 bits."""
+    return weight_OI.t().contiguous().t() if weight_OI.dtype == torch.float32 else weight_OI
+
+
+def packed_for(weight_OI: torch.Tensor) -> PackedFor:
+    """The same for all weights of a size in this process, so that equal models round alike."""
+    num_out, num_in = weight_OI.shape
+    return _measured(num_out, num_in, weight_OI.dtype, torch.get_num_threads())
+
+
+@functools.cache
+def _measured(num_out: int, num_in: int, dtype: torch.dtype, _num_threads: int) -> PackedFor:
+    plain_1, packed_1, plain_few, packed_few = _seconds(num_out, num_in, dtype)
+    if packed_1 <= _AS_FAST * plain_1 and packed_few <= _AS_FAST * plain_few:
+        return "all"
+    return "few" if packed_few <= _CLEARLY_FASTER * plain_few else "none"
+
+
+@torch.inference_mode()
+def _seconds(num_out: int, num_in: int, dtype: torch.dtype) -> list[float]:
+    """Plain and packed with one row, then with a few; the least of some rounds in turn, each over weights
+    that stand for a model's layers."""
+    num_out = max(min(num_out, _MOST_NUMBERS // num_in), 1)
+    num_weights = max(min(_ALL_NUMBERS // (num_out * num_in), _MOST_WEIGHTS), 2)
+    plain = [lay_plain(torch.full((num_out, num_in), 0.5, dtype=dtype)) for _ in range(num_weights)]
+    packed = [pack(weight) for weight in plain]
+    ways: list[Callable[[], object]] = []
+    for num_rows in (1, _FEW):
+        states = torch.ones(num_rows, num_in, dtype=dtype)
+        ways.append(functools.partial(_each, torch.nn.functional.linear, states, plain))
+        ways.append(functools.partial(_each, packed_product, states, packed))
+    spent_s: list[list[float]] = [[] for _ in ways]
+    before = _mkldnn_switch.enabled
+    try:
+        _mkldnn_switch.enabled = False
+        for _, (way, found) in itertools.product(range(_ROUNDS), zip(ways, spent_s, strict=True)):
+            start_s = now()
+            way()
+            found.append(now() - start_s)
+    finally:
+        _mkldnn_switch.enabled = before
+    return [min(found) for found in spent_s]
+
+
+def _each(
+    product: Callable[[torch.Tensor, torch.Tensor], object], states: torch.Tensor, weights: list[torch.Tensor]
+) -> None:
+    for weight in weights:
+        product(states, weight)

@@ -1,0 +1,1 @@
+"""How weights and products are represented."""

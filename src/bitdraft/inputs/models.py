@@ -1,0 +1,137 @@
+"""Load a checkpoint at a precision on a device, or draw a shape's weights, and count what there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.initialization import no_init_weights
+from transformers.utils import logging as transformers_logging
+
+from bitdraft.config import ModelConfig, Precision
+from bitdraft.errors import UserError
+from bitdraft.formats.dtype import DTYPES
+from bitdraft.inputs.checkpoints import Checkpoint
+
+WEIGHT_STD = 0.02
+
+NOISE_LENGTH = 1_048_573  # a prime, so that no two rows of a matrix begin at the same place of the noise
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in inference mode. Bytes and parameters count tied weights once.
+
+    `streamed_bytes` are the weights that one decode step reads: all but an untied input embedding,
+    of which it reads a row.
+    """
+
+    model: Any
+    precision: Precision
+    device: torch.device
+    num_parameters: int
+    weight_bytes: int
+    streamed_bytes: int
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first of CUDA, MPS and CPU that is there; a missing device is a `UserError`."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda:0")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            remedy = "Choose auto, cpu" + (f" or cuda:0 to cuda:{count - 1}" if count else "")
+            raise UserError("device", name, f"this machine has {count} usable CUDA devices", remedy)
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device", name, "this machine has no usable Metal device", "Choose auto or cpu")
+    return device
+
+
+def load_model(
+    checkpoint: Checkpoint, precision: Precision, device: torch.device, config: ModelConfig
+) -> LoadedModel:
+    """For inference. Every floating-point parameter is verified to have the asked dtype."""
+    transformers_logging.disable_progress_bar()
+    dtype = DTYPES[precision]
+    make = _draw if checkpoint.random_weights else _read
+    model = make(checkpoint, dtype, device, config).eval().requires_grad_(False)
+    parameters = list(model.parameters())
+    wrong = {p.dtype for p in parameters if p.is_floating_point() and p.dtype != dtype}
+    assert not wrong, f"parameters loaded as {wrong}, not {dtype}"
+    weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    return LoadedModel(
+        model=model,
+        precision=precision,
+        device=device,
+        num_parameters=sum(p.numel() for p in parameters),
+        weight_bytes=weight_bytes,
+        streamed_bytes=weight_bytes - _unread_embedding_bytes(model),
+    )
+
+
+def _read(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:
+    model, found = AutoModelForCausalLM.from_pretrained(
+        checkpoint.folder,
+        dtype=dtype,
+        use_safetensors=None if config.allow_pickle else True,
+        trust_remote_code=config.trust_remote_code,
+        local_files_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported, and refused just below
+    )
+    _refuse_gaps(checkpoint, found)
+    return model.to(device)
+
+
+def _draw(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:
+    """A model of the shape with weights drawn from the seed: the same ones, rounded, at every precision
+    and on every device."""
+    trusted = config.trust_remote_code
+    shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trusted, local_files_only=True)
+    with no_init_weights(), device:
+        model = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=trusted)
+    model.tie_weights()  # left out with the initialisation
+    _fill(model, dtype, device, config.seed)
+    return model
+
+
+@torch.no_grad()
+def _fill(model: Any, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+    """Each matrix from a stretch of normal noise, repeated: copying is several times as fast as drawing.
+    Biases are zero and norms one."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            parameter.fill_(0 if name.endswith("bias") else 1)
+            continue
+        flat = parameter.view(-1)
+        drawn = torch.randn(min(len(flat), NOISE_LENGTH), generator=generator)
+        noise = (WEIGHT_STD * drawn).to(device, dtype)
+        num_whole, num_left = divmod(len(flat), len(noise))
+        flat[num_left:].view(num_whole, -1).copy_(noise)
+        flat[:num_left] = noise[len(noise) - num_left :]
+
+
+def _refuse_gaps(checkpoint: Checkpoint, found: dict[str, Any]) -> None:
+    """transformers fills a weight that is missing or of another shape with random numbers."""
+    missing = sorted(found["missing_keys"])
+    misshapen = sorted(str(entry[0]) for entry in found["mismatched_keys"])
+    for names, what in ((missing, "is missing"), (misshapen, "has another shape than config.json says")):
+        if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            remedy = "Download or save the checkpoint again"
+            raise UserError("model", checkpoint.name, f"weight {names[0]}{more} {what}", remedy)
+
+
+def _unread_embedding_bytes(model: Any) -> int:
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if embedding is None or (head is not None and head.weight is embedding.weight):
+        return 0
+    return int(embedding.weight.numel() * embedding.weight.element_size())

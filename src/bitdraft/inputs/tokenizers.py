@@ -1,0 +1,66 @@
+"""Tokenizers: loading, text to token ids, and whether a draft has its target's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bitdraft.config import ModelConfig
+from bitdraft.errors import UserError, one_line
+from bitdraft.inputs.checkpoints import DEMO_FOLDER, Checkpoint
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
+
+
+def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "model") -> Any:
+    """The checkpoint's tokenizer (transformers), or a `UserError`. All shapes have the embedded models'."""
+    from transformers import AutoTokenizer
+
+    remedy = "Save the tokenizer beside the weights (tokenizer.json)"
+    folder = DEMO_FOLDER / "target" if checkpoint.random_weights else checkpoint.folder
+    if not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
+        # transformers would build an empty one and encode every text to nothing
+        raise UserError(field, checkpoint.name, "has no tokenizer", remedy)
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=config.trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        problem = f"its tokenizer cannot be loaded ({one_line(error)})"
+        raise UserError(field, checkpoint.name, problem, remedy) from error
+
+
+def check_token_ids(largest: int, checkpoint: Checkpoint, field: str = "model") -> None:
+    """Refuse token ids that have no row in a model's embedding."""
+    if not checkpoint.vocab_size or largest < checkpoint.vocab_size:
+        return
+    what = "the embedded tokenizer" if checkpoint.random_weights else "its tokenizer"
+    problem = f"{what} gives id {largest}, its embedding has {checkpoint.vocab_size} rows"
+    remedy = "Use the tokenizer that the model was trained with"
+    if checkpoint.random_weights:
+        remedy = f"Set vocab_size in its config.json to {largest + 1} or more"
+    raise UserError(field, checkpoint.name, problem, remedy)
+
+
+def draft_tokenizer_problem(draft: Any, target: Any, sample: str) -> str | None:
+    """Why a draft's tokenizer is not the target's: they need the same tokens under the same ids, and the same
+    ids for a piece of text. Embeddings may be padded differently behind them."""
+    ours, theirs = target.get_vocab(), draft.get_vocab()
+    if ours != theirs:
+        token = min((ours.items() ^ theirs.items()), key=lambda item: item[1])[0]
+        return (
+            f"its vocabulary is another one than the target's ({len(theirs)} and {len(ours)} tokens; "
+            f"{token!r} is {theirs.get(token, 'missing')} and {ours.get(token, 'missing')})"
+        )
+    if text_encoder(target)(sample) != text_encoder(draft)(sample):
+        return "its tokenizer has the target's tokens but splits text differently"
+    return None
+
+
+def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    """Text → token ids as the protocols count them: without special tokens, of any length."""
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+    return encode

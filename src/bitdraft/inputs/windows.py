@@ -1,0 +1,209 @@
+"""How a text is cut into windows for perplexity: five protocols that other work uses.
+
+A window is a list of token ids of which those from `first_scored` on are scored, each from the
+tokens before it in the window. Which protocol is whose, and what each is for: docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitdraft.config import PplProtocol
+from bitdraft.errors import UserError
+from bitdraft.inputs.datasets import Dataset
+from bitdraft.inputs.prompts import Encode
+
+MAX_CONTEXT = 2048
+
+GPTQ_WINDOW = 2048
+
+LLAMA_CPP_WINDOW = 512
+
+NUM_DOCUMENTS = 20
+
+DOCUMENT_CHARS = 200
+
+DOCUMENT_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Window:
+    token_ids: tuple[int, ...]
+    first_scored: int
+    document: int = 0
+
+    @property
+    def num_scored(self) -> int:
+        return len(self.token_ids) - self.first_scored
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """Windows, the card that a perplexity means nothing without, and the size of the scored text
+    (None where a protocol leaves holes in it)."""
+
+    windows: tuple[Window, ...]
+    card: dict[str, Any]
+    num_words: int | None = None
+    num_bytes: int | None = None
+
+    @property
+    def normaliser(self) -> str:
+        return str(self.card["normaliser"])
+
+    @property
+    def document_lengths(self) -> list[int] | None:
+        if self.normaliser != "documents":
+            return None
+        return [window.num_scored for window in self.windows]
+
+
+def sliding_windows(token_ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
+    """Windows of `context` tokens that advance by `stride`; all but the first token are scored once."""
+    assert 0 < stride < context
+    scored_to, start = 1, 0
+    while scored_to < len(token_ids):
+        end = min(start + context, len(token_ids))
+        yield Window(tuple(token_ids[start:end]), scored_to - start)
+        scored_to, start = end, start + stride
+
+
+def disjoint_windows(token_ids: Sequence[int], size: int, first_scored: int) -> Iterator[Window]:
+    """Full windows of `size` tokens side by side; a shorter rest is dropped."""
+    for start in range(0, len(token_ids) - size + 1, size):
+        yield Window(tuple(token_ids[start : start + size]), first_scored)
+
+
+def rolling_windows(token_ids: Sequence[int], prefix: int, size: int, document: int) -> Iterator[Window]:
+    """Every token of a document scored once, `size` a window: the first behind `prefix`, full ones
+    behind the token before, a shorter last one behind as many as fill the window. A window feeds
+    `size` tokens."""
+    for start in range(0, len(token_ids), size):
+        scored = token_ids[start : start + size]
+        before = token_ids[start + len(scored) - size - 1 : start] if start else [prefix]
+        yield Window((*before, *scored), len(before), document)
+
+
+def truncate(windows: Sequence[Window], max_scored: int | None) -> tuple[Window, ...]:
+    """The first windows, the last of them cut, so that at most `max_scored` tokens are scored."""
+    if max_scored is None:
+        return tuple(windows)
+    kept, left = [], max_scored
+    for window in windows:
+        if left <= 0:
+            break
+        surplus = max(0, window.num_scored - left)
+        kept.append(
+            Window(window.token_ids[: len(window.token_ids) - surplus], window.first_scored, window.document)
+        )
+        left -= window.num_scored
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class _Source:
+    dataset: Dataset
+    encode: Encode
+    context: int
+    prefix: int | None
+
+
+@dataclass(frozen=True)
+class _Cut:
+    windows: list[Window]
+    card: dict[str, Any]
+    documents: tuple[str, ...] = ()
+
+
+def _sliding(source: _Source) -> _Cut:
+    context = min(source.context, MAX_CONTEXT)
+    stride = max(1, context // 2)
+    text = source.dataset.joined()
+    windows = list(sliding_windows(source.encode(text), context, stride))
+    return _Cut(windows, {"window": context, "stride": stride, "normaliser": "tokens"}, (text,))
+
+
+def _documents(source: _Source) -> _Cut:
+    size = min(source.context, DOCUMENT_TOKENS)
+    texts = [row for row in source.dataset.rows if len(row) > DOCUMENT_CHARS][:NUM_DOCUMENTS]
+    cuts = [source.encode(text)[:size] for text in texts]
+    windows = [Window(tuple(ids), 1, index) for index, ids in enumerate(cuts) if len(ids) > 1]
+    return _Cut(windows, {"window": size, "stride": None, "normaliser": "documents"})
+
+
+def _lm_eval(source: _Source) -> _Cut:
+    if source.prefix is None:
+        remedy = "Choose another --ppl-protocol"
+        raise UserError("ppl_protocol", "lm-eval", "the tokenizer has no BOS or EOS token as prefix", remedy)
+    documents = tuple(row for row in source.dataset.rows if row.strip())
+    windows = [
+        window
+        for index, text in enumerate(documents)
+        for window in rolling_windows(source.encode(text), source.prefix, source.context, index)
+    ]
+    card = {"window": source.context, "stride": source.context, "normaliser": "tokens"}
+    return _Cut(windows, card | {"prefix_token": source.prefix}, documents)
+
+
+def _gptq(source: _Source) -> _Cut:
+    size = min(source.context, GPTQ_WINDOW)
+    windows = list(disjoint_windows(source.encode(source.dataset.joined()), size, 1))
+    return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"})
+
+
+def _llama_cpp(source: _Source) -> _Cut:
+    size = min(source.context, LLAMA_CPP_WINDOW)
+    windows = list(disjoint_windows(source.encode(source.dataset.joined()), size, size // 2 + 1))
+    return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"})
+
+
+_CUTTERS: dict[PplProtocol, Callable[[_Source], _Cut]] = {
+    "sliding": _sliding,
+    "documents": _documents,
+    "lm-eval": _lm_eval,
+    "gptq": _gptq,
+    "llama.cpp": _llama_cpp,
+}
+
+
+def plan_scoring(
+    dataset: Dataset,
+    encode: Encode,
+    protocol: PplProtocol,
+    *,
+    context: int,
+    prefix: int | None = None,
+    max_scored: int | None = None,
+) -> ScoringPlan:
+    """Cut a dataset into windows by a protocol. `context` is the model's limit in tokens, `prefix`
+    the tokenizer's BOS (or EOS) id. Too short a text is a `UserError`."""
+    cut = _CUTTERS[protocol](_Source(dataset, encode, context, prefix))
+    windows = truncate(cut.windows, max_scored)
+    num_scored = sum(window.num_scored for window in windows)
+    if num_scored < 2:
+        problem = f"too short for the {protocol} protocol (no whole window to score)"
+        other = "" if protocol == "sliding" else " or --ppl-protocol sliding"
+        raise UserError("dataset", dataset.name, problem, f"Choose a longer text{other}")
+    truncated = num_scored < sum(window.num_scored for window in cut.windows)
+    card = {
+        "protocol": protocol,
+        "dataset": dataset.name,
+        "source": dataset.source,
+        "revision": dataset.revision,
+        "dataset_sha256": dataset.sha256,
+        "detokenised": False,
+        "prefix_token": None,
+        **cut.card,
+        "max_scored_tokens": max_scored,
+        "truncated": truncated,
+        "num_windows": len(windows),
+        "num_documents": len({window.document for window in windows}),
+        "num_scored_tokens": num_scored,
+    }
+    if truncated or not cut.documents:
+        return ScoringPlan(windows, card)
+    num_words = sum(len(text.split()) for text in cut.documents)
+    num_bytes = sum(len(text.encode()) for text in cut.documents)
+    return ScoringPlan(windows, card, num_words, num_bytes)

@@ -1,0 +1,117 @@
+"""Throughput, latencies, bandwidth and ratios, from `Generation` records. Definitions: docs/metrics.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.stats.intervals import median_figure, ratio_of_rates, ratio_of_sums
+
+
+def request_seconds(generation: Generation) -> float:
+    """Submission to last emission, s."""
+    return generation.emissions[-1][0] - generation.submit_s
+
+
+def batch_seconds(generations: Sequence[Generation]) -> float:
+    """Of prompts that were decoded at once: submission to the last emission of any, s."""
+    return max(g.emissions[-1][0] for g in generations) - min(g.submit_s for g in generations)
+
+
+def ttft_ms(generation: Generation) -> float:
+    return 1000 * (generation.emissions[0][0] - generation.submit_s)
+
+
+def decode_span(generation: Generation) -> tuple[float, int]:
+    """(seconds, tokens) after the first emission."""
+    (first_s, first_tokens), (last_s, _) = generation.emissions[0], generation.emissions[-1]
+    return last_s - first_s, len(generation.token_ids) - first_tokens
+
+
+def inter_token_ms(generation: Generation) -> list[float]:
+    """Gaps between emissions, ms; a gap that carries several tokens is one sample."""
+    times = [time_s for time_s, _ in generation.emissions]
+    return [1000 * (after - before) for before, after in pairwise(times)]
+
+
+def speed_figures(generations: Sequence[Generation], seed: int = 0) -> dict[str, Figure]:
+    """Throughput, TTFT and, where more than one emission was seen, TPOT and inter-token latency."""
+    tokens = [len(g.token_ids) for g in generations]
+    seconds = [request_seconds(g) for g in generations]
+    figures = {
+        "throughput_tok_s": ratio_of_sums(tokens, seconds, seed),
+        "ttft_ms": median_figure([ttft_ms(g) for g in generations], seed),
+    }
+    spans = [decode_span(g) for g in generations if len(g.emissions) > 1]
+    if spans:
+        span_s, span_tokens = zip(*spans, strict=True)
+        gaps = [inter_token_ms(g) for g in generations if len(g.emissions) > 1]
+        pooled = np.concatenate(gaps)
+        figures["tpot_ms"] = ratio_of_sums(np.asarray(span_s) * 1000, span_tokens, seed)
+        figures["decode_tok_s"] = ratio_of_sums(span_tokens, span_s, seed)
+        figures["itl_ms"] = median_figure([float(np.median(g)) for g in gaps], seed)
+        for percent in (50, 95, 99):
+            value = float(np.percentile(pooled, percent))
+            figures[f"itl_p{percent}_ms"] = Figure(value=value, n=pooled.size)
+    return figures
+
+
+def decode_bytes(generation: Generation, weight_bytes: int, kv_bytes_per_token: int) -> float:
+    """Bytes that plain decode steps stream: weights once a step, and keys and values of a cache that
+    grows by a token a step."""
+    _, num_steps = decode_span(generation)
+    mean_context = generation.prompt_tokens + (num_steps + 1) / 2
+    return num_steps * (weight_bytes + kv_bytes_per_token * mean_context)
+
+
+def speculation_bytes(
+    generation: Generation, target: tuple[int, int], draft: tuple[int, int] | None
+) -> float:
+    """Bytes that speculative steps stream: the target's weights and cache once a verification, the
+    draft's once a drafted token. Each pair is (weight bytes, key-value bytes per token); prompt lookup
+    streams nothing of its own."""
+    _, num_tokens = decode_span(generation)
+    context = generation.prompt_tokens + (num_tokens + 1) / 2
+    total = len(generation.steps) * (target[0] + target[1] * context)
+    if draft is not None:
+        total += sum(step.num_drafted for step in generation.steps) * (draft[0] + draft[1] * context)
+    return total
+
+
+def bandwidth_utilisation(
+    generations: Sequence[Generation], streamed_bytes: Sequence[float], copy_bytes_s: float, seed: int = 0
+) -> Figure | None:
+    """Bytes that the steps must stream / time they took / measured copy bandwidth."""
+    seconds = [decode_span(generation)[0] for generation in generations]
+    ideal_s = [num_bytes / copy_bytes_s for num_bytes in streamed_bytes]
+    return ratio_of_sums(ideal_s, seconds, seed) if sum(seconds) > 0 else None
+
+
+def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation], seed: int = 0) -> Figure:
+    """Throughput of the first over that of the second, prompts paired by index."""
+    return ratio_of_rates(
+        [len(g.token_ids) for g in generations],
+        [request_seconds(g) for g in generations],
+        [len(g.token_ids) for g in base],
+        [request_seconds(g) for g in base],
+        seed,
+    )
+
+
+def decode_speed_ratio(
+    generations: Sequence[Generation], base: Sequence[Generation], seed: int = 0
+) -> Figure | None:
+    """The same for the time after the first emission alone; None where nothing came after it."""
+    spans, base_spans = ([decode_span(g) for g in side] for side in (generations, base))
+    if not all(seconds > 0 for seconds, _ in [*spans, *base_spans]):
+        return None
+    return ratio_of_rates(
+        [tokens for _, tokens in spans],
+        [seconds for seconds, _ in spans],
+        [tokens for _, tokens in base_spans],
+        [seconds for seconds, _ in base_spans],
+        seed,
+    )

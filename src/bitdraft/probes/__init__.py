@@ -1,0 +1,1 @@
+"""Clocks, memory, energy and the machine itself."""

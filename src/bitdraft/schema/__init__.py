@@ -1,0 +1,1 @@
+"""Records, results and findings: the border between measuring and showing."""

@@ -1,0 +1,92 @@
+"""Result files: JSON written whole or not at all, read with what is wrong said."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bitdraft.errors import UserError, one_line
+from bitdraft.schema.history import SCHEMA_VERSION
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+
+
+def to_json(record: BaseModel) -> str:
+    """Indented JSON; a list of plain numbers takes one line."""
+    text = json.dumps(record.model_dump(mode="json"), indent=1, allow_nan=False, ensure_ascii=False)
+    # a line break cannot stand inside a JSON string, so only the layout is touched
+    return (
+        re.sub(r"\[\n[^\[\]{}\"]*\]", lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text) + "\n"
+    )
+
+
+_AnyResult = TypeVar("_AnyResult", PrecisionResult, SpecDecodeResult, Recommendation)
+
+
+def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
+    """Read a result file; a foreign, damaged or newer file is a `UserError`."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            problem = f"schema version {version} is newer than {SCHEMA_VERSION}"
+            raise UserError("result", path, problem, "Update bitdraft")
+        return kind.model_validate(data)
+    except OSError as error:
+        raise UserError("result", path, one_line(error), f"Name a folder that holds {path.name}") from error
+    except (ValueError, ValidationError) as error:
+        what = kind.model_fields["kind"].default.replace("_", "-")
+        problem = f"not a {what} result ({_first_problem(error)})"
+        raise UserError("result", path, problem, "Measure again or name another folder") from error
+
+
+def _first_problem(error: ValueError) -> str:
+    """`rows.0.status: Field required (and 2 more)`; of what isn't JSON, the parser's words."""
+    if not isinstance(error, ValidationError):
+        return one_line(error)
+    first, *others = error.errors()
+    where = ".".join(map(str, first["loc"]))
+    more = f" (and {len(others)} more)" if others else ""
+    return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
+
+
+def result_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of this name at any depth, hidden folders apart, in order of their paths."""
+    found = sorted(folder.rglob(pattern))
+    return [file for file in found if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write beside the target and rename, so that a reader never sees half a file."""
+    content = data.encode() if isinstance(data, str) else data
+    temporary = ""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as handle:
+            temporary = handle.name
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        remedy = "Free space there or choose another --output folder"
+        raise UserError("output", path, f"cannot be written ({one_line(error)})", remedy) from error
+
+
+def prepare_output(folder: Path) -> None:
+    """Create the output folder and prove that it takes a file, before anything long begins."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as probe:
+            probe.write(b"bitdraft")
+            probe.flush()
+    except OSError as error:
+        problem = f"cannot be written ({one_line(error)})"
+        raise UserError("output", folder, problem, "Choose another --output folder") from error
