@@ -29,7 +29,8 @@ from benchmarks import (
     same_texts,
     table,
 )
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.errors import UserError
 from bitdraft.metrics.speed import batch_seconds
@@ -107,7 +108,7 @@ class Bench:
 
     pair: Pair
     config: DecodingConfig
-    decoders: dict[int, NativeSpeculation]
+    decoders: dict[int, NativeEngine]
     texts: dict[int, Text] = field(default_factory=dict)
     followed: dict[tuple[int, int, int], Text] = field(default_factory=dict)
 
@@ -151,20 +152,20 @@ class Bench:
 
 def decoders_of(
     pair: Pair, models: tuple[Any, Any], prompts: list[list[int]], config: DecodingConfig
-) -> tuple[dict[int, NativeSpeculation], list[str]]:
+) -> tuple[dict[int, NativeEngine], list[str]]:
     """By batch size, and a note for each that cannot be had."""
     target, draft = models
     capacity = max(map(len, prompts)) + config.max_new_tokens
     decoders, notes = {}, []
     for size in pair.sizes:
-        decoder = NativeSpeculation(
+        decoder = NativeEngine(EngineSetup(
             target,
             {DRAFT: draft},
             pair.vocab_size,
             SamplingConfig(),
             execution="static",
             capacity=capacity,
-        )
+        ))
         try:
             decoder.prepare_batch(prompts[:size], config)
         except (UserError, torch.OutOfMemoryError) as error:

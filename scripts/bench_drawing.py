@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from bitdraft import drawing
-from bitdraft.drawing import GREY, INK, MARKERS, legend, margins, new_canvas, plain, png, tidy
+from bitdraft.present.charts import drawing
+from bitdraft.present.charts.drawing import GREY, INK, MARKERS, legend, margins, new_canvas, plain, png, tidy
 from bitdraft.schema.records import Figure
 
 COLOURS = (*drawing.COLOURS, GREY)

@@ -33,7 +33,8 @@ from benchmarks import (
     table,
 )
 from bitdraft.backends import Backend
-from bitdraft.backends.native import Native
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.backends.transformers import transformers
 from bitdraft.config import DecodingConfig, Execution, Precision
 from bitdraft.engine.runner import Runner
@@ -107,7 +108,7 @@ def ways_of(model: Any, peer: Any, work: Work, compiled: bool) -> dict[str, Back
     """A model of its own for each side: the native backend lays out a CPU model's weights anew."""
     capacity = work.capacity
     ways: dict[str, Backend] = {
-        way: Native(model, execution, capacity)
+        way: NativeEngine(EngineSetup(model, execution, capacity))
         for way, execution in NATIVE.items()
         if compiled or execution != "compiled"
     }

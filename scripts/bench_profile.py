@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench_drawing import stacked_bars
 from benchmarks import EMBEDDED, Report, Settings, load, prompts_of, say, table
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, Execution, SamplingConfig
 from bitdraft.metrics.speed import decode_span
 
@@ -89,13 +90,13 @@ def measure(
 ) -> dict[str, Any]:
     on_cuda = model.device.type == "cuda"
 
-    def step_ms(made: NativeSpeculation) -> float:
+    def step_ms(made: NativeEngine) -> float:
         seconds, num_tokens = decode_span(made.decode(config, None, 0, 0, finite_only=False))
         return 1000 * seconds / num_tokens
 
-    def prepared() -> NativeSpeculation:
+    def prepared() -> NativeEngine:
         capacity = len(prompt) + config.max_new_tokens
-        made = NativeSpeculation(model, {}, None, GREEDY, execution=execution, capacity=capacity)
+        made = NativeEngine(EngineSetup(model, {}, None, GREEDY, execution=execution, capacity=capacity))
         made.prepare(prompt, config)
         step_ms(made)
         return made

@@ -33,8 +33,9 @@ from benchmarks import (
     say,
     table,
 )
-from bitdraft.backends.native import NativeSpeculation
-from bitdraft.backends.transformers import TransformersSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
+from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.engine.drafters.lookup import NgramDrafter
@@ -180,13 +181,13 @@ def sides_of(pair: Pair, precision: Precision, settings: Settings) -> dict[str, 
         executions.insert(1, "compiled")
     lookup: dict[str, Any] = {LOOKUP: None} if pair.alpha is None else {}
     sides: dict[str, Any] = {
-        execution: NativeSpeculation(
+        execution: NativeEngine(EngineSetup(
             target, drafts | lookup, pair.vocab_size, GREEDY, execution=execution, capacity=512
-        )
+        ))
         for execution in executions
     }
     if pair.alpha is None:
-        sides[PEER] = TransformersSpeculation(*models(), pair.vocab_size, GREEDY)
+        sides[PEER] = TransformersEngine(EngineSetup(*models(), pair.vocab_size, GREEDY))
     return sides
 
 

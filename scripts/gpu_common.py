@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import Settings, prompts_of
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.inputs.models import LoadedModel
 from gpu_budget import Budget
@@ -55,12 +56,12 @@ class Check:
     def prompts(self, num_prompts: int) -> list[list[int]]:
         return prompts_of(self.settings, num_prompts, self.sizes.prompt_tokens)
 
-    def decoder(self) -> NativeSpeculation:
+    def decoder(self) -> NativeEngine:
         capacity = self.sizes.prompt_tokens + self.sizes.new_tokens
         target, vocab = self.models["target"].model, self.sizes.vocab_size
-        return NativeSpeculation(
+        return NativeEngine(EngineSetup(
             target, self.draft_models, vocab, GREEDY, execution="static", capacity=capacity
-        )
+        ))
 
 
 @dataclass

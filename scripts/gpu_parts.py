@@ -9,7 +9,7 @@ from typing import Any
 import bench_batches
 import bench_plain
 from benchmarks import dumped, has_compiler, interleave, same_ids, table
-from bitdraft.backends.transformers import TransformersSpeculation
+from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.engine.runner import Runner
 from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures, speed_ratio
@@ -97,7 +97,7 @@ def assisted(check: Check, reserve_s: float) -> Part:
     sizes, draft, k = check.sizes, check.sizes.drafts[0], check.sizes.assisted_k
     target = check.models["target"].model
     native = check.decoder()
-    peer = TransformersSpeculation(target, check.draft_models, sizes.vocab_size, GREEDY)
+    peer = TransformersEngine(EngineSetup(target, check.draft_models, sizes.vocab_size, GREEDY))
     sides: dict[str, Any] = {"native": native, "transformers": peer}
     arms: dict[tuple[str, int], Callable[[list[int]], Generation]] = {
         (side, drafted): lambda _, side=side, drafted=drafted: sides[side].decode(  # type: ignore[misc]

@@ -9,7 +9,7 @@ from typing import Any
 import bench_prediction
 from bench_prediction import prediction, steps_of
 from benchmarks import dumped, interleave, same_ids, same_texts, say, table
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import decode_speed_ratio, speed_figures, speed_ratio
@@ -87,7 +87,7 @@ def sweep(check: Check, reserve_s: float) -> Part:
 @dataclass
 class Sweep:
     check: Check
-    decoder: NativeSpeculation
+    decoder: NativeEngine
     samples: list[dict[str, Any]] = field(default_factory=list)
     chains: dict[float, list[Chain]] = field(default_factory=dict)
     bits: dict[float, list[bool]] = field(default_factory=dict)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bitdraft import compare_results
-from bitdraft.compare.arms import AnyResult
-from bitdraft.compare.records import Comparison, RowComparison
+from bitdraft.compare.measured import AnyResult
+from bitdraft.schema.comparison import Comparison, RowComparison
 from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures
 from bitdraft.schema.io import to_json

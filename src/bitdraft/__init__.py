@@ -7,24 +7,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bitdraft.compare.compare import compare_results
-    from bitdraft.compare.records import Comparison
+    from bitdraft.api import (
+        compare_results,
+        evaluate_precision,
+        evaluate_spec_decode,
+        recommend_deployment,
+    )
     from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
+    from bitdraft.config.running import RunOptions
     from bitdraft.decoder import Decoder
-    from bitdraft.errors import UserError
-    from bitdraft.precision.evaluate import evaluate_precision
-    from bitdraft.recommend.search import recommend_deployment
-    from bitdraft.report.page import write_report
+    from bitdraft.errors import Interrupted, UserError
+    from bitdraft.present.page.page import write_report
+    from bitdraft.schema.comparison import Comparison
+    from bitdraft.schema.findings import Finding
     from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
-    from bitdraft.spec_decode.evaluate import evaluate_spec_decode
 
 __all__ = [
     "Comparison",
     "Decoder",
+    "Finding",
+    "Interrupted",
     "PrecisionConfig",
     "PrecisionResult",
     "RecommendConfig",
     "Recommendation",
+    "RunOptions",
     "SpecDecodeConfig",
     "SpecDecodeResult",
     "UserError",
@@ -36,20 +43,23 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "bitdraft.schema.comparison",
     "Decoder": "bitdraft.decoder",
-    "Comparison": "bitdraft.compare.records",
+    "Finding": "bitdraft.schema.findings",
+    "Interrupted": "bitdraft.errors",
     "PrecisionConfig": "bitdraft.config",
     "PrecisionResult": "bitdraft.schema.results",
     "RecommendConfig": "bitdraft.config",
     "Recommendation": "bitdraft.schema.results",
+    "RunOptions": "bitdraft.config.running",
     "SpecDecodeConfig": "bitdraft.config",
     "SpecDecodeResult": "bitdraft.schema.results",
     "UserError": "bitdraft.errors",
-    "compare_results": "bitdraft.compare.compare",
-    "evaluate_precision": "bitdraft.precision.evaluate",
-    "evaluate_spec_decode": "bitdraft.spec_decode.evaluate",
-    "recommend_deployment": "bitdraft.recommend.search",
-    "write_report": "bitdraft.report.page",
+    "compare_results": "bitdraft.api",
+    "evaluate_precision": "bitdraft.api",
+    "evaluate_spec_decode": "bitdraft.api",
+    "recommend_deployment": "bitdraft.api",
+    "write_report": "bitdraft.present.page.page",
 }
 
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import (
     MOST_K,
     NGRAM,
+    PRECISIONS,
     DecodingConfig,
     Execution,
     ModelConfig,
@@ -31,7 +33,7 @@ _SAMPLE = (
 class DecoderConfig(ModelConfig, SamplingConfig):
     """`draft` is a checkpoint, `ngram` (prompt lookup) or None for plain decoding; K = `k` then."""
 
-    precision: Precision = "fp32"
+    precision: Precision = PRECISIONS[0]
     draft: str | None = None
     k: int = 0
     draft_precision: Precision | None = None
@@ -79,7 +81,8 @@ class Decoder:
             drafts[config.draft] = load_model(found, precision, device, own).model
         target = load_model(checkpoint, config.precision, device, config).model
         vocab_size = min((size for size in sizes if size), default=None)
-        self._decoder = NativeSpeculation(target, drafts, vocab_size, config, execution=config.execution)
+        setup = EngineSetup(target, drafts, vocab_size, config, config.execution)
+        self._decoder = NativeEngine(setup)
 
     def generate(
         self,

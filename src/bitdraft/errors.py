@@ -1,9 +1,22 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions of bitdraft.
+
+BitdraftError
+├── UserError          a request that cannot be carried out as given: field, value, problem, remedy
+└── NonFiniteNumbers   a model gave numbers that are not finite
+    ├── NonFiniteDecoding   while it decoded     (engine.loop)
+    └── NonFiniteLogits     while it was scored  (engine.scoring)
+KeyboardInterrupt
+└── Interrupted        a signal asked the run to end; what is finished is kept
+"""
 
 from __future__ import annotations
 
 
-class UserError(Exception):
+class BitdraftError(Exception):
+    """What all errors of this package have in common."""
+
+
+class UserError(BitdraftError):
     """A request that cannot be carried out as given.
 
     `field` names what the user set, `value` what it was set to, `problem` what is wrong with it and
@@ -17,12 +30,25 @@ class UserError(Exception):
         super().__init__(f"{field}: {value!s}: {problem}. {remedy}.")
 
     def as_dict(self) -> dict[str, str]:
+        """The four parts as JSON has them, for another process."""
         return {
             "field": self.field,
             "value": str(self.value),
             "problem": self.problem,
             "remedy": self.remedy,
         }
+
+
+class NonFiniteNumbers(BitdraftError):
+    """A model gave numbers that are not finite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to end. `result` is what was finished before, `folder` where it is kept."""
+
+    def __init__(self, signal_number: int, result: object = None, folder: object = None) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal_number, self.result, self.folder = signal_number, result, folder
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

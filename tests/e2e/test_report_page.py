@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bitdraft.report.page import write_report
+from bitdraft.present.page.page import write_report
 from report_results import (
     MARKUP,
     batch_rows,

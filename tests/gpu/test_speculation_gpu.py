@@ -1,4 +1,4 @@
-"""CUDA graphs and speculation on a CUDA device, through `NativeSpeculation` alone.
+"""CUDA graphs and speculation on a CUDA device, through `NativeEngine` alone.
 
 Not yet run on a GPU: written beside the stand-in tests of tests/unit/test_static.py, which hold the same code
 on a CPU.
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, Execution, SamplingConfig
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.control import first_difference
@@ -45,10 +46,10 @@ def decoder(
     dtype: torch.dtype = torch.float32,
     sampling: SamplingConfig = GREEDY,
     capacity: int = 0,
-) -> NativeSpeculation:
+) -> NativeEngine:
     target, draft = (model.to(DEVICE, dtype) for model in (tiny_model(kind), noisy_copy(kind, 0, 0.05)))
     drafts = {"draft": draft, "ngram": None}
-    return NativeSpeculation(target, drafts, VOCAB, sampling, execution=execution, capacity=capacity)
+    return NativeEngine(EngineSetup(target, drafts, VOCAB, sampling, execution=execution, capacity=capacity))
 
 
 def seen(run: Generation) -> tuple[Any, ...]:
@@ -144,7 +145,7 @@ def test_a_capture_without_memory_falls_back_or_says_so() -> None:
 
 
 @torch.inference_mode()
-def lead(runs: NativeSpeculation, text: list[int]) -> tuple[float, float]:
+def lead(runs: NativeEngine, text: list[int]) -> tuple[float, float]:
     """The first logit's lead over the second behind a text, and the largest magnitude."""
     target = runs.runner(None)
     target.start(len(text))

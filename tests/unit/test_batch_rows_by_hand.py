@@ -13,12 +13,12 @@ import pytest
 import torch
 
 import bitdraft
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.native import NativeEngine
 from bitdraft.schema.io import load_result
 from bitdraft.schema.records import Generation
 from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.batches import groups_of
-from bitdraft.spec_decode.output import csv_text, markdown_text
+from bitdraft.present.sweep_files import csv_text, markdown_text
 from in_process import jobs_in_process
 from tiny import noisy_copy, save_checkpoint
 
@@ -202,21 +202,21 @@ def test_csv_and_markdown_hold_every_batch(greedy: SpecDecodeResult) -> None:
 def test_what_goes_wrong_with_an_arm_stays_there(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = NativeSpeculation.decode_batch
+    decode = NativeEngine.decode_batch
 
     def failing(self: Any, config: Any, draft: Any, k: int, seeds: Any, *rest: Any, **kw: Any) -> Any:
         if (draft, k, len(seeds), config.max_new_tokens) == ("cheap", 3, 2, NEW):
             raise torch.OutOfMemoryError("no room for three")
         return decode(self, config, draft, k, seeds, *rest, **kw)
 
-    def prepare(self: NativeSpeculation, prompts: Any, config: Any) -> None:
+    def prepare(self: NativeEngine, prompts: Any, config: Any) -> None:
         if len(prompts) == 3:
             raise torch.OutOfMemoryError("no room for caches")
         own(self, prompts, config)
 
-    own = NativeSpeculation.prepare_batch
-    monkeypatch.setattr(NativeSpeculation, "decode_batch", failing)
-    monkeypatch.setattr(NativeSpeculation, "prepare_batch", prepare)
+    own = NativeEngine.prepare_batch
+    monkeypatch.setattr(NativeEngine, "decode_batch", failing)
+    monkeypatch.setattr(NativeEngine, "prepare_batch", prepare)
     with jobs_in_process():
         result = measure(settings, batch_sizes=(2, 3, 5), num_prompts=5)
     found = {(row.batch_size, row.draft, row.k): (row.status, row.reason) for row in result.batches}
@@ -237,7 +237,7 @@ def test_what_goes_wrong_with_an_arm_stays_there(
 def test_an_interrupt_keeps_the_finished_groups(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, calls = NativeSpeculation.decode_batch, []
+    decode, calls = NativeEngine.decode_batch, []
 
     def stopping(self: Any, config: Any, draft: Any, k: int, seeds: Any, *rest: Any, **kw: Any) -> Any:
         calls.append(len(seeds))
@@ -246,7 +246,7 @@ def test_an_interrupt_keeps_the_finished_groups(
             raise KeyboardInterrupt
         return decode(self, config, draft, k, seeds, *rest, **kw)
 
-    monkeypatch.setattr(NativeSpeculation, "decode_batch", stopping)
+    monkeypatch.setattr(NativeEngine, "decode_batch", stopping)
     with jobs_in_process(), pytest.raises(KeyboardInterrupt):
         measure(settings, k=3, drafts=("ngram",), output=tmp_path)
     result = load_result(tmp_path / "spec_decode_file.json", SpecDecodeResult)
@@ -260,11 +260,11 @@ def test_an_interrupt_keeps_the_finished_groups(
 def test_models_that_decode_one_prompt_alone_are_refused_before_the_sweep(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impossible(self: NativeSpeculation, execution: Any) -> str:
+    def impossible(self: NativeEngine, execution: Any) -> str:
         self.fallback_reason = "the target is run eagerly: it is a test"
         return "eager"
 
-    monkeypatch.setattr(NativeSpeculation, "_possible", impossible)
+    monkeypatch.setattr(NativeEngine, "_possible", impossible)
     stages: list[str] = []
     with jobs_in_process(), pytest.raises(bitdraft.UserError, match="eagerly: it is a test") as caught:
         bitdraft.evaluate_spec_decode(on_progress=lambda stage, *_: stages.append(stage), **settings)
@@ -276,15 +276,15 @@ def test_batches_are_static_where_auto_found_one_prompt_faster_eagerly(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, int]] = []
-    decode = NativeSpeculation.decode_batch
+    decode = NativeEngine.decode_batch
 
     def watched(self: Any, config: Any, draft: Any, k: int, seeds: Any, *rest: Any, **kw: Any) -> Any:
         seen.append((type(self._prefilled).__name__, len(seeds)))
         found: list[Generation] = decode(self, config, draft, k, seeds, *rest, **kw)
         return found
 
-    monkeypatch.setattr(NativeSpeculation, "_choose", lambda self: setattr(self, "mode", "eager"))
-    monkeypatch.setattr(NativeSpeculation, "decode_batch", watched)
+    monkeypatch.setattr(NativeEngine, "_choose", lambda self: setattr(self, "mode", "eager"))
+    monkeypatch.setattr(NativeEngine, "decode_batch", watched)
     with jobs_in_process():
         result = measure(settings, execution="auto", k=3, drafts=("ngram",), num_prompts=3)
     assert set(seen) == {("PrefilledPrompt", 1), ("StaticPrompts", 2), ("StaticPrompts", 3)}

@@ -16,11 +16,11 @@ from bitdraft.schema.history import SCHEMA_VERSION
 from bitdraft.schema.io import load_result, to_json
 from bitdraft.schema.records import Figure
 from bitdraft.schema.results import BatchRow, SpecDecodeResult, SpecDecodeRow
-from bitdraft.spec_decode.batch_chart import batch_chart
+from bitdraft.present.charts.batches import batch_chart
 from bitdraft.spec_decode.batch_verdict import with_batches
-from bitdraft.spec_decode.output import markdown_text
+from bitdraft.present.sweep_files import markdown_text
 from bitdraft.spec_decode.records import Records
-from bitdraft.terminal import show_spec_decode
+from bitdraft.present.terminal import show_spec_decode
 
 Row = SpecDecodeRow | BatchRow
 VERDICT: dict[str, Any] = {"summary": "Speculate.", "reasons": ["First."]}

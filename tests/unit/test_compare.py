@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitdraft.compare.arms import AnyResult, arms_of
-from bitdraft.compare.ratios import judge, ratio_of_parts, ratio_of_ttft, tokens_and_seconds
-from bitdraft.compare.records import Comparison
+from bitdraft.compare.measured import AnyResult, arms_of
+from bitdraft.compare.pairing import judge, ratio_of_parts, ratio_of_ttft, tokens_and_seconds
+from bitdraft.schema.comparison import Comparison
 from bitdraft.compare.rows import Pair, compare_arms
 from bitdraft.compare.verdict import regressions_of
 from bitdraft.metrics.speed import speed_ratio

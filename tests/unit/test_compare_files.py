@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bitdraft import Comparison, UserError, compare_results
-from bitdraft.compare.output import csv_text, markdown_text
+from bitdraft.present.comparison_files import csv_text, markdown_text
 from bitdraft.compare.verdict import blind_spot, regressions_of
 from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row

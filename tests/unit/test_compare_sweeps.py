@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bitdraft.compare.records import Comparison
+from bitdraft.schema.comparison import Comparison
 from bitdraft.compare.verdict import regressions_of
 from bitdraft.schema.results import SpecDecodeResult
 from comparing import batch_row, compare_in, failed_sweep_row, row_of, runs, sweep, sweep_row

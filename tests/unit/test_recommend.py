@@ -15,7 +15,7 @@ from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, pac
 from bitdraft.recommend.choose import contenders, mixed_could_pay
 from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Prediction, pareto, predictions_of
-from bitdraft.recommend.output import markdown_text
+from bitdraft.present.recommendation_files import markdown_text
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet, vllm_command
 from bitdraft.schema.io import to_json

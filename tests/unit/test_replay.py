@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import MOST_K, DecodingConfig, ModelConfig, SamplingConfig, TextConfig
 from bitdraft.engine.agreement import greedy_agreement, sampled_agreement
 from bitdraft.engine.drafters.lookup import NgramDrafter
@@ -115,7 +116,7 @@ def test_every_k_is_there() -> None:
     assert list(replay_all([model_chain([1] * 50, 1, 50)])) == [str(k) for k in range(1, MOST_K + 1)]
 
 
-def chain_of(runs: NativeSpeculation, name: str, prompt: list[int], run: Generation, limit: int) -> Chain:
+def chain_of(runs: NativeEngine, name: str, prompt: list[int], run: Generation, limit: int) -> Chain:
     if name == "ngram":
         lookup = NgramDrafter(torch.device("cpu"), VOCAB)
         lookup.start(prompt, 0)
@@ -138,12 +139,12 @@ def test_replay_is_the_measurement_step_by_step(kind: str, seed: int, noise: flo
     drafts = {"draft": noisy_copy(kind, seed, noise), "ngram": None}
     prompt = tokens(seed + 7, 12)
     config = DecodingConfig(max_new_tokens=30, ignore_eos=not with_eos)
-    probe = NativeSpeculation(target, drafts, VOCAB, SamplingConfig())
+    probe = NativeEngine(EngineSetup(target, drafts, VOCAB, SamplingConfig()))
     free = DecodingConfig(max_new_tokens=30)
     probe.prepare(prompt, free)
     if with_eos:
         target.generation_config.eos_token_id = probe.decode(free, None, 0, 0).token_ids[17]
-    runs = NativeSpeculation(target, drafts, VOCAB, SamplingConfig())
+    runs = NativeEngine(EngineSetup(target, drafts, VOCAB, SamplingConfig()))
     runs.prepare(prompt, config)
     plain = runs.decode(config, None, 0, 0)
     measured = {(d, k): runs.decode(config, d, k, 0) for d in drafts for k in range(1, 11)}
@@ -161,7 +162,7 @@ def test_expected_acceptance_of_samples_is_the_measured_one() -> None:
     draft = tiny_model("llama", 0, vocab_size=vocab, num_hidden_layers=1)
     for parameter in draft.parameters():
         parameter.mul_(0.9)
-    runs = NativeSpeculation(target, {"draft": draft}, vocab, sampling)
+    runs = NativeEngine(EngineSetup(target, {"draft": draft}, vocab, sampling))
     config = DecodingConfig(max_new_tokens=length)
     prompt = [1, 2, 3, 4]
     runs.prepare(prompt, config)
@@ -188,18 +189,18 @@ NEW_TOKENS = 16
 
 
 @pytest.fixture(scope="module")
-def embedded() -> NativeSpeculation:
+def embedded() -> NativeEngine:
     def load(name: str) -> Any:
         config = ModelConfig(model=f"demo/{name}")
         return load_model(find_checkpoint(config), "fp32", torch.device("cpu"), config).model
 
     drafts = {"draft-small": load("draft-small"), "draft-medium": load("draft-medium"), "ngram": None}
-    return NativeSpeculation(load("target"), drafts, 2048, SamplingConfig())
+    return NativeEngine(EngineSetup(load("target"), drafts, 2048, SamplingConfig()))
 
 
 @pytest.mark.parametrize("dataset", ["wikitext", "pg19"])
 def test_embedded_models_are_lossless_and_replayed_exactly(
-    dataset: str, embedded: NativeSpeculation, data_root: Any
+    dataset: str, embedded: NativeEngine, data_root: Any
 ) -> None:
     """fp32, greedy: every draft, K = 1 … 10, fifteen prompts of each text."""
     text = TextConfig(dataset=dataset, data_root=data_root, num_prompts=15, max_prompt_tokens=64)

@@ -9,19 +9,11 @@ from typing import Any
 
 import pytest
 
-from bitdraft.report import (
-    anatomy_part,
-    batch_part,
-    look,
-    overview,
-    precision_part,
-    recommendation_part,
-    sweep_part,
-)
-from bitdraft.report.blocks import Chart, Section, Table, script_json
-from bitdraft.report.discover import Folder, Found
-from bitdraft.report.raw_part import flat, precision_tables, sweep_tables
-from bitdraft.report.run import build_run
+from bitdraft.present.page import anatomy_part, batch_part, look, overview, precision_part, recommendation_part, sweep_part
+from bitdraft.present.page.blocks import Chart, Section, Table, script_json
+from bitdraft.present.page.discover import Folder, Found
+from bitdraft.present.page.raw_part import flat, precision_tables, sweep_tables
+from bitdraft.present.page.run import build_run
 from bitdraft.schema.records import Figure
 from report_results import (
     KS,

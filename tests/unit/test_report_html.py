@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 import bitdraft
 from bitdraft.cli import app
 from bitdraft.errors import UserError
-from bitdraft.report import page
-from bitdraft.report.discover import read_folders
-from bitdraft.report.page import write_report
-from bitdraft.report.run import build_run
+from bitdraft.present.page import page
+from bitdraft.present.page.discover import read_folders
+from bitdraft.present.page.page import write_report
+from bitdraft.present.page.run import build_run
 from bitdraft.schema.io import to_json
 from report_results import (
     MARKUP,

@@ -12,9 +12,9 @@ from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures, speed_ratio
 from bitdraft.schema.records import Divergence, Generation, Step
 from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
-from bitdraft.spec_decode import chart
-from bitdraft.spec_decode.anatomy import anatomy
-from bitdraft.spec_decode.output import csv_text, markdown_text
+from bitdraft.present.charts import sweep as chart
+from bitdraft.present.charts.anatomy import anatomy
+from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.spec_decode.verdict import decide, decide_plan, warnings_of
 
 COSTS = {"draft_cost": {"a": 0.1, "b": 0.2}, "verify_cost": {"0": 1.0, "2": 1.2, "4": 1.3}}

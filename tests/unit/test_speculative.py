@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitdraft.backends.native import NativeSpeculation
-from bitdraft.backends.transformers import TransformersSpeculation, UnexpectedK, _IdClock, _steps
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
+from bitdraft.backends.transformers import TransformersEngine, UnexpectedK, _IdClock, _steps
 from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.loop import NonFiniteDecoding
@@ -29,17 +30,17 @@ GREEDY = SamplingConfig()
 def execution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Everything here holds for both paths; the static one as it is before it is recorded."""
     monkeypatch.setattr(forward, "sample_of", lambda _: None)
-    real = NativeSpeculation.__init__
+    real = NativeEngine.__init__
 
     def fixed(*args: Any, **settings: Any) -> None:
         real(*args, **{"execution": request.param} | settings)
 
-    monkeypatch.setattr(NativeSpeculation, "__init__", fixed)
+    monkeypatch.setattr(NativeEngine, "__init__", fixed)
     return str(request.param)
 
 
 def speculation(target: Any, vocab: int = VOCAB, sampling: SamplingConfig = GREEDY, **drafts: Any) -> Any:
-    return NativeSpeculation(target, drafts, vocab, sampling)
+    return NativeEngine(EngineSetup(target, drafts, vocab, sampling))
 
 
 def greedy(model: Any, prompt: list[int], num_tokens: int) -> list[int]:
@@ -186,16 +187,16 @@ def test_embeddings_may_be_padded_differently(target_vocab: int, draft_vocab: in
     target = tiny_model("gpt_neox", 0, vocab_size=target_vocab)
     draft = tiny_model("gpt_neox", 1, vocab_size=draft_vocab)
     common = min(target_vocab, draft_vocab)
-    runs = NativeSpeculation(target, {"draft": draft, "ngram": None}, common, GREEDY)
+    runs = NativeEngine(EngineSetup(target, {"draft": draft, "ngram": None}, common, GREEDY))
     config = DecodingConfig(max_new_tokens=30)
     runs.prepare(tokens(0, 20), config)
     plain = runs.decode(config, None, 0, 0)
     assert runs.decode(config, "draft", 4, 0).token_ids == plain.token_ids
     assert max(plain.token_ids) < common
     for draft_name in ("draft", "ngram"):
-        warm = NativeSpeculation(
+        warm = NativeEngine(EngineSetup(
             target, {"draft": draft, "ngram": None}, common, SamplingConfig(temperature=1.0)
-        )
+        ))
         warm.prepare(tokens(0, 20), config)
         assert len(warm.decode(config, draft_name, 4, 1).token_ids) == 30
 
@@ -313,7 +314,7 @@ def test_sampled_texts_are_distributed_as_the_targets(draft: str, sampling: Samp
     vocab, length, prompt = 8, 3, [1, 2, 3, 1, 2]
     target = tiny_model("llama", 0, vocab_size=vocab, num_hidden_layers=1)
     other = tiny_model("llama", 1, vocab_size=vocab, num_hidden_layers=1)
-    runs = NativeSpeculation(target, {"draft": other, "ngram": None}, vocab, sampling)
+    runs = NativeEngine(EngineSetup(target, {"draft": other, "ngram": None}, vocab, sampling))
     config = DecodingConfig(max_new_tokens=length)
     runs.prepare(prompt, config)
     counts: Counter[Any] = Counter(runs.decode(config, draft, 2, seed).token_ids for seed in range(1500))
@@ -341,7 +342,7 @@ def test_both_backends_give_the_same_ids_and_a_true_k(kind: str) -> None:
         target, draft = tiny_model(kind, seed), noisy_copy(kind, seed, 0.05)
         config = DecodingConfig(max_new_tokens=24)
         runs = []
-        for backend in (NativeSpeculation, TransformersSpeculation):
+        for backend in (NativeEngine, TransformersEngine):
             decoder = backend(target, {"draft": draft}, VOCAB, GREEDY)
             decoder.prepare(tokens(seed, 20), config)
             runs.append(decoder.decode(config, "draft", k, 0))
@@ -357,7 +358,7 @@ def test_both_backends_give_the_same_ids_and_a_true_k(kind: str) -> None:
 def test_the_assistants_own_settings_come_back() -> None:
     draft = tiny_model("gpt_neox", 1)
     before = draft.generation_config
-    runs = TransformersSpeculation(tiny_model(), {"draft": draft}, VOCAB, GREEDY)
+    runs = TransformersEngine(EngineSetup(tiny_model(), {"draft": draft}, VOCAB, GREEDY))
     config = DecodingConfig(max_new_tokens=8)
     runs.prepare(tokens(0, 10), config)
     runs.decode(config, "draft", 3, 0)
@@ -368,7 +369,7 @@ def test_an_assistants_eos_does_not_shorten_its_draft() -> None:
     target = tiny_model()
     config = DecodingConfig(max_new_tokens=24)
     draft = tiny_model()
-    runs = TransformersSpeculation(target, {"draft": draft}, VOCAB, GREEDY)
+    runs = TransformersEngine(EngineSetup(target, {"draft": draft}, VOCAB, GREEDY))
     runs.prepare(tokens(0, 20), config)
     draft.generation_config.eos_token_id = greedy(target, tokens(0, 20), 24)[5]
     assert {s.num_drafted for s in runs.decode(config, "draft", 4, 0).steps if not s.truncated} == {4}
@@ -385,7 +386,7 @@ def test_a_k_that_is_not_k_is_an_error() -> None:
 
 def test_transformers_takes_no_other_padding() -> None:
     draft = tiny_model("gpt_neox", 1, vocab_size=VOCAB + 8)
-    runs = TransformersSpeculation(tiny_model(), {"draft": draft}, VOCAB, GREEDY)
+    runs = TransformersEngine(EngineSetup(tiny_model(), {"draft": draft}, VOCAB, GREEDY))
     runs.prepare(tokens(0, 10), DecodingConfig(max_new_tokens=8))
     with pytest.raises(UserError, match="two vocabularies"):
         runs.decode(DecodingConfig(max_new_tokens=8), "draft", 3, 0)

@@ -14,7 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.cpu import layers as cpu_kernels
 from bitdraft.engine.cpu import products
@@ -37,9 +38,9 @@ THIRTY = DecodingConfig(max_new_tokens=30)
 ARMS: tuple[tuple[str | None, int], ...] = ((None, 0), ("draft", 1), ("draft", 4), ("ngram", 4))
 
 
-def decoder(kind: str, sampling: SamplingConfig, execution: Any) -> NativeSpeculation:
+def decoder(kind: str, sampling: SamplingConfig, execution: Any) -> NativeEngine:
     drafts = {"draft": noisy_copy(kind, 0, 0.05), "ngram": None}
-    return NativeSpeculation(tiny_model(kind), drafts, VOCAB, sampling, execution=execution)
+    return NativeEngine(EngineSetup(tiny_model(kind), drafts, VOCAB, sampling, execution=execution))
 
 
 def seen(run: Generation) -> tuple[Any, ...]:
@@ -84,7 +85,7 @@ def test_rows_end_on_their_own_and_stay_as_they_are(  # noqa: PLR0917 - drawn by
     drafts = {"draft": noisy_copy("llama", seed, 0.1), "ngram": None}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forward_module, "sample_of", lambda _: None)
-        free = NativeSpeculation(target, drafts, VOCAB, GREEDY, execution="static")
+        free = NativeEngine(EngineSetup(target, drafts, VOCAB, GREEDY, execution="static"))
         free.prepare_batch(prompts, config)
         texts = [run.token_ids for run in free.decode_batch(config, None, 0, range(len(prompts)))]
         stop = data.draw(st.none() | st.sampled_from(texts[0]))
@@ -92,7 +93,7 @@ def test_rows_end_on_their_own_and_stay_as_they_are(  # noqa: PLR0917 - drawn by
             target.generation_config.eos_token_id = stop
             config = DecodingConfig(max_new_tokens=num_tokens, ignore_eos=False)
             texts = [t[: t.index(stop) + 1] if stop in t else t for t in texts]
-        static = NativeSpeculation(target, drafts, VOCAB, GREEDY, execution="static")
+        static = NativeEngine(EngineSetup(target, drafts, VOCAB, GREEDY, execution="static"))
         static.prepare_batch(prompts, config)
         runs = static.decode_batch(config, draft if k else None, k, range(len(prompts)))
     assert [run.token_ids for run in runs] == texts
@@ -133,7 +134,7 @@ def test_a_drafts_own_last_token_is_fed_once_more_or_not_at_all() -> None:
     draft.register_forward_pre_hook(
         lambda _module, _inputs, given: sizes.append(given["input_ids"].shape[1]), with_kwargs=True
     )
-    runs = NativeSpeculation(target, {"draft": draft}, VOCAB, GREEDY, execution="static")
+    runs = NativeEngine(EngineSetup(target, {"draft": draft}, VOCAB, GREEDY, execution="static"))
     runs.prepare(PROMPTS[0], THIRTY)
     runs.prefill_seconds("draft")
     sizes.clear()
@@ -165,7 +166,7 @@ def stand_in(function: Any) -> Any:
     return replay, results
 
 
-def with_graphs(runs: NativeSpeculation, capture: Any) -> Graphs:
+def with_graphs(runs: NativeEngine, capture: Any) -> Graphs:
     target = runs._static[None]
     assert isinstance(target, StaticForward)
     target.graphs = Graphs(capture)
@@ -336,7 +337,7 @@ def test_compiled_equals_eager() -> None:
         sizes = {"num_hidden_layers": 1, "max_position_embeddings": 512}
         target, draft = (tiny_model("gpt_neox", seed, **sizes) for seed in (0, 1))
         settings: Any = {"execution": execution, "capacity": 512}
-        runs = NativeSpeculation(target, {"draft": draft}, VOCAB, GREEDY, **settings)
+        runs = NativeEngine(EngineSetup(target, {"draft": draft}, VOCAB, GREEDY, **settings))
         for prompt in (tokens(0, 300), tokens(1, 40), tokens(2, 480)):
             runs.prepare(prompt, DecodingConfig(max_new_tokens=16))
             for draft_name, k in ((None, 0), ("draft", 2), ("draft", 5)):
@@ -353,7 +354,7 @@ def test_without_a_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
         return raising
 
     monkeypatch.setattr(torch, "compile", fail)
-    runs = NativeSpeculation(tiny_model(), {}, VOCAB, GREEDY, execution="compiled")
+    runs = NativeEngine(EngineSetup(tiny_model(), {}, VOCAB, GREEDY, execution="compiled"))
     runs.prepare(PROMPTS[0], THIRTY)
     with pytest.raises(UserError, match="--execution static"):
         runs.decode(THIRTY, None, 0, 0)
@@ -375,7 +376,7 @@ def test_other_models_are_run_eagerly_and_say_so(kind: str, changes: dict[str, A
     for name, value in changes.items():
         setattr(model.config, name, value)
     assert reason in str(unsupported_reason(model))
-    runs = NativeSpeculation(tiny_model(kind), {"draft": model}, VOCAB, GREEDY)
+    runs = NativeEngine(EngineSetup(tiny_model(kind), {"draft": model}, VOCAB, GREEDY))
     assert runs.mode == runs.execution(None) == "eager"
     assert "because draft draft can" in str(runs.fallback_reason)
     with pytest.raises(UserError, match="batch_size"):
@@ -394,16 +395,16 @@ def test_a_model_that_gives_other_logits_is_found_out() -> None:
 def test_automatic_execution_takes_the_faster_one(
     slow: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spent_s, real = 0.0, NativeSpeculation.decode
+    spent_s, real = 0.0, NativeEngine.decode
 
     def decode(self: Any, *args: Any, **given: Any) -> Any:
         nonlocal spent_s
         spent_s += 2.0 if self.mode == slow else 1.0
         return real(self, *args, **given)
 
-    monkeypatch.setattr(sys.modules[NativeSpeculation.__module__], "now", lambda: spent_s)
-    monkeypatch.setattr(NativeSpeculation, "decode", decode)
-    assert NativeSpeculation(tiny_model(), {}, VOCAB, GREEDY).mode == expected
+    monkeypatch.setattr(sys.modules[NativeEngine.__module__], "now", lambda: spent_s)
+    monkeypatch.setattr(NativeEngine, "decode", decode)
+    assert NativeEngine(EngineSetup(tiny_model(), {}, VOCAB, GREEDY)).mode == expected
 
 
 # --- linear layers -----------------------------------------------------------------------------------

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 import bitdraft
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, SamplingConfig, SpecDecodeConfig, make_config
 from bitdraft.engine.static import forward
 from bitdraft.errors import UserError
 from bitdraft.schema.records import Generation
 from bitdraft.schema.results import SpecDecodeResult
-from bitdraft.spec_decode.chart import title
-from bitdraft.spec_decode.output import csv_text, markdown_text
-from bitdraft.spec_decode.state import Cell
+from bitdraft.present.charts.sweep import title
+from bitdraft.present.sweep_files import csv_text, markdown_text
+from bitdraft.spec_decode.worker import Cell
 from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, forced_tokens, run_forced, stays
 from bitdraft.spec_decode.workload import prepare
 from in_process import jobs_in_process
@@ -85,7 +86,7 @@ def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
         monkeypatch.setattr(forward, "sample_of", lambda _: None)
     config = DecodingConfig(max_new_tokens=NEW)
     target, draft = tiny_model(), tiny_model("gpt_neox", 1)
-    runs = NativeSpeculation(target, {"draft": draft}, VOCAB, SamplingConfig(), execution=execution)
+    runs = NativeEngine(EngineSetup(target, {"draft": draft}, VOCAB, SamplingConfig(), execution=execution))
     runs.prepare(tokens(0, 20), config)
     text = runs.decode(config, None, 0, 0).token_ids
     bits = agreement_bits(ALPHA, NEW, 0, 0)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from bitdraft.metrics.speed import speed_figures
-from bitdraft.precision.chart import render
-from bitdraft.precision.output import columns, csv_text, markdown_text
+from bitdraft.present.charts.precision import render
+from bitdraft.present.precision_files import columns, csv_text, markdown_text
 from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.schema.records import Figure
 from bitdraft.schema.results import PrecisionResult, PrecisionRow
-from bitdraft.tables import best_rows
+from bitdraft.present.tables import best_rows
 from tiny import generation
 
 LIMIT = 0.005

@@ -1,33 +1,23 @@
-"""What decodes: `BACKENDS` makes (prompt ids, DecodingConfig) → Generation from a model, `speculation` a
-decoder with drafts from a target and its draft models."""
+"""What runs a variant: bitdraft's own engine, and transformers' `generate`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
-from bitdraft.backends.native import Native, NativeSpeculation
-from bitdraft.backends.transformers import TransformersSpeculation, transformers
-from bitdraft.config import BackendName, DecodingConfig, Execution, SamplingConfig
-from bitdraft.schema.records import Generation
+from bitdraft.backends.base import Capabilities, Engine, EngineSetup
+from bitdraft.backends.native import NativeEngine
+from bitdraft.backends.transformers import TransformersEngine
+from bitdraft.config import BackendName
 
-Backend = Callable[[Sequence[int], DecodingConfig], Generation]
-
-BACKENDS: dict[BackendName, Callable[[Any], Backend]] = {"native": Native, "transformers": transformers}
-
-Speculation = NativeSpeculation | TransformersSpeculation
+ENGINES: dict[BackendName, Callable[[EngineSetup], Engine]] = {
+    "native": NativeEngine,
+    "transformers": TransformersEngine,
+}
 
 
-def speculation(  # noqa: PLR0917
-    backend: BackendName,
-    target: Any,
-    drafts: Mapping[str, Any | None],
-    vocab_size: int,
-    sampling: SamplingConfig,
-    execution: Execution = "auto",
-    capacity: int = 0,
-) -> Speculation:
-    """transformers runs models in its own way, whatever the execution."""
-    if backend == "transformers":
-        return TransformersSpeculation(target, drafts, vocab_size, sampling)
-    return NativeSpeculation(target, drafts, vocab_size, sampling, execution=execution, capacity=capacity)
+def make_engine(name: BackendName, setup: EngineSetup) -> Engine:
+    """The engine of this name. Raises `UserError` for models that it cannot run."""
+    return ENGINES[name](setup)
+
+
+__all__ = ["ENGINES", "Capabilities", "Engine", "EngineSetup", "make_engine"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bitdraft.config import DecodingConfig, Execution, SamplingConfig
+from bitdraft.backends.base import Capabilities, Engine, EngineSetup
+from bitdraft.config import DecodingConfig, Execution
 from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.cpu.layers import prepare_linears
 from bitdraft.engine.drafters.base import Drafter
@@ -20,7 +21,6 @@ from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation
 
-GREEDY = SamplingConfig()
 _AUTO_PROMPT, _AUTO_TOKENS, _AUTO_ROUNDS = 16, 8, 3
 _CLEARLY = 0.95
 
@@ -31,63 +31,46 @@ def end_of_sequence_ids(model: Any) -> frozenset[int]:
     return frozenset([ids] if isinstance(ids, int) else ids or ())
 
 
-class Native:
-    """(prompt ids, config) → `Generation`, one token a step."""
-
-    def __init__(self, model: Any, execution: Execution = "auto", capacity: int = 0) -> None:
-        self._decoder = NativeSpeculation(model, {}, None, GREEDY, execution=execution, capacity=capacity)
-
-    def __call__(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
-        self._decoder.prepare(prompt, config)
-        # the speed of a precision that overflows is still its speed
-        return self._decoder.decode(config, None, 0, 0, finite_only=False)
-
-    def execution(self) -> dict[str, Any]:
-        """How the model was run, and the seconds that recording, compiling or capturing took."""
-        how, spent_s = self._decoder.execution(None), self._decoder.preparation_seconds(None)
-        return {"execution": how, "preparation_s": spent_s}
-
-
-class NativeSpeculation:
-    """Decode one prompt, or one batch, after another with any draft and K. A draft that is None is prompt
-    lookup; `drafts` holds the draft models by their labels. `capacity` is the longest text to come, in
-    tokens, if that is known: it saves preparations in the middle of a run.
+class NativeEngine(Engine):
+    """bitdraft's own engine: one prompt, or one batch, after another with any draft and K.
 
     `mode` is how models are run, and `fallback_reason` says why that is not the static path, where it
     was asked for. Raises `UserError` for a model without a key-value cache.
     """
 
-    def __init__(
-        self,
-        target: Any,
-        drafts: Mapping[str, Any | None],
-        vocab_size: int | None,
-        sampling: SamplingConfig,
-        *,
-        execution: Execution = "auto",
-        capacity: int = 0,
-    ) -> None:
-        self._capacity = capacity
+    capabilities = Capabilities(
+        token_models=True,
+        costs=True,
+        batches=True,
+        forced_drafts=True,
+        prompt_lookup=True,
+        prefill_apart=True,
+        exact_steps=True,
+    )
+
+    def __init__(self, setup: EngineSetup) -> None:
+        target, drafts = setup.target, setup.drafts
+        self._capacity, self._choices = setup.capacity, setup.choices
         self._models = {None: target} | {label: model for label, model in drafts.items() if model is not None}
         for model in self._models.values():
-            prepare_linears(model)
-        self._vocab_size, self.device = vocab_size, target.device
-        self._runners = {label: Runner(model, vocab_size) for label, model in self._models.items()}
+            prepare_linears(model, setup.choices)
+        self._vocab_size, self.device = setup.vocab_size, target.device
+        self._runners = {label: Runner(model, setup.vocab_size) for label, model in self._models.items()}
         self.drafters: dict[str, Drafter] = {
-            label: NgramDrafter(self.device, vocab_size or 0)
+            label: NgramDrafter(self.device, setup.vocab_size or 0)
             if model is None
             else ModelDrafter(self._runners[label], self.device)
             for label, model in drafts.items()
         }
-        self.sampler = None if sampling.temperature == 0 else Sampler(sampling)
+        self.sampler = None if setup.sampling.temperature == 0 else Sampler(setup.sampling)
         self._eos_ids = end_of_sequence_ids(target)
         self._prefilled: PrefilledPrompt | StaticPrompts | None = None
         self.fallback_reason: str | None = None
-        self.mode = "eager" if execution == "eager" else self._possible(execution)
+        self.mode = "eager" if setup.execution == "eager" else self._possible(setup.execution)
         self._static: dict[str | None, Draft] = {}
         if self.mode != "eager":
             self._go_static(drafts)
-        if execution == "auto" and self.mode != "eager":
+        if setup.execution == "auto" and self.mode != "eager":
             self._choose()
 
     def _possible(self, execution: Execution) -> str:
@@ -125,6 +108,11 @@ class NativeSpeculation:
         """Prefill a prompt once for all the runs that follow."""
         self.prepare_batch([prompt], config)
 
+    def generate(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
+        """See `Engine`."""
+        self.prepare(prompt, config)
+        return self.decode(config, None, 0, 0, finite_only=False)
+
     def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
         """The same for prompts that are decoded at once. Raises `UserError` where models allow one alone."""
         if len(prompts) > 1 and not self._static:
@@ -141,20 +129,26 @@ class NativeSpeculation:
         """For scoring: the target's, or that of a draft that is a model."""
         return self._runners[draft]
 
-    def execution(self, draft: str | None) -> str:
-        """How the forwards of the target, or of a draft that is a model, are run."""
+    def execution(self, draft: str | None) -> dict[str, Any]:
+        """See `Engine`. None of the preparation is part of a run's time."""
+        return {"execution": self._how(draft), "preparation_s": self._preparation_s(draft)}
+
+    def _how(self, draft: str | None) -> str:
         static, target = self._static.get(draft), self._static.get(None)
         if self.mode == "eager" or not isinstance(static, StaticForward):
             return self.mode
         assert isinstance(target, StaticForward)
         return f"{static.execution}, graphs" if target.graphs else static.execution
 
-    def preparation_seconds(self, draft: str | None) -> float:
-        """What recording, compiling and capturing took so far; none of it is part of a run's time."""
+    def _preparation_s(self, draft: str | None) -> float:
         static = self._static.get(draft)
         if not isinstance(static, StaticForward):
             return 0.0
         return static.preparation_s + (static.graphs.capture_s if static.graphs else 0.0)
+
+    def decisions(self) -> dict[str, Any]:
+        """See `Engine`."""
+        return {"mode": self.mode, "products": self._choices.record()}
 
     def kv_bytes_per_token(self, draft: str | None) -> int:
         return self._runners[draft].kv_bytes_per_token

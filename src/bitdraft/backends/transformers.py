@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
+from bitdraft.backends.base import GREEDY, Capabilities, Engine, EngineSetup
 from bitdraft.backends.native import end_of_sequence_ids
 from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation, Step
-
-GREEDY = SamplingConfig()
 
 
 class UnexpectedK(Exception):
@@ -150,33 +149,34 @@ def transformers(
     return generate
 
 
-class TransformersSpeculation:
+class TransformersEngine(Engine):
     """Decode one prompt after another with any draft and K, each run with a prefill of its own."""
 
-    def __init__(
-        self, target: Any, drafts: Mapping[str, Any | None], vocab_size: int, sampling: SamplingConfig
-    ) -> None:
-        self._target, self._drafts, self._sampling = target, drafts, sampling
-        self._vocab_size = vocab_size
+    capabilities = Capabilities(token_models=True)
+
+    def __init__(self, setup: EngineSetup) -> None:
+        self._setup = setup
         self._prompt: Sequence[int] = ()
 
-    def runner(self, draft: str | None) -> Runner:
-        """For scoring: the target's, or a draft's."""
-        return Runner(self._target if draft is None else self._drafts[draft], self._vocab_size)
-
-    def execution(self, draft: str | None) -> str:
-        """How forwards are run: by the model itself."""
-        return "eager"
-
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
+        """See `Engine`."""
         self._prompt = prompt
 
-    def decode(self, config: DecodingConfig, draft: str | None, k: int, seed: int) -> Generation:
-        assistant = None if draft is None else self._drafts[draft]
+    def decode(
+        self, config: DecodingConfig, draft: str | None, k: int, seed: int, forced: Sequence[int] = ()
+    ) -> Generation:
+        """See `Engine`. Raises `UnexpectedK` where a step did not draft K tokens."""
+        setup = self._setup
+        assistant = None if draft is None else setup.drafts[draft]
         if assistant is not None:
-            _refuse_other_padding(self._target, assistant)
+            _refuse_other_padding(setup.target, assistant)
         torch.manual_seed(seed)
-        return transformers(self._target, self._sampling, assistant, k)(self._prompt, config)
+        return transformers(setup.target, setup.sampling, assistant, k)(self._prompt, config)
+
+    def runner(self, draft: str | None) -> Runner:
+        """See `Engine`."""
+        setup = self._setup
+        return Runner(setup.target if draft is None else setup.drafts[draft], setup.vocab_size)
 
 
 def _refuse_other_padding(target: Any, assistant: Any) -> None:

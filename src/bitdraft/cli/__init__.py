@@ -63,18 +63,17 @@ def plot(
     """Draw the charts of all results in a folder again, from their JSON alone."""
     with errors_to_exit(debug):
         from bitdraft.errors import UserError, one_line
-        from bitdraft.precision import output as precision_output
+        from bitdraft.present import precision_files, sweep_files
         from bitdraft.schema.io import load_result
         from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
-        from bitdraft.spec_decode import output as spec_decode_output
 
         sweeps = sorted(folder.glob("spec_decode_*.json"))
         try:
             if not sweeps or (folder / "precision.json").exists():
                 result = load_result(folder / "precision.json", PrecisionResult)
-                print(precision_output.draw(result, folder))
+                print(precision_files.draw(result, folder))
             for path in sweeps:
-                for picture in spec_decode_output.draw(load_result(path, SpecDecodeResult), folder):
+                for picture in sweep_files.draw(load_result(path, SpecDecodeResult), folder):
                     print(picture)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from bitdraft.config.running import RunOptions
     from bitdraft.errors import UserError
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -53,46 +55,103 @@ RandomWeights = Annotated[
         "-2.8b, or a folder with a config.json) with weights drawn from the seed.",
     ),
 ]
-Output = Annotated[Path, typer.Option(help="Folder for JSON, CSV, Markdown and charts.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        help="The run's folder: results, charts and journal. (default: results/MODEL-COMMAND-HASH, so that the "
+        "same command goes on with its own run)",
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what the folder already holds.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Measure again what had failed.")]
+MixMachines = Annotated[
+    bool,
+    typer.Option("--mix-machines", help="Go on with what another machine or other versions have begun."),
+]
+ExecutorFlag = Annotated[str, typer.Option("--executor", help="Where cells run: local, or ray.")]
+RayAddress = Annotated[
+    str | None, typer.Option(help="A Ray cluster's address. (default: one on this machine)")
+]
+Devices = Annotated[
+    str, typer.Option(metavar="LIST", help="CUDA devices for several cells at once, one each: 0,1,2.")
+]
+CellTimeout = Annotated[
+    str, typer.Option(metavar="TIME", help="A measurement that is silent for longer is ended: 90s, 30m.")
+]
+DEFAULT_ROOT = Path("results")
+RUN_FLAGS = ("fresh", "retry_failed", "mix_machines", "executor", "ray_address", "devices", "cell_timeout")
 MODEL_HELP = (
     "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id; with --random-weights, a shape."
 )
 
 # settings whose flag has another name
-_FLAGS = {"drafts": "--draft", "batch_sizes": "--batch-size", "budget_s": "--budget"}
+_FLAGS = {
+    "drafts": "--draft",
+    "batch_sizes": "--batch-size",
+    "budget_s": "--budget",
+    "cell_timeout_s": "--cell-timeout",
+}
 
 
 @contextlib.contextmanager
 def errors_to_exit(
-    debug: bool,
-    output: Path | None = None,
-    result_name: str = "",
-    show: Callable[[Any], None] | None = None,
-    subject: str = "MODEL",
+    debug: bool, show: Callable[[Any], None] | None = None, subject: str = "MODEL"
 ) -> Iterator[None]:
-    """A user's error is one line and exit code 2; an interrupt keeps what is finished, exit code 130.
-    `subject` is what the command calls its model."""
+    """A user's error is one line and exit code 2; an interrupt shows what is finished, exit code 130 (143 where a
+    signal other than Ctrl-C's asked for it). `show` shows a result, `subject` is what the command calls its
+    model."""
+    from bitdraft.errors import Interrupted, UserError
+    from bitdraft.runs.conduct import interruptible
+
+    with interruptible():
+        try:
+            yield
+        except UserError as error:
+            if error.result is not None and show is not None:
+                show(error.result)
+            if debug:
+                raise
+            print(f"Error: {_line(error, subject)}", file=sys.stderr)
+            raise typer.Exit(2) from error
+        except KeyboardInterrupt as error:
+            result = error.result if isinstance(error, Interrupted) else None
+            folder = error.folder if isinstance(error, Interrupted) else None
+            if result is not None and show is not None:
+                show(result)
+            done = "What was finished is shown above" if result is not None else "Nothing was finished"
+            kept = f", and what was measured is in {folder}" if folder is not None else ""
+            again = " Give the same command again to go on." if folder is not None else ""
+            print(f"Interrupted. {done}{kept}.{again}", file=sys.stderr)
+            number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
+            raise typer.Exit(130 if number == signal.SIGINT else 143) from error
+
+
+def run_options(settings: dict[str, Any]) -> RunOptions:
+    """Those of a run, taken out of a command's settings."""
+    from bitdraft.config import make_config
+    from bitdraft.config.running import RunOptions
+
+    own = {name: settings.pop(name) for name in (*RUN_FLAGS, "output")}
+    timeout = own.pop("cell_timeout")
+    written = {"cell_timeout_s": timeout}
+    return make_config(
+        RunOptions,
+        own | {"cell_timeout_s": seconds(timeout, "cell_timeout_s"), "root": DEFAULT_ROOT},
+        written,
+    )
+
+
+def seconds(text: str, field: str) -> float:
+    """`90s`, `10m`, `1h` or seconds as a number."""
     from bitdraft.errors import UserError
 
-    start_s = time.time()
-    try:
-        yield
-    except UserError as error:
-        if error.result is not None and show is not None:
-            show(error.result)
-        if debug:
-            raise
-        print(f"Error: {_line(error, subject)}", file=sys.stderr)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
-        saved = output is not None and _changed_since(output, result_name, start_s)
-        kept = f" What was finished is in {output}." if saved else " Nothing was finished."
-        print(f"Interrupted.{kept}", file=sys.stderr)
-        raise typer.Exit(130) from error
-
-
-def _changed_since(folder: Path, pattern: str, start_s: float) -> bool:
-    return any(path.stat().st_mtime >= start_s for path in folder.glob(pattern))
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    if found is None:
+        remedy = (
+            "Give at least 30 seconds, as 90s, 10m or 1h" if field == "budget_s" else "Give 90s, 10m or 1h"
+        )
+        raise UserError(field, text, "is no time", remedy)
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -110,10 +169,10 @@ def share(text: str) -> Any:
 
 def _line(error: UserError, subject: str) -> str:
     from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
+    from bitdraft.config.running import RunOptions
 
-    known = any(
-        error.field in kind.model_fields for kind in (PrecisionConfig, SpecDecodeConfig, RecommendConfig)
-    )
+    kinds = (PrecisionConfig, SpecDecodeConfig, RecommendConfig, RunOptions)
+    known = any(error.field in kind.model_fields for kind in kinds)
     flags = _FLAGS | {"model": subject}
     flag = flags.get(error.field, f"--{error.field.replace('_', '-')}")
     where = flag if known else error.field

@@ -33,10 +33,11 @@ def compare(
 ) -> None:
     """Compare two folders of results, row by row: what is significantly better or worse in B."""
     with errors_to_exit(debug):
-        from bitdraft.cli.comparison_table import show_comparison
-        from bitdraft.compare.compare import compare_results
+        from bitdraft.api import compare_results
         from bitdraft.compare.verdict import blind_spot, regressions_of
         from bitdraft.errors import UserError
+        from bitdraft.present.comparison_table import show_comparison
+        from bitdraft.present.sentences import sentence
 
         limit = None if fail_on_regression is None else _share(fail_on_regression)
         comparison = compare_results(a, b, output=output)
@@ -47,13 +48,15 @@ def compare(
         found = [] if limit is None else regressions_of(comparison, limit)
         if found:
             print(f"Regressions (from {fail_on_regression} on):", file=sys.stderr)
-            for line in found:
-                print(f"- {line}", file=sys.stderr)
+            for regression in found:
+                print(f"- {sentence(regression)}", file=sys.stderr)
             raise typer.Exit(1)
         blind = None if limit is None else blind_spot(comparison)
         if blind is not None:
             remedy = "Measure both sides again, with five prompts or more"
-            raise UserError("--fail-on-regression", fail_on_regression, f"cannot be judged: {blind}", remedy)
+            raise UserError(
+                "--fail-on-regression", fail_on_regression, f"cannot be judged: {sentence(blind)}", remedy
+            )
 
 
 def _share(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,26 +11,34 @@ from bitdraft.cli.common import (
     MODEL_HELP,
     AllowPickle,
     BackendFlag,
+    CellTimeout,
     DataRoot,
     DatasetFlag,
     Debug,
     DeviceFlag,
+    Devices,
     ExecutionFlag,
+    ExecutorFlag,
+    Fresh,
     KlMaxTokens,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
+    MixMachines,
     NumPrompts,
     Output,
     PplMaxTokens,
     PplProtocolFlag,
     PrecisionsFlag,
     RandomWeights,
+    RayAddress,
+    RetryFailed,
     Revision,
     StopAtEos,
     TrustRemoteCode,
     errors_to_exit,
     names,
+    run_options,
     share,
 )
 
@@ -65,16 +72,25 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
     trust_remote_code: TrustRemoteCode = False,
     random_weights: RandomWeights = False,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random weights.")] = 0,
-    output: Output = Path("results"),
+    output: Output = None,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    mix_machines: MixMachines = False,
+    executor: ExecutorFlag = "local",
+    ray_address: RayAddress = None,
+    devices: Devices = "",
+    cell_timeout: CellTimeout = "30m",
     debug: Debug = False,
 ) -> None:
     """Measure a causal language model at several precisions and say which to use."""
     settings = {k: v for k, v in locals().items() if k not in ("debug", "stop_at_eos")}
-    with errors_to_exit(debug, output, "precision.json", _show):
+    with errors_to_exit(debug, _show):
+        from bitdraft.api import evaluate_precision
+        from bitdraft.cli.finished import say_kept
         from bitdraft.config import PrecisionConfig, make_config
-        from bitdraft.precision.evaluate import evaluate_precision
-        from bitdraft.progress import LiveProgress
+        from bitdraft.present.progress import LiveProgress
 
+        options = run_options(settings)
         settings["precisions"] = names(precisions)
         settings["max_ppl_increase"] = share(max_ppl_increase)
         settings["ignore_eos"] = not stop_at_eos
@@ -82,14 +98,16 @@ def precision(  # noqa: PLR0917 - typer reads one parameter a flag
         config = make_config(PrecisionConfig, settings, written)
         console = Console()
         with LiveProgress(console, len(config.precisions)) as progress:
-            result = evaluate_precision(config, on_progress=progress)
+            result = evaluate_precision(config, on_progress=progress, **dict(options))
         _show(result)
-        console.print(f"\nWritten to {output}/: precision.json .csv .md, precision_benchmark_2rows.png")
+        say_kept(
+            console, "precision", config, options, "precision.json .csv .md, precision_benchmark_2rows.png"
+        )
         if all(row.status != "ok" for row in result.rows):
             raise typer.Exit(1)
 
 
 def _show(result: Any) -> None:
-    from bitdraft.terminal import show_precision
+    from bitdraft.present.terminal import show_precision
 
     show_precision(Console(), result)

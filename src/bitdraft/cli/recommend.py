@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,21 +9,28 @@ from rich.console import Console
 
 from bitdraft.cli.common import (
     AllowPickle,
+    CellTimeout,
     DataRoot,
     DatasetFlag,
     Debug,
     DeviceFlag,
+    Devices,
     ExecutionFlag,
+    ExecutorFlag,
+    Fresh,
     KFlag,
     KlMaxTokens,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
+    MixMachines,
     NumPrompts,
     Output,
     PplMaxTokens,
     PplProtocolFlag,
     PrecisionsFlag,
+    RayAddress,
+    RetryFailed,
     Revision,
     StopAtEos,
     Temperature,
@@ -34,12 +39,13 @@ from bitdraft.cli.common import (
     TrustRemoteCode,
     errors_to_exit,
     names,
+    run_options,
+    seconds,
     share,
 )
 
 _OTHER_NAMES = ("debug", "stop_at_eos", "draft", "budget")
 TRAINED_HELP = "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id."
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
@@ -86,48 +92,44 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
     allow_pickle: AllowPickle = False,
     trust_remote_code: TrustRemoteCode = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the bootstrap.")] = 0,
-    output: Output = Path("results"),
+    output: Output = None,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    mix_machines: MixMachines = False,
+    executor: ExecutorFlag = "local",
+    ray_address: RayAddress = None,
+    devices: Devices = "",
+    cell_timeout: CellTimeout = "30m",
     debug: Debug = False,
 ) -> None:
     """Say what to deploy: the precision, and the draft with its K or none."""
     settings = {name: value for name, value in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, output, "*.json", _show, subject="TARGET"):
+    with errors_to_exit(debug, _show, subject="TARGET"):
+        from bitdraft.api import recommend_deployment
+        from bitdraft.cli.finished import say_kept
         from bitdraft.config import RecommendConfig, make_config
-        from bitdraft.progress import SearchProgress
-        from bitdraft.recommend.search import recommend_deployment
+        from bitdraft.present.progress import SearchProgress
 
+        options = run_options(settings)
         settings["drafts"] = tuple(draft) if draft else None
         settings["precisions"] = names(precisions)
         settings["max_ppl_increase"] = share(max_ppl_increase)
-        settings["budget_s"] = None if budget is None else _seconds(budget)
+        settings["budget_s"] = None if budget is None else seconds(budget, "budget_s")
         settings["ignore_eos"] = not stop_at_eos
         written = {"max_ppl_increase": max_ppl_increase, "budget_s": budget}
         config = make_config(RecommendConfig, settings, written)
         console = Console()
         with SearchProgress(console) as progress:
-            result = recommend_deployment(config, on_progress=progress)
+            result = recommend_deployment(config, on_progress=progress, **dict(options))
         _show(result)
-        done = {stage["stage"] for stage in result.stages}
-        drafts = ", and a folder for each precision at which drafts were examined"
-        console.print(
-            f"\nWritten to {output}/: recommendation.json .md, precision.json and its chart"
-            f"{drafts if done & {'plan', 'contenders'} else ''}. A page of it all: bitdraft report {output}"
-        )
-        if result.choice.get("precision") is None:
+        files = "recommendation.json .md, and a folder for each stage"
+        folder = say_kept(console, "recommendation", result.config, options, files)
+        console.print(f"A page of it all: bitdraft report {folder}", highlight=False, markup=False)
+        if result.choice.precision is None:
             raise typer.Exit(1)
 
 
 def _show(result: Any) -> None:
-    from bitdraft.terminal import show_recommendation
+    from bitdraft.present.terminal import show_recommendation
 
     show_recommendation(Console(), result)
-
-
-def _seconds(text: str) -> float:
-    """`90s`, `10m`, `1h` or seconds as a number."""
-    from bitdraft.errors import UserError
-
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
-    if found is None:
-        raise UserError("budget_s", text, "is no time", "Give at least 30 seconds, as 90s, 10m or 1h")
-    return float(found[1]) * _SECONDS[found[2] or "s"]

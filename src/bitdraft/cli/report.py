@@ -22,7 +22,7 @@ def report(
 ) -> None:
     """Write one HTML page of all results in one or more folders, several side by side."""
     with errors_to_exit(debug):
-        from bitdraft.report.page import make_report
+        from bitdraft.present.page.page import make_report
 
         written = make_report(folders, output)
         for text in written.unreadable:

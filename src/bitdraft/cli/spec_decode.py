@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,18 +11,25 @@ from bitdraft.cli.common import (
     MODEL_HELP,
     AllowPickle,
     BackendFlag,
+    CellTimeout,
     DataRoot,
     DatasetFlag,
     Debug,
     DeviceFlag,
+    Devices,
     ExecutionFlag,
+    ExecutorFlag,
+    Fresh,
     KFlag,
     MaxNewTokens,
     MaxPromptTokens,
     MinTextChars,
+    MixMachines,
     NumPrompts,
     Output,
     RandomWeights,
+    RayAddress,
+    RetryFailed,
     Revision,
     StopAtEos,
     Temperature,
@@ -31,6 +37,7 @@ from bitdraft.cli.common import (
     TopP,
     TrustRemoteCode,
     errors_to_exit,
+    run_options,
 )
 
 # flags that are no settings under their own name
@@ -82,32 +89,42 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     trust_remote_code: TrustRemoteCode = False,
     random_weights: RandomWeights = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling, of the bootstrap and of random weights.")] = 0,
-    output: Output = Path("results"),
+    output: Output = None,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    mix_machines: MixMachines = False,
+    executor: ExecutorFlag = "local",
+    ray_address: RayAddress = None,
+    devices: Devices = "",
+    cell_timeout: CellTimeout = "30m",
     debug: Debug = False,
 ) -> None:
     """Measure speculative decoding over drafts and K, and say whether it pays."""
     settings = {name: v for name, v in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, output, "spec_decode_*.json", _show, subject="TARGET"):
+    with errors_to_exit(debug, _show, subject="TARGET"):
+        from bitdraft.api import evaluate_spec_decode
+        from bitdraft.cli.finished import say_kept
         from bitdraft.config import SpecDecodeConfig, make_config
-        from bitdraft.progress import SWEEP_STAGES, StageProgress
-        from bitdraft.spec_decode.evaluate import evaluate_spec_decode
-        from bitdraft.spec_decode.output import file_stem
+        from bitdraft.present.progress import SWEEP_STAGES, StageProgress
+        from bitdraft.present.sweep_files import file_stem
 
+        options = run_options(settings)
         settings["drafts"] = tuple(draft) if draft else None
         settings["batch_sizes"] = batch_size
         settings["ignore_eos"] = not stop_at_eos
         config = make_config(SpecDecodeConfig, settings)
         console = Console()
         with StageProgress(console, SWEEP_STAGES) as progress:
-            result = evaluate_spec_decode(config, on_progress=progress)
+            result = evaluate_spec_decode(config, on_progress=progress, **dict(options))
         _show(result)
-        console.print(f"\nWritten to {output}/: {file_stem(result)}.json .csv .md and charts (speculat*.png)")
-        nothing = not result.plan if plan else all(row.status != "ok" for row in result.rows)
-        if nothing or len(result.text["prompt_ids"]) < num_prompts:
+        files = f"{file_stem(result)}.json .csv .md and charts (speculat*.png)"
+        say_kept(console, "spec_decode", config, options, files)
+        nothing = not result.plan if plan else all(row.status != "ok" for row in result.sweep)
+        if nothing or len(result.text.prompt_ids) < num_prompts:
             raise typer.Exit(1)
 
 
 def _show(result: Any) -> None:
-    from bitdraft.terminal import show_spec_decode
+    from bitdraft.present.terminal import show_spec_decode
 
     show_spec_decode(Console(), result)

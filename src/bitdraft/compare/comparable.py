@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bitdraft.compare.arms import AnyResult
-from bitdraft.compare.records import Refusal, RowName
+from bitdraft.compare.measured import Measurement
 from bitdraft.config import PrecisionConfig, SpecDecodeConfig
-from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
+from bitdraft.schema.comparison import Refusal, RowName
+from bitdraft.schema.results import PrecisionResult, ProtocolCard, SpecDecodeResult
 
 _COMMON = {
     "random_weights": "a shape's random weights stand for no checkpoint",
@@ -34,35 +34,35 @@ REFUSED = frozenset({*_COMMON, *_SCORING, *_SWEEP})
 """Settings that have to be the same"""
 
 
-def settings_of(result: AnyResult) -> tuple[str, ...]:
+def settings_of(result: Measurement) -> tuple[str, ...]:
     """Names of all settings that a run of this kind has."""
     return tuple(_kind(result).model_fields)
 
 
-def setting(result: AnyResult, name: str) -> Any:
+def setting(result: Measurement, name: str) -> Any:
     """As it was, or, in a file from before the setting existed, its default."""
-    return result.config[name] if name in result.config else _kind(result).model_fields[name].default
+    return getattr(result.config, name)
 
 
-def _kind(result: AnyResult) -> type[PrecisionConfig] | type[SpecDecodeConfig]:
+def _kind(result: Measurement) -> type[PrecisionConfig] | type[SpecDecodeConfig]:
     return PrecisionConfig if isinstance(result, PrecisionResult) else SpecDecodeConfig
 
 
-def was_asked(result: AnyResult, name: RowName, like: AnyResult) -> bool:
+def was_asked(result: Measurement, name: RowName, like: Measurement) -> bool:
     """Whether a run was asked for this row, which is one of the run `like`."""
-    config = result.config
     if isinstance(result, PrecisionResult):
-        return name.precision in setting(result, "precisions")
-    only = config.get("only")
-    return (
-        (not name.k or name.k in setting(result, "k"))
-        and (not name.k or only is None or [name.draft, name.k] in [list(arm) for arm in only])
-        and name.batch_size in setting(result, "batch_sizes")
-        and (not name.k or setting(result, "drafts") == setting(like, "drafts"))
-    )
+        return name.precision in result.config.precisions
+    config, other = result.config, like.config
+    if name.batch_size not in config.batch_sizes:
+        return False
+    if not name.k:
+        return True
+    is_same = isinstance(other, SpecDecodeConfig) and config.drafts == other.drafts
+    only = config.only
+    return is_same and name.k in config.k and (only is None or (name.draft, name.k) in only)
 
 
-def refusal(source: str, a: AnyResult, b: AnyResult) -> Refusal | None:
+def refusal(source: str, a: Measurement, b: Measurement) -> Refusal | None:
     """The first reason not to compare two files of the same kind; None where there is none."""
     names = dict(_COMMON)
     if isinstance(a, SpecDecodeResult):
@@ -90,14 +90,14 @@ def _flag(name: str, value: Any) -> str:
     return f"with {flag} {value}"
 
 
-def _other_text(source: str, a: AnyResult, b: AnyResult) -> Refusal | None:
-    if a.text["sha256"] == b.text["sha256"]:
+def _other_text(source: str, a: Measurement, b: Measurement) -> Refusal | None:
+    if a.text.sha256 == b.text.sha256:
         return None
-    names = a.text["dataset"], b.text["dataset"]
+    names = a.text.dataset, b.text.dataset
     if names[0] != names[1]:
         remedy = f"Measure B again with --dataset {names[0]}"
         return _refuse(source, "dataset", names, "rows of two texts are two workloads", remedy)
-    short = a.text["sha256"][:12], b.text["sha256"][:12]
+    short = a.text.sha256[:12], b.text.sha256[:12]
     remedy = "Measure both on the same file"
     if names[0] == "stdlib":
         remedy = (
@@ -107,11 +107,11 @@ def _other_text(source: str, a: AnyResult, b: AnyResult) -> Refusal | None:
     return _refuse(source, "text sha256", short, f"{names[0]} was another text", remedy)
 
 
-def _other_prompts(source: str, a: AnyResult, b: AnyResult) -> Refusal | None:
+def _other_prompts(source: str, a: Measurement, b: Measurement) -> Refusal | None:
     """A sweep that ended early has the first of the prompts that it was asked for; those are compared."""
-    ids_a, ids_b = list(a.text["prompt_ids"]), list(b.text["prompt_ids"])
+    ids_a, ids_b = a.text.prompt_ids, b.text.prompt_ids
     num_both = min(len(ids_a), len(ids_b))
-    tokens_a, tokens_b = (list(side.text["prompt_tokens"])[:num_both] for side in (a, b))
+    tokens_a, tokens_b = (side.text.prompt_tokens[:num_both] for side in (a, b))
     if ids_a[:num_both] != ids_b[:num_both] or tokens_a != tokens_b:
         for name in ("max_prompt_tokens", "min_text_chars"):
             values = setting(a, name), setting(b, name)
@@ -125,31 +125,26 @@ def _other_prompts(source: str, a: AnyResult, b: AnyResult) -> Refusal | None:
     return None
 
 
-def tokenizer_problem(a: AnyResult, b: AnyResult) -> str | None:
+def tokenizer_problem(a: Measurement, b: Measurement) -> str | None:
     """Why the two may not have the same tokenizer; None where all that is known says that they do. Lengths
     that were cut to a limit prove nothing: then name or vocabulary has to be the same, too."""
-    if any(
-        one != other for one, other in zip(*(side.text["prompt_tokens"] for side in (a, b)), strict=False)
-    ):
+    if any(one != other for one, other in zip(*(side.text.prompt_tokens for side in (a, b)), strict=False)):
         return "another tokenizer: the same prompts are of other lengths in tokens"
-    cards = _card(a), _card(b)
-    if cards[0] and cards[1]:
-        scored = tuple(card.get("num_scored_tokens") for card in cards)
-        whole = all(
-            card.get("protocol") in ("sliding", "lm-eval") and not card["truncated"] for card in cards
-        )
+    one, other = _card(a), _card(b)
+    if one is not None and other is not None:
+        scored = one.num_scored_tokens, other.num_scored_tokens
         if scored[0] != scored[1]:
             return f"another tokenizer: the text is {scored[0]} scored tokens in A, {scored[1]} in B"
-        if whole:
+        if all(card.protocol in ("sliding", "lm-eval") and not card.truncated for card in (one, other)):
             return None
-    sizes = a.model.get("vocab_size"), b.model.get("vocab_size")
-    if a.model["name"] == b.model["name"] or (sizes[0] is not None and sizes[0] == sizes[1]):
+    sizes = a.model.vocab_size, b.model.vocab_size
+    if a.model.name == b.model.name or (sizes[0] is not None and sizes[0] == sizes[1]):
         return None
     return f"nothing shows that the tokenizers are the same (vocabularies of {sizes[0]} and {sizes[1]})"
 
 
-def _card(result: AnyResult) -> dict[str, Any]:
+def _card(result: Measurement) -> ProtocolCard | None:
     """The protocol card of the first row that was scored."""
     if not isinstance(result, PrecisionResult):
-        return {}
-    return next((row.quality["protocol"] for row in result.rows if "protocol" in row.quality), {})
+        return None
+    return next((row.quality.protocol for row in result.rows if row.quality.protocol is not None), None)

@@ -7,45 +7,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitdraft.compare.arms import AnyResult, Arms, arms_of
 from bitdraft.compare.comparable import refusal, tokenizer_problem, was_asked
-from bitdraft.compare.differences import differences, machine_words, merged, same_work
+from bitdraft.compare.differences import differences, machine_findings, merged, same_work
 from bitdraft.compare.folders import Folder, pair_files, read_folder
-from bitdraft.compare.output import save
-from bitdraft.compare.records import Comparison, Difference, Refusal, RowComparison, RowName
-from bitdraft.compare.rows import Pair, compare_arms
+from bitdraft.compare.measured import Measurement, Rows, rows_of
+from bitdraft.compare.rows import Pair, compare_rows
 from bitdraft.compare.verdict import decide
 from bitdraft.errors import UserError, one_line
-from bitdraft.schema.io import prepare_output
+from bitdraft.schema.comparison import Comparison, Difference, Refusal, RowComparison, RowName
 from bitdraft.schema.results import PrecisionResult
-from bitdraft.tables import joined
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """Two files that may be compared, and their arms under the names of the first."""
+    """Two files that may be compared, and their rows under the names of the first."""
 
-    a: AnyResult
-    b: AnyResult
-    arms_a: Arms
-    arms_b: Arms
+    a: Measurement
+    b: Measurement
+    rows_a: Rows
+    rows_b: Rows
     rows: tuple[RowComparison, ...]
     lost: tuple[RowName, ...]
     differences: Sequence[Difference]
 
 
-def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None = None) -> Comparison:
-    """Compare the results in folder `b` with those in folder `a`, row by row; every ratio is B over A.
-
-    With `output` set, comparison.json, .csv, .md and .png are written there. Raises `UserError` where a
-    folder holds no result, a file is damaged, or nothing in the two can be compared. Of several files, those
-    that can't be compared are in `refused`.
-    """
-    if output is not None:
-        prepare_output(Path(output))
-    sides = Folder(Path(a)), Folder(Path(b))
+def compare_folders(a: Path, b: Path) -> Comparison:
+    """Compare the results in folder `b` with those in folder `a`. See `bitdraft.compare_results`."""
+    sides = Folder(a), Folder(b)
     with _damage_named([side.path for side in sides]):
-        sides = read_folder(Path(a), "A"), read_folder(Path(b), "B")
+        sides = read_folder(a, "A"), read_folder(b, "B")
         names = pair_files(sides[0].results, sides[1].results)
         found = [_compare_pair(sides, name, other) for name, other in names]
         done = [entry for entry in found if isinstance(entry, _Compared)]
@@ -55,8 +45,6 @@ def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None =
         comparison = _gather(sides, names, done, refused)
         if not comparison.rows:
             raise _no_rows(sides[1], comparison)
-    if output is not None:
-        save(comparison, Path(output))
     return comparison
 
 
@@ -76,21 +64,21 @@ def _damage_named(paths: Sequence[Path]) -> Iterator[None]:
         raise UserError("result", " or ".join(map(str, paths)), problem, remedy) from error
 
 
-def _compare_files(source: str, a: AnyResult, b: AnyResult) -> _Compared | Refusal:
+def _compare_files(source: str, a: Measurement, b: Measurement) -> _Compared | Refusal:
     refused = refusal(source, a, b)
     if refused is not None:
         return refused
     pair = Pair(
-        is_greedy=isinstance(a, PrecisionResult) or a.config["temperature"] == 0,
+        is_greedy=isinstance(a, PrecisionResult) or a.config.temperature == 0,
         tokenizer_problem=tokenizer_problem(a, b),
         same_work=same_work(a, b),
     )
-    arms = arms_of(a, source), arms_of(b, source)
+    both = rows_of(a, source), rows_of(b, source)
     rows = tuple(
-        compare_arms(name, arm, arms[1][name], pair) for name, arm in arms[0].items() if name in arms[1]
+        compare_rows(name, own, both[1][name], pair) for name, own in both[0].items() if name in both[1]
     )
-    lost = tuple(name for name in arms[0] if name not in arms[1] and was_asked(b, name, like=a))
-    return _Compared(a, b, *arms, rows, lost, differences(source, a, b))
+    lost = tuple(name for name in both[0] if name not in both[1] and was_asked(b, name, like=a))
+    return _Compared(a, b, *both, rows, lost, differences(source, a, b))
 
 
 def _gather(
@@ -103,17 +91,18 @@ def _gather(
         a=sides[0].describe(),
         b=sides[1].describe(),
         rows=tuple(row for entry in done for row in entry.rows),
-        only_a=tuple(name for entry in done for name in entry.arms_a if name not in entry.arms_b),
-        only_b=tuple(name for entry in done for name in entry.arms_b if name not in entry.arms_a),
+        only_a=tuple(name for entry in done for name in entry.rows_a if name not in entry.rows_b),
+        only_b=tuple(name for entry in done for name in entry.rows_b if name not in entry.rows_a),
         files_only_a=tuple(n for n in sides[0].results if n not in {one for one, _ in names}),
         lost=tuple(name.full for entry in done for name in entry.lost),
         files_only_b=tuple(n for n in sides[1].results if n not in {other for _, other in names}),
         refused=tuple(refused),
-        skipped=tuple(dict.fromkeys(plan for side in sides for plan in side.plans)),
+        plans=tuple(dict.fromkeys(plan for side in sides for plan in side.plans)),
         differences=(*_recommended(sides), *merged([d for entry in done for d in entry.differences])),
     )
-    machine = machine_words([(entry.a, entry.b) for entry in done], comparison.rows)
-    return comparison.model_copy(update={"verdict": decide(comparison, machine)})
+    machine = machine_findings([(entry.a, entry.b) for entry in done], comparison.rows)
+    counts, findings = decide(comparison, machine)
+    return comparison.model_copy(update={"counts": counts, "findings": tuple(findings)})
 
 
 def _recommended(sides: tuple[Folder, Folder]) -> list[Difference]:
@@ -125,7 +114,7 @@ def _recommended(sides: tuple[Folder, Folder]) -> list[Difference]:
 def _nothing_left(sides: tuple[Folder, Folder], refused: Sequence[Refusal]) -> UserError:
     """The first refusal in full, the others in short; or that the folders have nothing in common."""
     if not refused:
-        held = [joined(sorted(side.results)) for side in sides]
+        held = [_joined(sorted(side.results)) for side in sides]
         problem = f"holds no result that A has, too: A has {held[0]}, B has {held[1]}"
         return UserError("B", sides[1].path, problem, "Measure the same on both sides")
     first = refused[0]
@@ -134,6 +123,10 @@ def _nothing_left(sides: tuple[Folder, Folder], refused: Sequence[Refusal]) -> U
 
 
 def _no_rows(side: Folder, comparison: Comparison) -> UserError:
-    held = [joined([name.full for name in names]) for names in (comparison.only_a, comparison.only_b)]
+    held = [_joined([name.full for name in names]) for names in (comparison.only_a, comparison.only_b)]
     problem = f"has no row that A has, too: A has {held[0]}, B has {held[1]}"
     return UserError("B", side.path, problem, "Measure the same rows on both sides")
+
+
+def _joined(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bitdraft.compare.arms import AnyResult
 from bitdraft.compare.comparable import REFUSED, setting, settings_of
-from bitdraft.compare.records import Difference, RowComparison
-from bitdraft.precision.verdict import DRIFT_WARNING
+from bitdraft.compare.measured import Measurement
+from bitdraft.schema.comparison import Difference, RowComparison
+from bitdraft.schema.findings import Finding, Value, reason
 from bitdraft.schema.results import PrecisionResult
-from bitdraft.tables import joined
+from bitdraft.stats.drift import DRIFT_WARNING
 
 # what a machine is known by, and what else the fixed work between prompts depends on
 _MACHINE = ("cpu", "num_cores", "device", "gpu", "gpu_memory_gb")
@@ -23,20 +23,20 @@ _ELSEWHERE = {
 _NEVER_EQUAL = {"time_utc", "preparation_s"}
 
 
-def same_machine(a: AnyResult, b: AnyResult) -> bool:
+def same_machine(a: Measurement, b: Measurement) -> bool:
     """By its description: nothing tells two equal machines apart."""
-    return all(a.environment.get(name) == b.environment.get(name) for name in _MACHINE)
+    return all(getattr(a.environment, name) == getattr(b.environment, name) for name in _MACHINE)
 
 
-def same_work(a: AnyResult, b: AnyResult) -> bool:
+def same_work(a: Measurement, b: Measurement) -> bool:
     """Whether the fixed work that is timed between prompts is the same on both sides."""
-    return same_machine(a, b) and all(a.environment.get(n) == b.environment.get(n) for n in _WORK)
+    return same_machine(a, b) and all(getattr(a.environment, n) == getattr(b.environment, n) for n in _WORK)
 
 
-def differences(source: str, a: AnyResult, b: AnyResult) -> list[Difference]:
+def differences(source: str, a: Measurement, b: Measurement) -> list[Difference]:
     """Changed entries alone, as `section.name`."""
     # a sweep that failed before its first event has no environment, which is no difference of machines
-    known = bool(a.environment and b.environment)
+    known = has_environment(a) and has_environment(b)
     sides = [dict(_described(side, known)) for side in (a, b)]
     names = [*sides[0], *(name for name in sides[1] if name not in sides[0])]
     return [
@@ -57,36 +57,38 @@ def merged(found: list[Difference]) -> tuple[Difference, ...]:
     return tuple(together.values())
 
 
-def machine_words(pairs: Sequence[tuple[AnyResult, AnyResult]], rows: Sequence[RowComparison]) -> list[str]:
+def has_environment(result: Measurement) -> bool:
+    """A sweep that failed before its first event has none."""
+    return bool(result.environment.model_dump())
+
+
+def machine_findings(
+    pairs: Sequence[tuple[Measurement, Measurement]], rows: Sequence[RowComparison]
+) -> list[Finding]:
     """Whether it was the same machine, and how its speed at fixed work changed, where that was timed."""
-    known = [(a, b) for a, b in pairs if a.environment and b.environment]
+    known = [(a, b) for a, b in pairs if has_environment(a) and has_environment(b)]
     if not known:
         return []
     changed = _changed(known, _MACHINE)
-    words = [f"Another machine ({changed}): the ratios compare the machines, too."] if changed else []
-    timed = [f"{row.name.short} {row.machine:.2f}×" for row in rows if row.machine is not None]
+    found = [reason("compare.another_machine", changed=changed)] if changed else []
+    timed = [row for row in rows if row.machine is not None]
+    figures: dict[str, Value] = {"same": not changed, "changed": _changed(known, _WORK)}
     if not timed:
-        where = "" if changed else "The same machine, by its description. "
-        return [*words, f"{where}No fixed work was timed, so how much its own speed changed is unknown."]
-    text = f"fixed work, timed between the prompts, ran at these speeds in B over A: {joined(timed)}"
-    other = _changed(known, _WORK)
-    if changed:
-        text = text[0].upper() + text[1:]
-    else:
-        text = f"The same machine, by its description; {text}"
-        if other:
-            text += f". With {other} that work is not quite the same"
-    return [*words, f"{text}."]
+        return [*found, reason("compare.no_work_timed", **figures)]
+    names = tuple(row.name.short for row in timed)
+    speeds = tuple(float(row.machine or 0) for row in timed)
+    return [*found, reason("compare.work_timed", names=names, speeds=speeds, **figures)]
 
 
-def _changed(pairs: Sequence[tuple[AnyResult, AnyResult]], names: Sequence[str]) -> str:
+def _changed(pairs: Sequence[tuple[Measurement, Measurement]], names: Sequence[str]) -> tuple[str, ...]:
+    """`cpu one → other`, each once."""
     found = {
-        f"{name} {a.environment.get(name)} → {b.environment.get(name)}": None
+        f"{name} {getattr(a.environment, name)} → {getattr(b.environment, name)}": None
         for name in names
         for a, b in pairs
-        if a.environment.get(name) != b.environment.get(name)
+        if getattr(a.environment, name) != getattr(b.environment, name)
     }
-    return ", ".join(found)
+    return tuple(found)
 
 
 def _alike(name: str, a: Any, b: Any) -> bool:
@@ -96,19 +98,19 @@ def _alike(name: str, a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def _described(result: AnyResult, with_environment: bool) -> Iterator[tuple[str, Any]]:
+def _described(result: Measurement, with_environment: bool) -> Iterator[tuple[str, Any]]:
     for name in settings_of(result):
         if name not in REFUSED and name not in _ELSEWHERE:
             yield f"config.{name}", _scalar(setting(result, name))
     if with_environment:
-        yield from _flat("environment", result.environment)
-    yield from _flat("model", result.model)
+        yield from _flat("environment", result.environment.model_dump())
+    yield from _flat("model", result.model.model_dump())
     if isinstance(result, PrecisionResult):
         for row in result.rows:
-            if "execution" in row.raw:
-                yield f"rows.{row.precision}.execution", _scalar(row.raw["execution"])
+            if row.raw.execution is not None:
+                yield f"rows.{row.precision}.execution", row.raw.execution
     else:
-        yield from _flat("drafts", result.drafts)
+        yield from _flat("drafts", {name: draft.model_dump() for name, draft in result.drafts.items()})
 
 
 def _flat(section: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -120,4 +122,5 @@ def _flat(section: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _scalar(value: Any) -> Any:
+    """Lists and times as text."""
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value

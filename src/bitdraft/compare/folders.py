@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bitdraft.compare.arms import AnyResult
+from bitdraft.compare.measured import Measurement
 from bitdraft.errors import UserError
-from bitdraft.schema.io import load_result, result_files
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
-from bitdraft.spec_decode.output import is_plan
-from bitdraft.tables import draft_name
+from bitdraft.schema.comparison import Side, SideFile
+from bitdraft.schema.io import load_result
+from bitdraft.schema.manifest import counted_files
+from bitdraft.schema.naming import draft_name
+from bitdraft.schema.results import Choice, PrecisionResult, Recommendation, SpecDecodeResult
 
 _WHAT = "precision.json or spec_decode_*.json"
 
@@ -23,21 +24,21 @@ class Folder:
     no speed; and what `recommend` said, if that is where they are from."""
 
     path: Path
-    results: dict[str, AnyResult] = field(default_factory=dict)
+    results: dict[str, Measurement] = field(default_factory=dict)
     plans: list[str] = field(default_factory=list)
     recommended: str | None = None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Side:
         """For the head of a comparison: folder, files, and what each was measured on and when."""
         files = {
-            name: {
-                "time_utc": result.environment.get("time_utc"),
-                "model": result.model["name"],
-                "hardware": result.environment.get("gpu") or result.environment.get("cpu"),
-            }
+            name: SideFile(
+                time_utc=result.environment.time_utc,
+                model=result.model.name,
+                hardware=result.environment.hardware or None,
+            )
             for name, result in self.results.items()
         }
-        return {"folder": str(self.path), "files": files}
+        return Side(folder=str(self.path), files=files)
 
 
 def read_folder(path: Path, side: str) -> Folder:
@@ -45,11 +46,11 @@ def read_folder(path: Path, side: str) -> Folder:
     if not path.is_dir():
         raise UserError(side, path, "is not a folder", f"Name a folder that holds {_WHAT}")
     folder = Folder(path)
-    for file in result_files(path, "precision.json"):
+    for file in counted_files(path, "precision.json"):
         folder.results[_name(file, path)] = load_result(file, PrecisionResult)
-    for file in result_files(path, "spec_decode_*.json"):
+    for file in counted_files(path, "spec_decode_*.json"):
         result = load_result(file, SpecDecodeResult)
-        if is_plan(result):
+        if result.config.plan:
             folder.plans.append(_name(file, path))
         else:
             folder.results[_name(file, path)] = result
@@ -65,14 +66,14 @@ def _name(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
-def _words(choice: Mapping[str, Any]) -> str:
+def _words(choice: Choice) -> str:
     """`bf16, ngram, K = 10` or `fp32, no draft`"""
-    if not choice.get("draft"):
-        return f"{choice.get('precision') or 'nothing'}, no draft"
-    return f"{choice['precision']}, {draft_name(choice['draft'], choice['k'], choice.get('draft_precision'))}"
+    if choice.draft is None:
+        return f"{choice.precision or 'nothing'}, no draft"
+    return f"{choice.precision}, {draft_name(choice.draft, choice.k or 0, choice.draft_precision)}"
 
 
-def pair_files(a: Mapping[str, AnyResult], b: Mapping[str, AnyResult]) -> list[tuple[str, str]]:
+def pair_files(a: Mapping[str, Measurement], b: Mapping[str, Measurement]) -> list[tuple[str, str]]:
     """Names of files to compare: first those of the same text, precision and stated acceptance, whatever
     they are called; then what is left under the same name, of which it will be said why it differs."""
     pairs: list[tuple[str, str]] = []
@@ -91,16 +92,17 @@ def pair_files(a: Mapping[str, AnyResult], b: Mapping[str, AnyResult]) -> list[t
     return sorted(pairs, key=lambda pair: order.index(pair[0]))
 
 
-def _same_subject(_: str, a: AnyResult, __: str, b: AnyResult) -> bool:
+def _same_subject(_: str, a: Measurement, __: str, b: Measurement) -> bool:
     return _subject(a) == _subject(b)
 
 
-def _same_name(a_name: str, a: AnyResult, b_name: str, b: AnyResult) -> bool:
+def _same_name(a_name: str, a: Measurement, b_name: str, b: Measurement) -> bool:
     return a_name == b_name and a.kind == b.kind
 
 
-def _subject(result: AnyResult) -> tuple[Any, ...]:
+def _subject(result: Measurement) -> tuple[Any, ...]:
     if isinstance(result, PrecisionResult):
         return (result.kind,)
-    names = ("precision", "draft_precision", "synthetic_acceptance")
-    return (result.kind, result.text["sha256"], *(result.config.get(name) for name in names))
+    config = result.config
+    names = (config.precision, config.draft_precision, config.synthetic_acceptance)
+    return (result.kind, result.text.sha256, *names)

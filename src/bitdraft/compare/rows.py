@@ -1,31 +1,30 @@
-"""Two arms of the same name, compared. Pure: the same raw records give the same ratios."""
+"""Two rows of the same name, compared. Pure: the same raw records give the same ratios."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from bitdraft.compare.arms import Arm, Places
-from bitdraft.compare.ratios import (
-    decode_ms_and_tokens,
+from bitdraft.compare.measured import Measured, Places
+from bitdraft.compare.pairing import (
     judge,
     ratio_of_parts,
     ratio_of_speedups,
     ratio_of_ttft,
     ratio_of_values,
-    tokens_and_seconds,
-    tokens_and_steps,
 )
-from bitdraft.compare.records import Ratio, RowComparison, RowName
+from bitdraft.metrics.acceptance import tokens_and_steps
+from bitdraft.metrics.memory import NAMES
 from bitdraft.metrics.quality import perplexity
-from bitdraft.schema.records import ScoreBlocks
+from bitdraft.metrics.speed import span_ms_and_tokens, tokens_and_seconds
+from bitdraft.schema.comparison import Ratio, RowComparison, RowName
+from bitdraft.schema.findings import Finding
+from bitdraft.schema.results import ProtocolCard
 from bitdraft.stats.intervals import ratio_of_sums
 
-MEMORY = ("peak_vram_gb", "peak_ram_gb")
 EARLY = "ended early"
 # what a card says of the place where a text was found, which the text's sha256 makes indifferent
 _NOT_OF_THE_PROTOCOL = {"source", "revision", "dataset", "dataset_sha256"}
@@ -41,26 +40,26 @@ class Pair:
     same_work: bool
 
 
-def compare_arms(name: RowName, a: Arm, b: Arm, pair: Pair) -> RowComparison:
+def compare_rows(name: RowName, a: Measured, b: Measured, pair: Pair) -> RowComparison:
     places = [place for place in a.items if place in b.items]
     machine = _machine(a, b)
-    notes = ["no runs of the same prompts"] if a.status == b.status == "ok" and not places else []
+    notes = []
+    if a.status == b.status == "ok" and not places:
+        notes.append(Finding(code="compare.no_same_prompts"))
     if pair.tokenizer_problem is not None:
-        notes.append(
-            "tokens are those of each side's own tokenizer, which may not be the same amount of text"
-        )
+        notes.append(Finding(code="compare.other_tokens"))
     ppl, why_not = _ppl(a, b, pair)
     if why_not is not None:
-        notes.append(f"PPL left out: {why_not}")
+        notes.append(Finding(code="compare.no_ppl", figures={"why": why_not}))
     ratios = _speeds(a, b, places, machine if machine and pair.same_work else 1.0)
     ratios |= _values(a, b)
     if ppl is not None:
         ratios["ppl"] = ppl
     elif why_not is not None:
         ratios |= _bits_per_byte(a, b)
-    no_numbers = [name for name, ratio in ratios.items() if not math.isfinite(ratio.ratio.value)]
+    no_numbers = tuple(name for name, ratio in ratios.items() if not math.isfinite(ratio.ratio.value))
     if no_numbers:
-        notes.append(f"left out for being no numbers: {', '.join(no_numbers)}")
+        notes.append(Finding(code="compare.no_numbers", figures={"names": no_numbers}))
         ratios = {name: ratio for name, ratio in ratios.items() if name not in no_numbers}
     statuses = _statuses(a, b)
     return RowComparison(
@@ -79,7 +78,7 @@ def compare_arms(name: RowName, a: Arm, b: Arm, pair: Pair) -> RowComparison:
     )
 
 
-def _statuses(a: Arm, b: Arm) -> tuple[str, str]:
+def _statuses(a: Measured, b: Measured) -> tuple[str, str]:
     """A side that finished fewer prompts, or groups of them, than the other ended early."""
     short_a, short_b = len(a.items) < len(b.items), len(b.items) < len(a.items)
     both_ok = a.status == b.status == "ok"
@@ -92,43 +91,43 @@ def _status_change(a: str, b: str) -> Literal["better", "worse"] | None:
     return "worse" if a == "ok" else "better"
 
 
-def _machine(a: Arm, b: Arm) -> float | None:
+def _machine(a: Measured, b: Measured) -> float | None:
     """Speed of the same fixed work, timed between the prompts, in B over A."""
-    times_a, times_b = (side.raw.get("calibration_s") for side in (a, b))
+    times_a, times_b = (side.raw.calibration_s for side in (a, b))
     return float(np.mean(times_a) / np.mean(times_b)) if times_a and times_b else None
 
 
-def _speeds(a: Arm, b: Arm, places: list[Places], machine: float) -> dict[str, Ratio]:
+def _speeds(a: Measured, b: Measured, places: list[Places], machine: float) -> dict[str, Ratio]:
     items_a, items_b = [a.items[place] for place in places], [b.items[place] for place in places]
     found = {
         "throughput_tok_s": ratio_of_parts(tokens_and_seconds, items_a, items_b, "higher", machine),
-        "tpot_ms": ratio_of_parts(decode_ms_and_tokens, items_a, items_b, "lower", machine),
+        "tpot_ms": ratio_of_parts(span_ms_and_tokens, items_a, items_b, "lower", machine),
     }
     if all(len(item) == 1 for item in (*items_a, *items_b)):
         found["ttft_ms"] = ratio_of_ttft(items_a, items_b, machine)
     if a.base and b.base:
         both = [place for place in places if place in a.base and place in b.base]
-        sides = [([arm.items[p] for p in both], [arm.base[p] for p in both]) for arm in (a, b)]
+        sides = [([side.items[p] for p in both], [side.base[p] for p in both]) for side in (a, b)]
         found["speedup"] = ratio_of_speedups(sides[0], sides[1])
     found["tokens_per_step"] = ratio_of_parts(tokens_and_steps, items_a, items_b, "higher")
     return {name: ratio for name, ratio in found.items() if ratio is not None}
 
 
-def _values(a: Arm, b: Arm) -> dict[str, Ratio]:
+def _values(a: Measured, b: Measured) -> dict[str, Ratio]:
     """Peak memory, where both sides have the same of its two kinds."""
-    for name in MEMORY:
+    for name in NAMES:
         if name in a.metrics and name in b.metrics:
             ratio = ratio_of_values(a.metrics[name].value, b.metrics[name].value, "lower")
             return {} if ratio is None else {name: ratio}
     return {}
 
 
-def _acceptance(a: Arm, b: Arm) -> tuple[float, float] | None:
-    rate_a, rate_b = (arm.metrics.get("acceptance_rate") for arm in (a, b))
+def _acceptance(a: Measured, b: Measured) -> tuple[float, float] | None:
+    rate_a, rate_b = (side.metrics.get("acceptance_rate") for side in (a, b))
     return None if rate_a is None or rate_b is None else (rate_a.value, rate_b.value)
 
 
-def _same_ids(a: Arm, b: Arm, places: list[Places]) -> tuple[int, int] | None:
+def _same_ids(a: Measured, b: Measured, places: list[Places]) -> tuple[int, int] | None:
     same = [
         one.token_ids == other.token_ids
         for place in places
@@ -137,43 +136,43 @@ def _same_ids(a: Arm, b: Arm, places: list[Places]) -> tuple[int, int] | None:
     return (sum(same), len(same)) if same else None
 
 
-def _ppl(a: Arm, b: Arm, pair: Pair) -> tuple[Ratio | None, str | None]:
+def _ppl(a: Measured, b: Measured, pair: Pair) -> tuple[Ratio | None, str | None]:
     """PPL of B over A from the paired sums of blocks, or why there is none (no reason where a side has
     nothing to compare, as its status says)."""
-    card_a, card_b = (arm.quality.get("protocol") for arm in (a, b))
-    sums_a, sums_b = (arm.raw.get("score_blocks") for arm in (a, b))
-    if not (card_a and card_b and sums_a and sums_b):
+    card_a, card_b = (side.quality.protocol for side in (a, b))
+    sums_a, sums_b = (side.raw.score_blocks for side in (a, b))
+    if card_a is None or card_b is None or sums_a is None or sums_b is None:
         return None, None
     problem = pair.tokenizer_problem or _other_card(card_a, card_b)
     if problem is not None:
         return None, problem
-    blocks = [ScoreBlocks.model_validate(entry) for entry in (sums_a, sums_b)]
-    if blocks[0].num_tokens != blocks[1].num_tokens:
+    if sums_a.num_tokens != sums_b.num_tokens:
         return None, "the text was scored in other blocks"
-    tokens = np.asarray(blocks[0].num_tokens, float)
+    tokens = np.asarray(sums_a.num_tokens, float)
     # ln PPL is the mean negative log-probability, so A − B is the change of ln PPL (metrics.paired_figures)
-    change = np.asarray(blocks[0].log_prob) - np.asarray(blocks[1].log_prob)
-    if card_a["normaliser"] == "documents":
+    change = np.asarray(sums_a.log_prob) - np.asarray(sums_b.log_prob)
+    if card_a.normaliser == "documents":
         change, weights = change / tokens, np.ones_like(tokens)
     else:
         weights = tokens
     found = ratio_of_sums(change, weights, transform=np.exp).model_copy(update={"median": None})
-    values = [perplexity(entry, card_a["normaliser"]).value for entry in blocks]
+    values = [perplexity(entry, card_a.normaliser).value for entry in (sums_a, sums_b)]
     ratio = Ratio(a=values[0], b=values[1], ratio=found, better="lower", standing=judge(found, "lower"))
     return ratio, None
 
 
-def _other_card(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
-    for name in [*a, *(name for name in b if name not in a)]:
-        if name not in _NOT_OF_THE_PROTOCOL and a.get(name) != b.get(name):
-            return f"{name} is {a.get(name)} in A, {b.get(name)} in B"
+def _other_card(a: ProtocolCard, b: ProtocolCard) -> str | None:
+    for name in ProtocolCard.model_fields:
+        values = getattr(a, name), getattr(b, name)
+        if name not in _NOT_OF_THE_PROTOCOL and values[0] != values[1]:
+            return f"{name} is {values[0]} in A, {values[1]} in B"
     return None
 
 
-def _bits_per_byte(a: Arm, b: Arm) -> dict[str, Ratio]:
+def _bits_per_byte(a: Measured, b: Measured) -> dict[str, Ratio]:
     """Bytes are the same under every tokenizer; there where the whole text was scored."""
-    bits_a, bits_b = (arm.quality.get("bits_per_byte") for arm in (a, b))
-    if not bits_a or not bits_b or a.quality.get("num_bytes") != b.quality.get("num_bytes"):
+    bits_a, bits_b = a.quality.bits_per_byte, b.quality.bits_per_byte
+    if bits_a is None or bits_b is None or a.quality.num_bytes != b.quality.num_bytes:
         return {}
-    ratio = ratio_of_values(bits_a["value"], bits_b["value"], "lower")
+    ratio = ratio_of_values(bits_a.value, bits_b.value, "lower")
     return {} if ratio is None else {"bits_per_byte": ratio}

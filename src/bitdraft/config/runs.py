@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from bitdraft import formats
 from bitdraft.config.base import Config, check_range, numbers
 from bitdraft.config.decoding import (
     LARGEST_BATCH,
@@ -20,11 +20,19 @@ from bitdraft.config.decoding import (
 from bitdraft.config.model import ModelConfig
 from bitdraft.config.text import TextConfig
 
-Precision = Literal["fp32", "fp16", "bf16"]
+
+def _known(name: str) -> str:
+    if name not in formats.NAMES:
+        raise ValueError("no such precision")
+    return name
+
+
+Precision = Annotated[str, AfterValidator(_known)]
+"""The name of a format (`bitdraft.formats`)."""
 
 PplProtocol = Literal["sliding", "documents", "lm-eval", "gptq", "llama.cpp"]
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[Precision, ...] = formats.NAMES
 
 PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 
@@ -61,7 +69,6 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig)
     backend: BackendName = "native"
     execution: Execution = "auto"
     num_warmup: int = Field(1, ge=1)
-    output: Path | None = None
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> Self:
@@ -71,9 +78,8 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig)
 
     @property
     def reference_precision(self) -> Precision:
-        if self.reference is not None:
-            return self.reference
-        return "fp32" if "fp32" in self.precisions else self.precisions[0]
+        """What quality is compared with."""
+        return self.reference or formats.default_reference(self.precisions)
 
 
 class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig, DraftsConfig):
@@ -87,13 +93,12 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig, 
 
     only: tuple[tuple[str, int], ...] | None = None
     batch_sizes: tuple[int, ...] = (1,)
-    precision: Precision = "fp32"
+    precision: Precision = PRECISIONS[0]
     draft_precision: Precision | None = None
     backend: BackendName = "native"
     execution: Execution = "auto"
     synthetic_acceptance: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     plan: bool = False
-    output: Path | None = None
 
     @field_validator("batch_sizes", mode="before")
     @classmethod
@@ -108,10 +113,10 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig, 
         check_range(value, "batch size", LARGEST_BATCH)
         return tuple(sorted({1, *value}))
 
-    def arms(self, labels: Sequence[str]) -> list[tuple[str, int]]:
+    def configurations(self, labels: Sequence[str]) -> list[tuple[str, int]]:
         """The (draft, K) to be measured."""
-        arms = [(label, k) for label in labels for k in self.k]
-        return arms if self.only is None else [arm for arm in arms if arm in self.only]
+        found = [(label, k) for label in labels for k in self.k]
+        return found if self.only is None else [one for one in found if one in self.only]
 
 
 class RecommendConfig(
@@ -131,4 +136,3 @@ class RecommendConfig(
     min_speedup: float = Field(1.0, ge=1, allow_inf_nan=False)
     budget_s: float | None = Field(None, ge=30, allow_inf_nan=False)
     execution: Execution = "auto"
-    output: Path | None = None

@@ -18,11 +18,12 @@ from bitdraft.engine.drafters.base import Draft, Drafter
 from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.drafters.model import ModelDrafter
 from bitdraft.engine.runner import Runner
+from bitdraft.errors import NonFiniteNumbers
 from bitdraft.probes.clock import PhaseClock, now, synchronize
 from bitdraft.schema.records import Generation, Step
 
 
-class NonFiniteDecoding(Exception):
+class NonFiniteDecoding(NonFiniteNumbers):
     """A model gave logits that are not finite; `who` is `target` or `draft`."""
 
     def __init__(self, who: str) -> None:

@@ -52,6 +52,10 @@ class Runner:
             self.cache = KVCache(self.num_layers, capacity)
         self.cache.clear()
 
+    def keep(self, num_tokens: int) -> None:
+        """Forget what lies behind the first `num_tokens`; O(1)."""
+        self.cache.keep(num_tokens)
+
     def to_device(self, token_ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor([token_ids], dtype=torch.long, device=self.device)
 

@@ -18,12 +18,13 @@ import torch
 from torch.nn import functional as F
 
 from bitdraft.engine.runner import Runner, adapts_to_length
+from bitdraft.errors import NonFiniteNumbers
 from bitdraft.schema.records import Overflow
 
 MOST_WINDOWS_AT_ONCE = 4
 
 
-class NonFiniteLogits(Exception):
+class NonFiniteLogits(NonFiniteNumbers):
     """A chunk's logits are not all finite; `position` is the first bad one's place in the window."""
 
     def __init__(self, position: int) -> None:

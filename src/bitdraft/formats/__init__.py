@@ -1,1 +1,48 @@
-"""How weights and products are represented."""
+"""How weights and products are represented: one table of formats, a file a family.
+
+A format answers by its name for what the rest needs to know of it; nothing else names formats one by one. A
+*variant* is a checkpoint in a format: the identity of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bitdraft.formats import dtype
+from bitdraft.formats.base import Format
+
+FORMATS: dict[str, Format] = {**dtype.FORMATS}
+"""By name, in the order in which tables show them."""
+NAMES = tuple(FORMATS)
+UNKNOWN = Format(name="", title="", family="", torch_dtype="", bits=0, place=len(FORMATS))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A checkpoint in a format. Rows are named by the `label`."""
+
+    checkpoint: str
+    format: str
+
+    @property
+    def label(self) -> str:
+        """`bf16`"""
+        return self.format
+
+
+def find(name: str) -> Format:
+    """The format of this name; one that says nothing for a name from another version."""
+    return FORMATS.get(name, UNKNOWN)
+
+
+def default_reference(names: Sequence[str]) -> str:
+    """What quality is compared with: of these the format that rounds least, if it rounds less than 16 bits
+    do; else the first."""
+    widest = max(names, key=lambda name: find(name).bits)
+    return widest if find(widest).bits > 16 else names[0]
+
+
+def by_worth(names: Sequence[str]) -> list[str]:
+    """Those that are left out last, where time is short, first."""
+    return sorted(names, key=lambda name: find(name).left_out_first)

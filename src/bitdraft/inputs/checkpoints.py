@@ -6,6 +6,7 @@ safetensors are accepted unless pickle is allowed: unpickling runs code that the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.inputs.shapes import SHAPES, find_shape
+from bitdraft.schema.results import ModelRecord
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 
@@ -25,11 +27,18 @@ DEFAULT_CONTEXT = 2048
 
 _CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
-_STORED_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F64": "fp64"}
 
 _SIDE_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
 
 _PICKLE_FILES = ("*.bin",)
+_CONTENT = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    *_PICKLE_FILES,
+    "tok*.json",
+)
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,34 @@ class Checkpoint:
         """Tokens that fit, also where the configuration doesn't say."""
         return self.context_tokens or DEFAULT_CONTEXT
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> ModelRecord:
         """What a result says of it, without the folder's place on this machine."""
-        kept = {key: value for key, value in asdict(self).items() if key != "folder"}
-        return kept | {"stored_dtype": self.stored_dtype}
+        kept = {key: value for key, value in asdict(self).items() if key not in ("folder", "config_sha256")}
+        return ModelRecord(**kept, stored_dtype=self.stored_dtype)
+
+
+_WHOLE_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 2**24, 2**16, 16
+
+
+def content_id(checkpoint: Checkpoint) -> str:
+    """A hash of what a checkpoint holds: the whole of small files, and of large ones their sizes and sixteen
+    pieces spread over them, which is a matter of milliseconds for any size. With random weights, of the shape."""
+    digest = hashlib.sha256(checkpoint.architecture.encode())
+    patterns = ("config.json",) if checkpoint.random_weights else _CONTENT
+    files = sorted(
+        {path for pattern in patterns for path in checkpoint.folder.glob(pattern) if path.is_file()}
+    )
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as handle:
+            if size <= _WHOLE_BYTES:
+                digest.update(handle.read())
+                continue
+            for index in range(_NUM_SAMPLES):
+                handle.seek(index * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
+                digest.update(handle.read(_SAMPLE_BYTES))
+    return digest.hexdigest()[:32]
 
 
 def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
@@ -194,11 +227,16 @@ def _check_weights(folder: Path, config: ModelConfig, field: str) -> tuple[dict[
                     for size in piece.get_shape():
                         num_elements *= size
                     dtype = piece.get_dtype()
-                    counts[_STORED_NAMES.get(dtype, dtype.lower())] += num_elements
+                    counts[_stored_name(dtype)] += num_elements
         except (SafetensorError, OSError) as error:
             problem = f"{path.name} is truncated or corrupt ({one_line(error)})"
             raise UserError(field, config.model, problem, "Download or save the checkpoint again") from error
     return dict(counts), sum(path.stat().st_size for path in files)
+
+
+def _stored_name(dtype: str) -> str:
+    """`fp32` for safetensors' `F32`, `bf16` for `BF16`."""
+    return f"fp{dtype[1:]}".lower() if dtype.startswith("F") else dtype.lower()
 
 
 def _weight_files(folder: Path, config: ModelConfig, field: str) -> list[Path]:

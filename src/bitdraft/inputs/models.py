@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
+from bitdraft import formats
 from bitdraft.config import ModelConfig, Precision
 from bitdraft.errors import UserError
-from bitdraft.formats.dtype import DTYPES
 from bitdraft.inputs.checkpoints import Checkpoint
 
 WEIGHT_STD = 0.02
@@ -34,6 +34,12 @@ class LoadedModel:
     num_parameters: int
     weight_bytes: int
     streamed_bytes: int
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """What a format's products are computed in."""
+    found: torch.dtype = getattr(torch, formats.find(name).torch_dtype)
+    return found
 
 
 def resolve_device(name: str) -> torch.device:
@@ -59,7 +65,7 @@ def load_model(
 ) -> LoadedModel:
     """For inference. Every floating-point parameter is verified to have the asked dtype."""
     transformers_logging.disable_progress_bar()
-    dtype = DTYPES[precision]
+    dtype = torch_dtype(precision)
     make = _draw if checkpoint.random_weights else _read
     model = make(checkpoint, dtype, device, config).eval().requires_grad_(False)
     parameters = list(model.parameters())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.datasets import Dataset
+from bitdraft.schema.results import TextRecord
 
 # Whole books and files: a prompt is a window from inside, not the first words of the first row.
 WINDOWED = ("pg19", "file")
@@ -24,17 +24,17 @@ class Prompt:
     token_ids: tuple[int, ...]
 
 
-def text_record(dataset: Dataset, prompts: list[Prompt]) -> dict[str, Any]:
+def text_record(dataset: Dataset, prompts: Sequence[Prompt]) -> TextRecord:
     """What a result says of its text."""
-    return {
-        "dataset": dataset.name,
-        "source": dataset.source,
-        "revision": dataset.revision,
-        "sha256": dataset.sha256,
-        "num_rows": len(dataset.rows),
-        "prompt_ids": [prompt.prompt_id for prompt in prompts],
-        "prompt_tokens": [len(prompt.token_ids) for prompt in prompts],
-    }
+    return TextRecord(
+        dataset=dataset.name,
+        source=dataset.source,
+        revision=dataset.revision,
+        sha256=dataset.sha256,
+        num_rows=len(dataset.rows),
+        prompt_ids=tuple(prompt.prompt_id for prompt in prompts),
+        prompt_tokens=tuple(len(prompt.token_ids) for prompt in prompts),
+    )
 
 
 def check_context(

@@ -14,6 +14,7 @@ from bitdraft.config import PplProtocol
 from bitdraft.errors import UserError
 from bitdraft.inputs.datasets import Dataset
 from bitdraft.inputs.prompts import Encode
+from bitdraft.schema.results import ProtocolCard
 
 MAX_CONTEXT = 2048
 
@@ -45,13 +46,14 @@ class ScoringPlan:
     (None where a protocol leaves holes in it)."""
 
     windows: tuple[Window, ...]
-    card: dict[str, Any]
+    card: ProtocolCard
     num_words: int | None = None
     num_bytes: int | None = None
 
     @property
     def normaliser(self) -> str:
-        return str(self.card["normaliser"])
+        """What the mean is taken over: `tokens` or `documents`."""
+        return self.card.normaliser
 
     @property
     def document_lengths(self) -> list[int] | None:
@@ -187,21 +189,20 @@ def plan_scoring(
         other = "" if protocol == "sliding" else " or --ppl-protocol sliding"
         raise UserError("dataset", dataset.name, problem, f"Choose a longer text{other}")
     truncated = num_scored < sum(window.num_scored for window in cut.windows)
-    card = {
-        "protocol": protocol,
-        "dataset": dataset.name,
-        "source": dataset.source,
-        "revision": dataset.revision,
-        "dataset_sha256": dataset.sha256,
-        "detokenised": False,
-        "prefix_token": None,
+    card = ProtocolCard(
+        protocol=protocol,
+        dataset=dataset.name,
+        source=dataset.source,
+        revision=dataset.revision,
+        dataset_sha256=dataset.sha256,
+        detokenised=False,
+        max_scored_tokens=max_scored,
+        truncated=truncated,
+        num_windows=len(windows),
+        num_documents=len({window.document for window in windows}),
+        num_scored_tokens=num_scored,
         **cut.card,
-        "max_scored_tokens": max_scored,
-        "truncated": truncated,
-        "num_windows": len(windows),
-        "num_documents": len({window.document for window in windows}),
-        "num_scored_tokens": num_scored,
-    }
+    )
     if truncated or not cut.documents:
         return ScoringPlan(windows, card)
     num_words = sum(len(text.split()) for text in cut.documents)

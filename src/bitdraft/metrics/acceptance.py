@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import PositionAcceptance
 from bitdraft.stats.intervals import ratio_of_sums
 
 
@@ -16,41 +16,50 @@ def step_tokens(generation: Generation) -> int:
     return sum(num_tokens for _, num_tokens in emissions)
 
 
-def speculation_figures(generations: Sequence[Generation], k: int, seed: int = 0) -> dict[str, Figure]:
-    """Tokens per step, acceptance rate (τ − 1)/K, and the share of drafted tokens that were kept."""
-    used = [g for g in generations if g.steps]
+def tokens_and_steps(item: Sequence[Generation]) -> tuple[int, int]:
+    """Of what was decoded at once: tokens that came from verifications, and the verifications."""
+    return sum(step_tokens(run) for run in item if run.steps), sum(len(run.steps) for run in item)
+
+
+def speculation_figures(
+    items: Sequence[Sequence[Generation]], k: int, seed: int = 0, *, drafts_too: bool = True
+) -> dict[str, Figure]:
+    """Tokens per step, acceptance rate (τ − 1)/K, and with `drafts_too` the share of drafted tokens that were
+    kept; over items that were decoded at once."""
+    used = [pair for pair in map(tokens_and_steps, items) if pair[1] > 0]
     if not used:
         return {}
-    tokens, num_steps = [step_tokens(g) for g in used], [len(g.steps) for g in used]
+    tokens, num_steps = zip(*used, strict=True)
     figures = {
         "tokens_per_step": ratio_of_sums(tokens, num_steps, seed),
         "acceptance_rate": ratio_of_sums(tokens, num_steps, seed, lambda tau: (tau - 1) / k),
     }
     # prompt lookup may draft nothing for a whole prompt, which then says nothing about acceptance
-    drafting = [g.steps for g in used if any(step.num_drafted for step in g.steps)]
-    if drafting:
-        drafted = [sum(step.num_drafted for step in steps) for steps in drafting]
-        kept = [sum(step.num_accepted for step in steps) for steps in drafting]
+    steps = [[step for run in item for step in run.steps] for item in items]
+    drafting = [own for own in steps if any(step.num_drafted for step in own)]
+    if drafts_too and drafting:
+        drafted = [sum(step.num_drafted for step in own) for own in drafting]
+        kept = [sum(step.num_accepted for step in own) for own in drafting]
         figures["draft_acceptance"] = ratio_of_sums(kept, drafted, seed)
     return figures
 
 
-def acceptance_by_position(generations: Sequence[Generation], k: int) -> list[dict[str, Any]]:
+def acceptance_by_position(generations: Sequence[Generation], k: int) -> list[PositionAcceptance]:
     """For i = 1 … K, among the steps that drafted at least i tokens: the share that kept the i-th, and
     the share of those that had kept the one before (None where there were none)."""
     steps = [step for generation in generations for step in generation.steps]
     table = []
-    for place in range(1, k + 1):
-        there = [step for step in steps if step.num_drafted >= place]
-        before = sum(step.num_accepted >= place - 1 for step in there)
-        kept = sum(step.num_accepted >= place for step in there)
+    for position in range(1, k + 1):
+        reached = [step for step in steps if step.num_drafted >= position]
+        before = sum(step.num_accepted >= position - 1 for step in reached)
+        kept = sum(step.num_accepted >= position for step in reached)
         table.append(
-            {
-                "position": place,
-                "n": len(there),
-                "share": kept / len(there) if there else None,
-                "conditional": kept / before if before else None,
-            }
+            PositionAcceptance(
+                position=position,
+                n=len(reached),
+                share=kept / len(reached) if reached else None,
+                conditional=kept / before if before else None,
+            )
         )
     return table
 

@@ -10,6 +10,9 @@ import numpy as np
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.stats.intervals import median_figure, ratio_of_rates, ratio_of_sums
 
+Item = Sequence[Generation]
+"""What was decoded at once: one prompt, or a group of them"""
+
 
 def request_seconds(generation: Generation) -> float:
     """Submission to last emission, s."""
@@ -57,6 +60,60 @@ def speed_figures(generations: Sequence[Generation], seed: int = 0) -> dict[str,
             value = float(np.percentile(pooled, percent))
             figures[f"itl_p{percent}_ms"] = Figure(value=value, n=pooled.size)
     return figures
+
+
+def tokens_and_seconds(item: Item) -> tuple[int, float]:
+    """Output tokens of what was decoded at once, and the time from its submission to its last emission, s."""
+    return sum(len(run.token_ids) for run in item), batch_seconds(item)
+
+
+def tokens_after_first(item: Item) -> tuple[int, float]:
+    """(tokens, seconds) behind the first emission of the item, in which every row has a part."""
+    first_s = min(run.emissions[0][0] for run in item)
+    last_s = max(run.emissions[-1][0] for run in item)
+    return sum(len(run.token_ids) - run.emissions[0][1] for run in item), last_s - first_s
+
+
+def span_ms_and_tokens(item: Item) -> tuple[float, int]:
+    """Milliseconds and tokens after the first emission, summed over the item's rows; those that ended with
+    their first one are left out."""
+    spans = [decode_span(run) for run in item if len(run.emissions) > 1]
+    return 1000 * sum(seconds for seconds, _ in spans), sum(tokens for _, tokens in spans)
+
+
+def item_figures(items: Sequence[Item], seed: int = 0) -> dict[str, Figure]:
+    """Throughput and, where anything came after the first tokens, TPOT, of items that were decoded at once."""
+    tokens, seconds = zip(*map(tokens_and_seconds, items), strict=True)
+    figures = {"throughput_tok_s": ratio_of_sums(tokens, seconds, seed)}
+    spans = [span for span in map(span_ms_and_tokens, items) if span[1] > 0]
+    if spans:
+        span_ms, span_tokens = zip(*spans, strict=True)
+        figures["tpot_ms"] = ratio_of_sums(span_ms, span_tokens, seed)
+    return figures
+
+
+def ratio_over(
+    name: str,
+    items: Sequence[Item],
+    base: Sequence[Sequence[Item]],
+    seed: int = 0,
+    *,
+    after_first: bool = False,
+) -> dict[str, Figure]:
+    """{name: throughput over that of the base}, items paired; `base` holds for each item what is set against
+    it: one item, or several that ran one after another. With `after_first` only what comes behind the first
+    tokens counts. Empty where some side took no time."""
+    measure = tokens_after_first if after_first else tokens_and_seconds
+    own = [measure(item) for item in items]
+    other = []
+    for several in base:
+        pairs = [measure(item) for item in several]
+        other.append((sum(tokens for tokens, _ in pairs), sum(seconds for _, seconds in pairs)))
+    if not own or not all(seconds > 0 for _, seconds in (*own, *other)):
+        return {}
+    work, seconds = zip(*own, strict=True)
+    base_work, base_seconds = zip(*other, strict=True)
+    return {name: ratio_of_rates(work, seconds, base_work, base_seconds, seed)}
 
 
 def decode_bytes(generation: Generation, weight_bytes: int, kv_bytes_per_token: int) -> float:

@@ -1,32 +1,35 @@
-"""Run the precision module: prepare once, measure each precision in its own process, save as it goes."""
+"""Run the precision module: prepare once, measure the machine and each precision in cells of their own, fold
+what they emit into a result."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from bitdraft.config import Precision, PrecisionConfig, make_config
+from bitdraft.config import PrecisionConfig
+from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
-from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
+from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import Dataset, load_dataset
 from bitdraft.inputs.prompts import Prompt, check_context, select_prompts, text_record
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer, text_encoder
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
-from bitdraft.precision.output import save
-from bitdraft.precision.rows import RowContext, Scores, build_row, failed_row
+from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, warnings_of
-from bitdraft.runs.executors.local import Event, Failure, run_job
-from bitdraft.schema.io import prepare_output
-from bitdraft.schema.results import PrecisionResult, PrecisionRow
+from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
+from bitdraft.runs.conduct import Conduct, open_run
+from bitdraft.schema.results import UNRECORDED, Environment, PrecisionResult, PrecisionRow
 
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""
+Publish = Callable[[PrecisionResult, Path | None], tuple[PrecisionResult, Sequence[str]]]
+"""Gives a result its sentences and, where there is a folder, writes its files there; their names."""
+
+_CELLS = "bitdraft.precision.cells"
+MACHINE = "environment"
+# settings that no cell's numbers depend on
+_NOT_MEASURED = UNRECORDED | {"max_ppl_increase", "precisions", "reference"}
 
 
 @dataclass(frozen=True)
@@ -38,44 +41,9 @@ class Workload:
     prompts: list[Prompt]
     plan: ScoringPlan | None
 
-    def as_json(self) -> str:
-        scored = self.plan.windows if self.plan else ()
-        windows = [(w.token_ids, w.first_scored, w.document) for w in scored]
-        return json.dumps({"prompts": [p.token_ids for p in self.prompts], "windows": windows})
-
-
-def evaluate_precision(
-    config: PrecisionConfig | None = None, *, on_progress: Progress | None = None, **settings: Any
-) -> PrecisionResult:
-    """Measure a causal language model at several precisions.
-
-    Give a `PrecisionConfig`, or its fields as keywords (`model`, `precisions`, `dataset`, …). With
-    `output` set, precision.json, .csv, .md and precision_benchmark_2rows.png are written there, anew
-    after every finished row. Raises `UserError` for a request that cannot be carried out; what goes
-    wrong at one precision becomes that row's status. An interrupt keeps the finished rows on disk.
-    """
-    if config is None:
-        config = make_config(PrecisionConfig, settings)
-    elif settings:
-        raise TypeError("give either a config or settings, not both")
-    report = on_progress or (lambda *_: None)
-    report("", "prepare", 0, 1)
-    if config.output is not None:
-        prepare_output(config.output)
-    workload = prepare(config)
-    report("", "environment", 0, 1)
-    result = PrecisionResult(
-        config=config.model_dump(mode="json", exclude={"output", "data_root"}),
-        environment=_probe(config, workload.checkpoint),
-        model=workload.checkpoint.record(),
-        text=text_record(workload.dataset, workload.prompts),
-        rows=(),
-    )
-    return _measure_all(config, workload, result, report)
-
 
 def prepare(config: PrecisionConfig) -> Workload:
-    """Resolve model and text, cut prompts and windows; every bad input is found here."""
+    """Resolve model and text, cut prompts and windows; every bad input is found here (`UserError`)."""
     checkpoint = find_checkpoint(config)
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(checkpoint, config)
@@ -100,121 +68,135 @@ def prepare(config: PrecisionConfig) -> Workload:
     return Workload(checkpoint, dataset, prompts, plan)
 
 
-def _probe(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    def keep(event: Event) -> None:
-        found.update(event["environment"])
-
-    payload = {"config": _payload(config, checkpoint)}
-    failure = run_job("bitdraft.precision.cell:probe_environment", payload, keep)
-    if failure is not None:
-        remedy = "Try --device cpu, or free memory on the device"
-        raise UserError("device", config.device, f"cannot be measured ({failure.reason})", remedy)
-    return found
-
-
-def _payload(config: PrecisionConfig, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The configuration for a child, which is given the folder so that it needs no hub."""
-    return config.model_dump(mode="json") | {"model": str(checkpoint.folder)}
-
-
-def _order(config: PrecisionConfig) -> list[Precision]:
+def order(config: PrecisionConfig) -> list[str]:
     """The reference first, so that the others can be paired with it; then as asked."""
     reference = config.reference_precision
     return [reference, *(name for name in config.precisions if name != reference)]
 
 
-def _measure_all(
-    config: PrecisionConfig, workload: Workload, result: PrecisionResult, report: Progress
-) -> PrecisionResult:
-    reference: Scores | None = None
-    rows: dict[str, PrecisionRow] = {}
-    with tempfile.TemporaryDirectory(prefix="bitdraft-") as folder:
-        workload_path = Path(folder) / "workload.json"
-        workload_path.write_text(workload.as_json())
-        for precision in _order(config):
-            scores_path = Path(folder) / f"{precision}.npz"
-            cell = _Cell(config, workload.checkpoint, precision, workload_path, scores_path)
-            row, scores = cell.run(workload.plan, result.environment, reference, report)
-            if precision == config.reference_precision:
-                reference = scores
-            rows[precision] = row
-            done = [rows[name] for name in config.precisions if name in rows]
-            result = _finish(result, done, config)
-            if config.output is not None:
-                _save(result, config.output, last=len(rows) == len(config.precisions))
-    return result
-
-
-def _save(result: PrecisionResult, folder: Path, last: bool) -> None:
-    """Save what is finished. A disk that is full now may have room later: only the last failure counts,
-    and it carries the result, so that nothing that was measured is lost."""
-    try:
-        save(result, folder)
-    except UserError as error:
-        if last:
-            error.result = result
-            raise
-
-
-def _finish(
-    result: PrecisionResult, rows: Sequence[PrecisionRow], config: PrecisionConfig
-) -> PrecisionResult:
-    verdict = decide(rows, config.reference_precision, config.max_ppl_increase, result.model["stored_dtype"])
-    warnings = warnings_of(rows)
-    return result.model_copy(update={"rows": tuple(rows), "verdict": verdict, "warnings": warnings})
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One precision's job and what becomes of its events."""
-
-    config: PrecisionConfig
-    checkpoint: Checkpoint
-    precision: Precision
-    workload_path: Path
-    scores_path: Path
-
-    def run(
-        self,
-        plan: ScoringPlan | None,
-        environment: dict[str, Any],
-        reference: Scores | None,
-        report: Progress,
-    ) -> tuple[PrecisionRow, Scores | None]:
-        events: dict[str, Event] = {}
-
-        def on_event(event: Event) -> None:
-            if event["event"] == "progress":
-                report(self.precision, event["stage"], event["done"], event["total"])
-            else:
-                events[event["event"]] = event
-
+def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
+    """The machine's, then one a precision, in the order in which they are measured."""
+    settings = config.model_dump(mode="json") | {"model": str(workload.checkpoint.folder)}
+    plan = workload.plan.windows if workload.plan else ()
+    prompts = [list(prompt.token_ids) for prompt in workload.prompts]
+    windows = [[list(w.token_ids), w.first_scored, w.document] for w in plan]
+    shared = {
+        "config": config.model_dump(mode="json", exclude=set(_NOT_MEASURED)),
+        "checkpoint": content_id(workload.checkpoint),
+        "text": fingerprint([prompts, windows], 32),
+    }
+    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
+    probed = {"device": config.device, "precisions": sorted(config.precisions)}
+    cells = [Cell(MACHINE, f"{_CELLS}:measure_machine", {"config": settings}, probed, num_gpus)]
+    for precision in order(config):
+        paired = precision != config.reference_precision
         payload = {
-            "config": _payload(self.config, self.checkpoint),
-            "precision": self.precision,
-            "workload": str(self.workload_path),
-            "scores": str(self.scores_path),
-            "paired": reference is not None,
+            "config": settings,
+            "precision": precision,
+            "prompts": prompts,
+            "windows": windows,
+            "paired": paired,
         }
-        failure = run_job("bitdraft.precision.cell:measure", payload, on_event)
-        if "row" not in events:
-            return failed_row(
-                self.precision, failure or Failure("failed", "ended without a result", "")
-            ), None
-        scores = self._scores()
-        kl = events["kl"]["values"] if "kl" in events else None
-        copy_bytes_s = environment["ceilings"]["copy_gb_s"] * 1e9
-        context = RowContext(plan, copy_bytes_s, self.config.seed, reference)
-        row = build_row(self.precision, events["row"], context, scores, kl)
-        if failure is not None and reference is not None:
-            quality = row.quality | {"kl_missing": failure.reason}
-            row = row.model_copy(update={"quality": quality})
-        return row, scores
+        identity = {
+            **shared,
+            "precision": precision,
+            "paired_with": config.reference_precision if paired else None,
+        }
+        cells.append(Cell(precision, f"{_CELLS}:measure", payload, identity, num_gpus))
+    return cells
 
-    def _scores(self) -> Scores | None:
-        if not self.scores_path.exists():
-            return None
-        with np.load(self.scores_path) as arrays:
-            return Scores(arrays["log_prob"], arrays["top1"])
+
+def measure_precision(
+    config: PrecisionConfig,
+    options: RunOptions,
+    publish: Publish,
+    on_progress: Progress | None = None,
+) -> PrecisionResult:
+    """Measure what a configuration asks for, or what is missing of it. See `bitdraft.evaluate_precision`."""
+    report = on_progress or (lambda *_: None)
+    report("", "prepare", 0, 1)
+    with open_run("precision", config, options) as conduct:
+        fold = _Fold(config, prepare(config), report)
+        found: PrecisionResult = conduct.measure(fold, publish)
+        return found
+
+
+class _Fold:
+    """A result from events, whatever has arrived of them so far."""
+
+    def __init__(self, config: PrecisionConfig, workload: Workload, report: Progress) -> None:
+        self.config, self.workload, self.report = config, workload, report
+        self.environment = Environment()
+        self.records: dict[str, Records] = {}
+        self.failures: dict[str, Failure | None] = {}
+
+    def run(self, conduct: Conduct[PrecisionResult]) -> None:
+        """All cells; the machine first, and a device that cannot be measured is a `UserError`."""
+        machine, *cells = cells_of(self.config, self.workload)
+        self.report("", "environment", 0, 1)
+        failure = conduct.run_cells([machine], self.take)[MACHINE]
+        if failure is not None:
+            remedy = "Try --device cpu, or free memory on the device"
+            problem = f"cannot be measured ({failure.reason})"
+            raise UserError("device", self.config.device, problem, remedy)
+        self.failures = conduct.run_cells(cells, self.take)
+
+    def take(self, cell: Cell, event: Event) -> None:
+        """One event of a cell."""
+        if event["event"] == "progress":
+            self.report(cell.name, event["stage"], event["done"], event["total"])
+        elif cell.name == MACHINE:
+            if event["event"] == "environment":
+                self.environment = Environment.model_validate(event["environment"])
+        else:
+            self.records.setdefault(cell.name, Records()).take(event)
+            if event["event"] == "failure":
+                self.failures[cell.name] = Failure.of(event)
+
+    def has_numbers(self) -> bool:
+        """Whether any precision has finished its prompts."""
+        wanted = len(self.workload.prompts)
+        return any(len(records.generations) == wanted for records in self.records.values())
+
+    def result(self, *, is_complete: bool) -> PrecisionResult:
+        """Rows for the precisions that have begun, in the order in which they were asked for."""
+        config = self.config
+        rows = self._rows()
+        stored = self.workload.checkpoint.stored_dtype
+        verdict, findings = decide(rows, config.reference_precision, config.max_ppl_increase, stored)
+        return PrecisionResult(
+            config=config,
+            environment=self.environment,
+            model=self.workload.checkpoint.record(),
+            text=text_record(self.workload.dataset, self.workload.prompts),
+            rows=tuple(rows),
+            verdict=verdict,
+            findings=(*findings, *warnings_of(rows)),
+        )
+
+    def _rows(self) -> list[PrecisionRow]:
+        reference = self._scores(self.config.reference_precision)
+        wanted = len(self.workload.prompts)
+        rows: Mapping[str, PrecisionRow] = {
+            name: build_row(
+                name,
+                self.records.get(name, Records()),
+                RowContext(
+                    self.workload.plan,
+                    self.environment.copy_bytes_s,
+                    self.config.seed,
+                    None if name == self.config.reference_precision else reference,
+                    wanted,
+                ),
+                self.failures.get(name),
+            )
+            for name in order(self.config)
+            if name in self.failures or name in self.records
+        }
+        # of an interrupted run, those that were not finished have no row
+        kept = {n: r for n, r in rows.items() if n in self.failures or r.status == "ok"}
+        return [kept[name] for name in self.config.precisions if name in kept]
+
+    def _scores(self, name: str) -> Scores | None:
+        records = self.records.get(name)
+        return None if records is None else records.scores(self.workload.plan)

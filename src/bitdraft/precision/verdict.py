@@ -1,4 +1,4 @@
-"""Which precision to use, in words that the intervals support. Pure functions over rows.
+"""Which precision to use, as findings that the intervals support. Pure functions over rows.
 
 Quality comes first: a precision qualifies when the upper end of its paired Δ ln PPL interval stays
 inside the limit. Among those the fastest wins. Two speeds can't be told apart when the interval of
@@ -12,58 +12,44 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
+from bitdraft import formats
+from bitdraft.metrics.memory import memory_name
 from bitdraft.metrics.speed import speed_ratio
-from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import PrecisionRow
-from bitdraft.tables import joined, times_text
+from bitdraft.schema.findings import Finding, answer, reason, warning
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionComparison, PrecisionRow, PrecisionVerdict
+from bitdraft.stats.drift import DRIFT_WARNING, counted, drift_of
 
-DRIFT_WARNING = 1.10
 WIDE_INTERVAL = 0.20
 MEMORY_MARGIN = 0.95
-NOT_MEASURED = "random weights: quality not measured"
 
-
-def generations_of(row: PrecisionRow) -> list[Generation]:
-    return [Generation.model_validate(record) for record in row.raw.get("generations", [])]
-
-
-def memory_name(rows: Sequence[PrecisionRow]) -> str:
-    """`peak_vram_gb` where any row has it, else `peak_ram_gb`."""
-    return "peak_vram_gb" if any("peak_vram_gb" in row.metrics for row in rows) else "peak_ram_gb"
+Decided = tuple[PrecisionVerdict, tuple[Finding, ...]]
 
 
 def quality_is_skipped(rows: Sequence[PrecisionRow]) -> bool:
     """Random weights have speed and memory alone."""
-    return any("not_measured" in row.quality for row in rows)
+    return any(row.quality.not_measured is not None for row in rows)
 
 
 def machine_drift(rows: Sequence[PrecisionRow]) -> float:
     """Slowest over fastest row in the fixed work that is timed between its prompts (1 without any)."""
-    times = [row.raw["calibration_s"] for row in rows if row.raw.get("calibration_s")]
-    means = [sum(samples) / len(samples) for samples in times]
-    return max(means) / min(means) if means else 1.0
+    return drift_of(row.raw.calibration_s or () for row in rows)
 
 
-def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[str, ...]:
+def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[Finding, ...]:
+    """What takes trust from the rows."""
     warnings = []
     drift = machine_drift(rows)
     if drift > DRIFT_WARNING:
-        warnings.append(
-            f"The machine's speed changed by {100 * (drift - 1):.0f} % between precisions (fixed work, timed "
-            "between the prompts). Speed differences below that say nothing: "
-            "measure again on a quiet machine."
-        )
+        warnings.append(warning("precision.drift", drift=drift))
     for row in rows:
         speed = row.metrics.get("throughput_tok_s")
         if speed and speed.low and speed.high and (speed.high - speed.low) / speed.value > WIDE_INTERVAL:
-            width = 100 * (speed.high - speed.low) / speed.value
-            warnings.append(
-                f"{row.precision}: throughput varies widely between prompts (interval {width:.0f} %)."
-            )
-        if "kl_missing" in row.quality:
-            warnings.append(f"{row.precision}: no KL divergence ({row.quality['kl_missing']}).")
+            width = (speed.high - speed.low) / speed.value
+            warnings.append(warning("precision.wide_interval", row.precision, width=width))
+        if row.quality.kl_missing is not None:
+            warnings.append(warning("precision.kl_missing", row.precision, why=row.quality.kl_missing))
     return tuple(warnings)
 
 
@@ -71,67 +57,56 @@ def decide(
     rows: Sequence[PrecisionRow],
     reference: str,
     max_ppl_increase: float,
-    stored_dtype: str,
-    problems: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """The verdict record: `precision` (or None), `summary`, `reasons`, `comparisons`, `indistinguishable`.
-    `problems` take precisions out for other reasons than their quality."""
+    stored_dtype: str | None,
+    problems: Mapping[str, Sequence[Finding]] = MappingProxyType({}),
+) -> Decided:
+    """The verdict and its findings. `problems` take precisions out for other reasons than their quality."""
     finished = [row for row in rows if row.status == "ok"]
     base = next((row for row in finished if row.precision == reference), None)
-    reasons = [f"{row.precision} is out: {row.status} ({row.reason})." for row in rows if row.status != "ok"]
+    reasons = [
+        reason("row.failed", row.precision, status=row.status, why=row.reason)
+        for row in rows
+        if row.status != "ok"
+    ]
     if not finished:
-        summary = "No precision could be measured, so none can be recommended."
-        return {"precision": None, "summary": summary, "reasons": reasons}
+        return PrecisionVerdict(), (answer("precision.none_measured"), *reasons)
     eligible = []
     for row in finished:
-        problem = all_of(quality_problem(row, base, max_ppl_increase), problems.get(row.precision))
-        if problem is None:
-            eligible.append(row)
+        found = [*quality_problems(row, base, max_ppl_increase), *problems.get(row.precision, ())]
+        if found:
+            reasons.append(reason("precision.out", row.precision, found))
         else:
-            reasons.append(f"{row.precision} is out: {problem}.")
+            eligible.append(row)
     skipped = quality_is_skipped(finished)
     if base is None:
         if not skipped:
-            reasons.append(f"The reference {reference} has no scores, so quality differences are unknown.")
+            reasons.append(reason("precision.no_reference_scores", reference))
         eligible = [row for row in finished if row.precision not in problems]
     if not eligible:
-        summary = "No measured precision keeps within the limits, so none can be recommended."
-        return {"precision": None, "summary": summary, "reasons": reasons}
+        return PrecisionVerdict(), (answer("precision.none_within_limits"), *reasons)
     chosen, tied = _fastest(eligible, reference, machine_drift(rows))
-    comparisons = [_comparison(row, base) for row in finished if base is not None and row is not base]
-    if stored_dtype in ("fp16", "bf16"):
-        reasons.append(_stored_note(stored_dtype))
-    return {
-        "precision": None if skipped else chosen.precision,
-        "summary": _summary(chosen, tied, base, finished),
-        "reasons": reasons,
-        "comparisons": comparisons,
-        "indistinguishable": sorted(row.precision for row in tied) if len(tied) > 1 else [],
-        "max_ppl_increase": max_ppl_increase,
-    }
-
-
-def all_of(*problems: str | None) -> str | None:
-    """What there is of several problems as one."""
-    return "; ".join(problem for problem in problems if problem is not None) or None
-
-
-def quality_problem(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> str | None:
-    if base is None or row is base or "not_measured" in row.quality:
-        return None
-    delta = Figure(**row.quality["delta_ln_ppl"])
-    if delta.high is None:
-        blocks = "block" if delta.n == 1 else "blocks"
-        return (
-            f"{delta.n} {blocks} of scored text are too few to judge its quality (score more with "
-            "--ppl-max-tokens, or a longer text)"
-        )
-    if delta.high <= math.log1p(limit):
-        return None
-    return (
-        f"its perplexity may be {_percent(math.expm1(delta.high))} higher than {base.precision}'s, "
-        f"more than the limit of {_percent(limit)}"
+    if formats.find(stored_dtype or "").bits == 16:
+        reasons.append(reason("precision.stored", stored_dtype or ""))
+    verdict = PrecisionVerdict(
+        precision=None if skipped else chosen.precision,
+        comparisons=tuple(_comparison(r, base) for r in finished if base is not None and r is not base),
+        indistinguishable=tuple(sorted(row.precision for row in tied)) if len(tied) > 1 else (),
+        max_ppl_increase=max_ppl_increase,
     )
+    return verdict, (*_answers(chosen, tied, base, finished), *reasons)
+
+
+def quality_problems(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> list[Finding]:
+    """Why a row's quality keeps it out: at most one finding."""
+    if base is None or row is base or row.quality.not_measured is not None:
+        return []
+    delta = row.quality.delta_ln_ppl
+    if delta is None or delta.high is None:
+        return [Finding(code="quality.unjudged", figures={"n": 0 if delta is None else delta.n})]
+    if delta.high <= math.log1p(limit):
+        return []
+    figures = {"increase": math.expm1(delta.high), "limit": limit}
+    return [Finding(code="quality.worse", subject=base.precision, figures=dict(figures))]
 
 
 def _fastest(
@@ -140,7 +115,7 @@ def _fastest(
     """The choice, and every row whose speed can't be told from it (itself included)."""
     best = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
     tied = [row for row in rows if row is best or _same_speed(best, row, drift)]
-    name = memory_name(tied)
+    name = memory_name(row.metrics for row in tied)
     least = min(row.metrics[name].value for row in tied)
     light = [row for row in tied if row.metrics[name].value * MEMORY_MARGIN <= least]
     chosen = next((row for row in light if row.precision == reference), best if best in light else light[0])
@@ -148,93 +123,71 @@ def _fastest(
 
 
 def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float) -> bool:
-    ratio = speed_ratio(generations_of(one), generations_of(other))
+    ratio = speed_ratio(one.runs, other.runs)
     if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
         return True
-    return max(ratio.value, 1 / ratio.value) <= (drift if drift > DRIFT_WARNING else 1)
+    return max(ratio.value, 1 / ratio.value) <= counted(drift)
 
 
-def _comparison(row: PrecisionRow, base: PrecisionRow) -> dict[str, Any]:
-    compared = {
-        "precision": row.precision,
-        "reference": base.precision,
-        "speedup": speed_ratio(generations_of(row), generations_of(base)).model_dump(),
-    }
-    if "not_measured" in row.quality:
-        return compared
-    delta = Figure(**row.quality["delta_ln_ppl"])
-    ends = (("value", delta.value), ("low", delta.low), ("high", delta.high))
-    change = {name: None if value is None else math.expm1(value) for name, value in ends}
-    return compared | {"ppl_change": change}
+def ppl_change(row: PrecisionRow) -> Figure | None:
+    """exp(Δ ln PPL) − 1 with its interval; None for the reference, and where nothing was scored."""
+    delta = row.quality.delta_ln_ppl
+    if delta is None:
+        return None
+    low, high = (None if end is None else math.expm1(end) for end in (delta.low, delta.high))
+    return Figure(value=math.expm1(delta.value), low=low, high=high, n=delta.n)
 
 
-def _summary(
+def _comparison(row: PrecisionRow, base: PrecisionRow) -> PrecisionComparison:
+    return PrecisionComparison(
+        precision=row.precision,
+        reference=base.precision,
+        speedup=speed_ratio(row.runs, base.runs),
+        ppl_change=ppl_change(row),
+    )
+
+
+def _answers(
     chosen: PrecisionRow,
     tied: Sequence[PrecisionRow],
     base: PrecisionRow | None,
     finished: Sequence[PrecisionRow],
-) -> str:
-    others = [row.precision for row in tied if row is not chosen]
+) -> list[Finding]:
+    others = tuple(row.precision for row in tied if row is not chosen)
     skipped = quality_is_skipped([chosen])
-    parts = [
-        f"{NOT_MEASURED.capitalize()}. By speed and memory alone: {chosen.precision}."
-        if skipped
-        else f"Use {chosen.precision}."
-    ]
+    name = chosen.precision
+    found = [answer("precision.use_by_speed" if skipped else "precision.use", name)]
+    unjudged = tuple(
+        r.precision for r in finished if r.quality.delta_ln_ppl and r.quality.delta_ln_ppl.high is None
+    )
     if others:
-        reason = _tie_reason(chosen, tied, base)
-        parts.append(f"Its speed cannot be told from that of {' and '.join(others)}; {reason}.")
+        found.append(answer("precision.tied", name, others=others, why=_tie_reason(chosen, tied, base)))
     elif len(finished) == 1:
-        parts.append("It is the only precision that was measured.")
-    elif chosen is base and (unjudged := _unjudged(finished)):
-        parts.append(f"Too little text was scored to judge the quality of {joined(unjudged)}.")
+        found.append(answer("precision.only_one", name))
+    elif chosen is base and unjudged:
+        found.append(answer("precision.unjudged", name, others=unjudged))
     elif chosen is base:
-        limit = "" if skipped else " within the quality limit"
-        parts.append(f"No other measured precision is faster{limit}.")
+        found.append(answer("precision.no_faster", name, within_limit=not skipped))
     if base is not None and chosen is not base:
-        ratio = speed_ratio(generations_of(chosen), generations_of(base))
-        quality = "" if skipped else f"perplexity {_ppl_change(chosen)}, "
-        parts.append(
-            f"Against {base.precision}: {times_text(ratio)} the tokens/s, {quality}{_memory(chosen, base)}."
-        )
-    return " ".join(parts)
+        found.append(_against(chosen, base))
+    return found
 
 
-def _unjudged(rows: Sequence[PrecisionRow]) -> list[str]:
-    deltas = [(row.precision, row.quality.get("delta_ln_ppl")) for row in rows]
-    return [precision for precision, delta in deltas if delta is not None and Figure(**delta).high is None]
+def _against(chosen: PrecisionRow, base: PrecisionRow) -> Finding:
+    memory = memory_name((chosen.metrics, base.metrics))
+    return answer(
+        "precision.against",
+        base.precision,
+        ratio=speed_ratio(chosen.runs, base.runs),
+        ppl_change=None if quality_is_skipped([chosen]) else ppl_change(chosen),
+        memory_name=memory,
+        memory_gb=chosen.metrics[memory].value,
+        reference_memory_gb=base.metrics[memory].value,
+    )
 
 
 def _tie_reason(chosen: PrecisionRow, tied: Sequence[PrecisionRow], base: PrecisionRow | None) -> str:
-    name = memory_name(tied)
+    name = memory_name(row.metrics for row in tied)
     if any(row.metrics[name].value * MEMORY_MARGIN > chosen.metrics[name].value for row in tied):
-        return "it takes less memory"
-    if chosen is base:
-        return "it is the reference"
-    return "it is the fastest of them by value"
-
-
-def _memory(chosen: PrecisionRow, base: PrecisionRow) -> str:
-    name = memory_name([chosen, base])
-    what = "peak VRAM" if name == "peak_vram_gb" else "peak RAM"
-    return f"{what} {chosen.metrics[name].value:.2f} against {base.metrics[name].value:.2f} GiB"
-
-
-def _ppl_change(row: PrecisionRow) -> str:
-    delta = Figure(**row.quality["delta_ln_ppl"])
-    text = _percent(math.expm1(delta.value), signed=True)
-    if delta.low is None or delta.high is None:
-        return text
-    return f"{text} [{_percent(math.expm1(delta.low), True)}, {_percent(math.expm1(delta.high), True)}]"
-
-
-def _percent(share: float, signed: bool = False) -> str:
-    digits = 3 if abs(share) < 0.001 else 2
-    return f"{100 * share:{'+' if signed else ''}.{digits}f} %"
-
-
-def _stored_note(stored_dtype: str) -> str:
-    return (
-        f"The checkpoint is stored in {stored_dtype}: fp32 widens the arithmetic, not the weights, "
-        "and a third precision rounds the weights as well."
-    )
+        return "memory"
+    return "reference" if chosen is base else "value"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 
+from bitdraft import formats
 from bitdraft.config import Precision
-from bitdraft.formats.dtype import DTYPES
 from bitdraft.probes.clock import now, synchronize
+from bitdraft.schema.results import Ceilings
 
 _MIN_SECONDS = 0.2
 
@@ -30,7 +30,7 @@ def median_seconds(run: Callable[[], object], device: torch.device) -> float:
     return statistics.median(times)
 
 
-def measure_ceilings(device: torch.device, precisions: tuple[Precision, ...]) -> dict[str, Any]:
+def measure_ceilings(device: torch.device, precisions: Sequence[Precision]) -> Ceilings:
     """Copy bandwidth (bytes read + written) and read bandwidth in GB/s (10⁹), and for each precision
     the rate of a square matrix product (the second transposed, as a linear layer's weight) in TFLOP/s."""
     num_floats = 2**26
@@ -42,14 +42,14 @@ def measure_ceilings(device: torch.device, precisions: tuple[Precision, ...]) ->
     size = 8192 if device.type == "cuda" else 1024
     rates: dict[str, float] = {}
     for precision in precisions:
-        left = torch.randn(size, size, device=device).to(DTYPES[precision])
+        left = torch.randn(size, size, device=device).to(getattr(torch, formats.find(precision).torch_dtype))
         seconds = median_seconds(lambda left=left: left @ left.t(), device)  # type: ignore[misc]
         rates[precision] = round(2 * size**3 / seconds / 1e12, 4)
-    return {
-        "copy_gb_s": round(2 * num_bytes / copy_s / 1e9, 2),
-        "read_gb_s": round(num_bytes / read_s / 1e9, 2),
-        "matmul_tflop_s": rates,
-    }
+    return Ceilings(
+        copy_gb_s=round(2 * num_bytes / copy_s / 1e9, 2),
+        read_gb_s=round(num_bytes / read_s / 1e9, 2),
+        matmul_tflop_s=rates,
+    )
 
 
 def _stream_seconds(num_floats: int, device: torch.device) -> tuple[float, float]:

@@ -6,47 +6,43 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
 import transformers
 
 import bitdraft
+from bitdraft.probes.machine import cpu_name
+from bitdraft.schema.results import Environment
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "bitdraft": bitdraft.__version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "system": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "num_cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
-        "num_threads": torch.get_num_threads(),
-        "ram_gb": round(psutil.virtual_memory().total / 2**30, 1),
-        "device": str(device),
+def describe(device: torch.device) -> Environment:
+    """Hardware and versions as this process sees them; the ceilings are measured elsewhere."""
+    found = Environment(
+        time_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        bitdraft=bitdraft.__version__,
+        git_commit=_git_commit(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        system=platform.platform(),
+        cpu=cpu_name(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        num_cores=psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        num_threads=torch.get_num_threads(),
+        ram_gb=round(psutil.virtual_memory().total / 2**30, 1),
+        device=str(device),
+    )
+    if device.type != "cuda":
+        return found
+    properties = torch.cuda.get_device_properties(device)
+    own = {
+        "gpu": properties.name,
+        "gpu_memory_gb": round(properties.total_memory / 2**30, 1),
+        "cuda": torch.version.cuda,
+        "driver": _driver_version(),
     }
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        record["gpu"] = properties.name
-        record["gpu_memory_gb"] = round(properties.total_memory / 2**30, 1)
-        record["cuda"] = torch.version.cuda
-        record["driver"] = _driver_version()
-    return record
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return found.model_copy(update=own)
 
 
 def _output_of(command: list[str]) -> str | None:

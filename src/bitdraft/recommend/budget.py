@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bitdraft import formats
 from bitdraft.config import Precision, RecommendConfig
+from bitdraft.schema.findings import Finding, skipped
 from bitdraft.schema.records import Figure
 from bitdraft.schema.results import PrecisionRow
 from bitdraft.stats.intervals import FEWEST_ITEMS
@@ -72,14 +74,13 @@ class Work:
 
 def fit_precisions(  # noqa: PLR0917
     work: Work, pace: Pace, prompt_tokens: float, config: RecommendConfig, reference: str, within_s: float
-) -> tuple[Work, list[str]]:
+) -> tuple[Work, list[Finding]]:
     """The part of the work that fits, and what was cut. At least the reference is measured."""
 
     def fits(part: Work) -> bool:
         return part.seconds(pace, prompt_tokens, config.max_new_tokens) <= within_s
 
-    others: list[Precision] = [name for name in work.precisions if name != reference]
-    others.sort(key=lambda name: name == "fp16")
+    others = formats.by_worth([name for name in work.precisions if name != reference])
     first: tuple[Precision, ...] = tuple(name for name in work.precisions if name == reference)
     best = Work(first, min(FEWEST_ITEMS, work.num_prompts), min(LEAST_SCORED, work.scored), LEAST_COMPARED)
     for num_others in range(len(others), -1, -1):
@@ -105,14 +106,15 @@ def _most(work: Work, fits: Callable[[Work], bool]) -> Work | None:
     return None
 
 
-def _cuts(asked: Work, kept: Work) -> list[str]:
-    cuts = [f"{name} was not measured" for name in asked.precisions if name not in kept.precisions]
-    if kept.num_prompts < asked.num_prompts:
-        cuts.append(f"{kept.num_prompts} prompts in place of {asked.num_prompts}")
-    if kept.scored < asked.scored:
-        cuts.append(f"perplexity on {kept.scored:,} tokens in place of {asked.scored:,}")
-    if kept.compared < asked.compared:
-        cuts.append(f"KL divergence on {kept.compared:,} tokens in place of {asked.compared:,}")
+def _cuts(asked: Work, kept: Work) -> list[Finding]:
+    cuts = [skipped("budget.precision", name) for name in asked.precisions if name not in kept.precisions]
+    for code, own, wanted in (
+        ("budget.prompts", kept.num_prompts, asked.num_prompts),
+        ("budget.scored", kept.scored, asked.scored),
+        ("budget.compared", kept.compared, asked.compared),
+    ):
+        if own < wanted:
+            cuts.append(skipped(code, kept=own, asked=wanted))
     return cuts
 
 

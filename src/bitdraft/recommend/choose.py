@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics.speed import speed_ratio
-from bitdraft.recommend.options import PLAIN, Option, Pair, Prediction
+from bitdraft.recommend.options import Option, Prediction
+from bitdraft.schema.findings import Finding, answer
+from bitdraft.schema.naming import Pair
 from bitdraft.schema.records import Figure
-from bitdraft.tables import times_text
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2
 # a prediction holds within a few percent (docs/benchmarks)
@@ -30,7 +31,7 @@ class Choice:
 
     option: Option | None
     tied: list[Option] = field(default_factory=list)
-    unsure: str | None = None
+    unsure: Finding | None = None
 
 
 def contenders(
@@ -67,15 +68,15 @@ def choose(
     base = next((one for one in plain if one.precision == precision), None)
     if base is None:
         return Choice(None)
-    allowed = {one.precision for one in plain if one.problem is None}
-    fit = [one for one in measured if one.problem is None and one.precision in allowed]
+    allowed = {one.precision for one in plain if not one.problems}
+    fit = [one for one in measured if not one.problems and one.precision in allowed]
     best = max(fit, key=lambda one: one.throughput, default=None)
     if best is not None and best.precision != base.precision:
         own = max((one for one in fit if one.precision == base.precision), key=_throughput, default=base)
         if not _is_faster(best, own, drift, seed):
             best = None if own is base else own
     chosen = best or base
-    others = [one for one in (*fit, *(o for o in plain if o.problem is None)) if one is not chosen]
+    others = [one for one in (*fit, *(o for o in plain if not o.problems)) if one is not chosen]
     tied = [one for one in others if _is_tied(one, chosen, drift, seed)]
     return Choice(chosen, tied, None if best else _unsure(measured))
 
@@ -87,9 +88,9 @@ def _throughput(option: Option) -> float:
 def ratio(one: Option, other: Option, seed: int) -> Figure:
     """Throughput over throughput at one pace of the machine, prompts paired; without an interval where the
     prompts differ in number."""
-    if len(one.generations) != len(other.generations):
+    if len(one.runs) != len(other.runs):
         return Figure(value=one.throughput / other.throughput)
-    found, pace = speed_ratio(one.generations, other.generations, seed), one.pace / other.pace
+    found, pace = speed_ratio(one.runs, other.runs, seed), one.pace / other.pace
     low, high = (None if end is None else end * pace for end in (found.low, found.high))
     return Figure(value=found.value * pace, low=low, high=high, n=found.n)
 
@@ -101,22 +102,18 @@ def _is_faster(one: Option, other: Option, drift: float, seed: int) -> bool:
 
 def _is_tied(one: Option, chosen: Option, drift: float, seed: int) -> bool:
     """Plain decoding ties with plain decoding alone: a chosen (draft, K) was faster in its own sweep."""
-    if one.draft == PLAIN and chosen.draft != PLAIN:
+    if one.draft is None and chosen.draft is not None:
         return False
     return not _is_faster(chosen, one, drift, seed) and not _is_faster(one, chosen, drift, seed)
 
 
-def _unsure(measured: Sequence[Option]) -> str | None:
+def _unsure(measured: Sequence[Option]) -> Finding | None:
     """Too few prompts for an interval are no evidence against speculation."""
     open_ones = [one for one in measured if one.metrics["speedup"].low is None]
     if not open_ones:
         return None
     best = max(open_ones, key=_throughput)
-    speedup = best.metrics["speedup"]
-    return (
-        f"{speedup.n} prompts are too few to say whether to speculate. By value {best.name} brings "
-        f"{times_text(speedup)} the tokens/s of plain decoding at {best.precision}."
-    )
+    return answer("recommend.too_few", best.name, speedup=best.metrics["speedup"], precision=best.precision)
 
 
 def by_pair(predictions: Sequence[Prediction]) -> dict[Pair, list[Prediction]]:

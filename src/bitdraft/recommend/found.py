@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from bitdraft.config import RecommendConfig
-from bitdraft.precision.verdict import decide
+from bitdraft.precision.verdict import Decided, decide
 from bitdraft.recommend.options import (
     Option,
-    Pair,
     Prediction,
-    limit_problem,
+    limit_problems,
     measured_options,
     pace_of,
     plain_options,
     predictions_of,
     reference_of,
 )
-from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult
+from bitdraft.schema.findings import Finding
+from bitdraft.schema.naming import Pair
+from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, Stage
 
 
 @dataclass
@@ -28,14 +28,16 @@ class Found:
     precision: PrecisionResult | None = None
     plans: dict[Pair, SpecDecodeResult] = field(default_factory=dict)
     sweeps: dict[Pair, SpecDecodeResult] = field(default_factory=dict)
-    stages: list[dict[str, Any]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    skipped: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
 
     def plain(self, config: RecommendConfig) -> list[Option]:
+        """Plain decoding at each finished precision."""
         return plain_options(self.precision, config) if self.precision else []
 
     def measured(self, config: RecommendConfig) -> list[Option]:
+        """Every finished (draft, K)."""
         rows = {row.precision: row for row in self.finished()}
         return [
             option
@@ -55,12 +57,13 @@ class Found:
         return sorted(found, key=lambda one: -one.throughput)
 
     def finished(self) -> list[PrecisionRow]:
+        """The precisions that have speed and quality."""
         return [row for row in self.precision.rows if row.status == "ok"] if self.precision else []
 
 
-def precision_verdict(result: PrecisionResult, config: RecommendConfig) -> dict[str, Any]:
+def precision_verdict(result: PrecisionResult, config: RecommendConfig) -> Decided:
     """The precision module's, with the limits of memory and time to the first token as well."""
-    found = {row.precision: limit_problem(row.metrics, config) for row in result.rows if row.status == "ok"}
-    problems = {name: problem for name, problem in found.items() if problem is not None}
-    stored, limit = result.model["stored_dtype"], config.max_ppl_increase
+    found = {row.precision: limit_problems(row.metrics, config) for row in result.rows if row.status == "ok"}
+    problems = {name: own for name, own in found.items() if own}
+    stored, limit = result.model.stored_dtype, config.max_ppl_increase
     return decide(result.rows, reference_of(result), limit, stored, problems)

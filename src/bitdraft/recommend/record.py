@@ -1,80 +1,76 @@
-"""From the modules' results to a recommendation. Pure: the same results give the same words."""
+"""From the modules' results to a recommendation. Pure: the same results give the same findings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 from bitdraft.config import RecommendConfig
-from bitdraft.precision.verdict import DRIFT_WARNING, machine_drift, memory_name
-from bitdraft.recommend import words
+from bitdraft.metrics.memory import memory_name
+from bitdraft.precision.verdict import machine_drift, ppl_change
+from bitdraft.recommend import explain
 from bitdraft.recommend.choose import Choice, choose
 from bitdraft.recommend.found import Found, precision_verdict
-from bitdraft.recommend.options import (
-    PLAIN,
-    Option,
-    pareto,
-    ppl_change,
-)
+from bitdraft.recommend.options import Option, pareto
+from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Contender, PrecisionResult, Recommendation
+from bitdraft.schema.results import Choice as ChoiceRecord
+from bitdraft.schema.results import Contender, Limits, PrecisionResult, Recommendation
+from bitdraft.stats.drift import counted
 
 Standing = Literal["chosen", "indistinguishable", "slower", "predicted", "out"]
 
 
 def build(config: RecommendConfig, found: Found) -> Recommendation:
-    limits = {
-        name: value
-        for name in ("max_ppl_increase", "max_vram_gb", "max_ttft_ms", "min_speedup")
-        if (value := getattr(config, name)) is not None
-    }
+    """A recommendation of what has been found so far."""
     result = found.precision
     base = Recommendation(
-        config=config.model_dump(mode="json", exclude={"output", "data_root"}),
-        limits=limits,
+        config=config,
+        limits=Limits(**{name: getattr(config, name) for name in Limits.model_fields}),
         stages=tuple(found.stages),
-        skipped=tuple(found.skipped),
+        findings=tuple(found.skipped),
     )
     if result is None or not result.rows:
-        summary = "Nothing was measured, so nothing can be recommended."
-        return base.model_copy(update={"verdict": {"summary": summary, "reasons": []}})
-    verdict = precision_verdict(result, config)
+        return base.model_copy(update={"findings": (answer("recommend.nothing"), *found.skipped)})
+    verdict, of_precision = precision_verdict(result, config)
     plain, measured = found.plain(config), found.measured(config)
-    drift = machine_drift(result.rows)
-    drift = drift if drift > DRIFT_WARNING else 1.0
-    choice = choose(plain, measured, verdict["precision"], drift, config.seed)
-    if choice.option is not None and choice.option.draft == PLAIN and not choice.unsure:
-        choice = replace(choice, unsure=words.unexamined(found, measured, config))
+    drift = counted(machine_drift(result.rows))
+    choice = choose(plain, measured, verdict.precision, drift, config.seed)
+    if choice.option is not None and choice.option.draft is None and choice.unsure is None:
+        choice = replace(choice, unsure=explain.unexamined(found, measured, config))
+    findings = [
+        *explain.answers(choice, of_precision, (plain, measured), found, config),
+        *explain.reasons(choice, of_precision, measured, found, config),
+        *found.notes,
+        *explain.warnings_of(found),
+        *found.skipped,
+    ]
     return base.model_copy(
         update={
             "environment": result.environment,
             "model": result.model,
             "text": result.text,
             "choice": _choice_record(choice),
-            "verdict": {
-                "summary": words.summary(choice, verdict, (plain, measured), found, config),
-                "reasons": [*words.reasons(choice, verdict, measured, found, config), *found.notes],
-            },
-            "memory_name": memory_name(result.rows),
+            "findings": tuple(findings),
+            "memory_name": memory_name(row.metrics for row in result.rows),
             "contenders": tuple(_contenders(result, choice, plain, measured, found)),
-            "warnings": (*result.warnings, *words.sweep_warnings(found)),
         }
     )
 
 
-def _choice_record(choice: Choice) -> dict[str, Any]:
+def _choice_record(choice: Choice) -> ChoiceRecord:
     option = choice.option
     if option is None:
-        return {"precision": None, "speculate": None, "draft": None, "k": None, "draft_precision": None}
-    speculates = option.draft != PLAIN
-    return {
-        "precision": option.precision,
-        "speculate": True if speculates else None if choice.unsure else False,
-        "draft": option.draft if speculates else None,
-        "k": option.k if speculates else None,
-        "draft_precision": option.draft_precision,
-    }
+        return ChoiceRecord()
+    speculates = option.draft is not None
+    return ChoiceRecord(
+        precision=option.precision,
+        speculate=True if speculates else None if choice.unsure else False,
+        draft=option.draft,
+        k=option.k if speculates else None,
+        draft_precision=option.draft_precision,
+    )
 
 
 def _contenders(
@@ -85,11 +81,10 @@ def _contenders(
     found: Found,
 ) -> list[Contender]:
     """The choice first, then by speed; then what was predicted alone, and what failed."""
-    name = memory_name(result.rows)
+    name = memory_name(row.metrics for row in result.rows)
     change = {row.precision: ppl_change(row) for row in result.rows if row.status == "ok"}
     options = sorted([*plain, *measured], key=lambda one: (one is not choice.option, -one.throughput))
-    points = [_point(one, change, name) for one in options]
-    fronts = pareto(points)
+    fronts = pareto([_point(one, change, name) for one in options])
     rows = [
         _contender(one, _standing(one, choice), change[one.precision], name, front)
         for one, front in zip(options, fronts, strict=True)
@@ -113,12 +108,12 @@ def _contenders(
 def _standing(option: Option, choice: Choice) -> Standing:
     if option is choice.option:
         return "chosen"
-    if option.problem is not None:
+    if option.problems:
         return "out"
     return "indistinguishable" if any(option is one for one in choice.tied) else "slower"
 
 
-def _point(option: Option, change: dict[str, Figure | None], memory: str) -> tuple[float, float, float]:
+def _point(option: Option, change: Mapping[str, Figure | None], memory: str) -> tuple[float, float, float]:
     own = change[option.precision]
     peak = option.metrics.get(memory)
     return option.throughput, own.value if own else 0.0, peak.value if peak else float("inf")
@@ -134,7 +129,7 @@ def _contender(
         k=option.k,
         draft_precision=option.draft_precision,
         standing=standing,
-        reason=option.problem,
+        problems=option.problems,
         throughput_tok_s=option.speed,
         speedup=option.metrics.get("speedup"),
         ttft_ms=option.metrics["ttft_ms"],
@@ -146,9 +141,7 @@ def _contender(
 
 def _failed(result: PrecisionResult, found: Found) -> list[Contender]:
     rows = [
-        Contender(
-            precision=row.precision, draft=PLAIN, k=0, standing="out", reason=f"{row.status}: {row.reason}"
-        )
+        Contender(precision=row.precision, standing="out", problems=(_failure(row.status, row.reason),))
         for row in result.rows
         if row.status != "ok"
     ]
@@ -160,9 +153,13 @@ def _failed(result: PrecisionResult, found: Found) -> list[Contender]:
                 k=row.k,
                 draft_precision=other,
                 standing="out",
-                reason=f"{row.status}: {row.reason}",
+                problems=(_failure(row.status, row.reason),),
             )
-            for row in sweep.rows
+            for row in sweep.sweep
             if row.status != "ok"
         ]
     return rows
+
+
+def _failure(status: str, why: str | None) -> Finding:
+    return Finding(code="row.status", figures={"status": status, "why": why})

@@ -1,27 +1,41 @@
 """Run both modules in the order that answers the question soonest: all precisions, then plans, then only the
-contenders."""
+contenders. Each is a run of its own below this one; what was decided between them is journalled, so that an
+interrupted search goes on as it had begun."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from bitdraft.config import NGRAM, PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
-from bitdraft.errors import UserError
+from bitdraft.config import (
+    NGRAM,
+    PRECISIONS,
+    PrecisionConfig,
+    RecommendConfig,
+    SpecDecodeConfig,
+    make_config,
+)
+from bitdraft.config.running import RunOptions
+from bitdraft.errors import Interrupted, UserError
 from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
 from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
 from bitdraft.recommend.found import Found, precision_verdict
-from bitdraft.recommend.options import Pair, Prediction
-from bitdraft.recommend.output import save
+from bitdraft.recommend.options import Prediction
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
-from bitdraft.schema.io import prepare_output
-from bitdraft.schema.results import Recommendation
+from bitdraft.runs.cell import Cell
+from bitdraft.runs.conduct import Conduct, open_run
+from bitdraft.runs.journal import Journal
+from bitdraft.schema.findings import Finding, Value, reason, skipped
+from bitdraft.schema.naming import Pair, draft_name, pair_folder, pair_name
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult, Stage
 from bitdraft.spec_decode import evaluate as spec_decode_module
 from bitdraft.spec_decode.workload import Workload, prepare
-from bitdraft.tables import pair_name
 
 Progress = Callable[[str, str, int, int], None]
 """(what is measured, the module's stage, done, total)"""
@@ -35,93 +49,132 @@ _QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase
 _DRAFTING = ("temperature", "top_k", "top_p", "drafts", "k")
 
 
-def recommend_deployment(
-    config: RecommendConfig | None = None, *, on_progress: Progress | None = None, **settings: Any
-) -> Recommendation:
-    """Say what to deploy: a precision, and a draft with its K or none.
+@dataclass(frozen=True)
+class Publishers:
+    """How the results of the three kinds get their sentences and files."""
 
-    Give a `RecommendConfig`, or its fields as keywords (`model`, `drafts`, `precisions`, `k`, `dataset`,
-    limits, …). With `output` set, recommendation.json and .md are written there beside precision.json and
-    its chart, and what is measured of drafts in a folder for each precision. Raises `UserError` for a
-    request that cannot be carried out. An interrupt keeps what is finished.
-    """
-    if config is None:
-        config = make_config(RecommendConfig, settings)
-    elif settings:
-        raise TypeError("give either a config or settings, not both")
+    precision: precision_module.Publish
+    spec_decode: spec_decode_module.Publish
+    recommendation: Callable[[Recommendation, Path | None], tuple[Recommendation, Sequence[str]]]
+
+
+def search_deployment(
+    config: RecommendConfig, options: RunOptions, publishers: Publishers, on_progress: Progress | None = None
+) -> Recommendation:
+    """Say what to deploy, or go on with what is missing for it. See `bitdraft.recommend_deployment`."""
     if config.random_weights:
         problem = "what to deploy depends on quality and acceptance, which random weights don't have"
         raise UserError("random_weights", True, problem, "Name a trained checkpoint")
     if config.drafts is None and not config.model.startswith("demo/"):
         config = config.model_copy(update={"drafts": (NGRAM,)})
-    if config.output is not None:
-        prepare_output(config.output)
-    search = _Search(config, on_progress or (lambda *_: None))
-    try:
-        search.run()
-    except KeyboardInterrupt:
-        search.found.skipped.append("what followed: the run was interrupted")
-        if config.output is not None and search.found.precision is not None:
-            save(search.result(), config.output)
-        raise
-    search.say_if_late()
-    result = search.result()
-    if config.output is not None:
-        save(result, config.output)
-    return result
+    report = on_progress or (lambda *_: None)
+    report("everything", "prepare", 0, 1)
+    with open_run("recommendation", config, options) as conduct:
+        search = _Search(config, options, publishers, report)
+        found: Recommendation = conduct.measure(search, publishers.recommendation)
+        return found
+
+
+class _Decisions:
+    """What was decided between the stages, by a stage's name; decided once, and read back by who goes on."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._known = {e["name"]: e["value"] for e in journal.events if e["event"] == "decision"}
+        self._seconds = {e["name"]: e["seconds"] for e in journal.events if e["event"] == "stage"}
+
+    def of(self, name: str, decide: Callable[[], Any]) -> Any:
+        """JSON of what was decided under this name."""
+        if name not in self._known:
+            self._known[name] = decide()
+            self._journal.append({"event": "decision", "name": name, "value": self._known[name]})
+        return self._known[name]
+
+    def seconds(self, name: str, measured_s: float) -> float:
+        """How long a stage took when it was measured."""
+        if name not in self._seconds:
+            self._seconds[name] = round(measured_s, 1)
+            self._journal.append({"event": "stage", "name": name, "seconds": self._seconds[name]})
+        return float(self._seconds[name])
+
+    def spent_s(self) -> float:
+        """Of all stages that an earlier attempt has finished."""
+        return float(sum(self._seconds.values()))
 
 
 class _Search:
     """One run, stage by stage; `found` is all that the result is made of."""
 
-    def __init__(self, config: RecommendConfig, report: Progress) -> None:
-        self.config, self.report, self.found = config, report, Found()
-        self._start_s = monotonic()
-        report("everything", "prepare", 0, 1)
+    def __init__(
+        self, config: RecommendConfig, options: RunOptions, publishers: Publishers, report: Progress
+    ) -> None:
+        self.asked = self.config = config
+        self.options, self.publishers, self.report = options, publishers, report
+        self.found = Found()
         # every bad request is found before anything is measured
-        self.workload: Workload = prepare(self._spec_config("fp32", None, plan=True))
+        self.workload: Workload = prepare(self._spec_config(PRECISIONS[0], None, plan=True))
         self._process_s = 0.0
+        self._start_s, self._before_s = monotonic(), 0.0
 
-    def result(self) -> Recommendation:
-        found = build(self.config, self.found)
+    # --- the run ------------------------------------------------------------------------------------
+
+    def run(self, conduct: Conduct[Recommendation]) -> None:
+        """All stages."""
+        cell = Cell("search", "", {}, {"config": self.asked.model_dump(mode="json", exclude={"data_root"})})
+        conduct.run.begin([cell])
+        self._decisions = _Decisions(conduct.run.journal(cell))
+        self._before_s, self._folder = self._decisions.spent_s(), conduct.folder
+        try:
+            self._stages()
+        except KeyboardInterrupt:
+            self.found.skipped.append(skipped("run.interrupted"))
+            raise
+        self._say_if_late()
+
+    def has_numbers(self) -> bool:
+        """Whether a precision was measured."""
+        return self.found.precision is not None
+
+    def result(self, *, is_complete: bool) -> Recommendation:
+        """What is known so far."""
+        found = build(self.asked, self.found)
         return found.model_copy(update={"snippets": snippets_of(found.choice, self.workload, self.config)})
 
-    def run(self) -> None:
+    def _stages(self) -> None:
         self._precisions()
         result = self.found.precision
         assert result is not None
-        precision = precision_verdict(result, self.config)["precision"]
+        precision = precision_verdict(result, self.config)[0].precision
         if precision is None:
             return
-        allowed = [one.precision for one in self.found.plain(self.config) if one.problem is None]
+        allowed = [one.precision for one in self.found.plain(self.config) if not one.problems]
         for own in (precision, *(name for name in allowed if name != precision)):
             self._plan((own, None))
         self._mixed_plans()
         picked = contenders(self.found.predictions(), precision, self.config)
         if self.found.plans and not picked:
-            self.found.notes.append(
-                "No draft is predicted to come near what is asked for: none was measured."
-            )
+            self.found.notes.append(reason("recommend.none_near"))
         for pair, wanted in by_pair(picked).items():
             self._sweep(pair, wanted)
 
     # --- time ---------------------------------------------------------------------------------------
 
+    def _spent_s(self) -> float:
+        return self._before_s + monotonic() - self._start_s
+
     def _left_s(self) -> float:
         limit_s = self.config.budget_s
-        return float("inf") if limit_s is None else limit_s - (monotonic() - self._start_s)
+        return float("inf") if limit_s is None else limit_s - self._spent_s()
 
-    def say_if_late(self) -> None:
+    def _say_if_late(self) -> None:
         if self._left_s() < 0:
             assert self.config.budget_s is not None
-            spent_s = self.config.budget_s - self._left_s()
-            self.found.notes.append(
-                f"The budget of {self.config.budget_s:.0f} s was exceeded: {spent_s:.0f} s were used. What "
-                "measurements take is estimated."
-            )
+            figures: dict[str, Value] = {"budget_s": self.config.budget_s, "spent_s": self._spent_s()}
+            self.found.notes.append(reason("recommend.late", **figures))
 
-    def _stage(self, stage: str, what: str, start_s: float) -> None:
-        self.found.stages.append({"stage": stage, "what": what, "seconds": round(monotonic() - start_s, 1)})
+    def _note_stage(self, name: str, stage: str, what: str, start_s: float) -> None:
+        seconds = self._decisions.seconds(name, monotonic() - start_s)
+        self.found.stages.append(Stage(stage=stage, what=what, seconds=seconds))
 
     def _plain_s(self, precision: str) -> float:
         """A request's seconds without a draft."""
@@ -131,27 +184,80 @@ class _Search:
     # --- stages -------------------------------------------------------------------------------------
 
     def _precisions(self) -> None:
-        work = self._fitted() if self.config.budget_s is not None else None
+        fitted = self._decisions.of("precision", self._fitted)
+        self._process_s = fitted["process_s"]
+        self.config = self.config.model_copy(update={"num_prompts": fitted["num_prompts"]})
+        self.found.skipped += [Finding.model_validate(cut) for cut in fitted["cuts"]]
+        if fitted["pilot_s"] is not None:
+            pilot = Stage(stage="pilot", what=fitted["pilot"], seconds=fitted["pilot_s"])
+            self.found.stages.append(pilot)
         start_s = monotonic()
-        settings = self._settings(_SHARED, _QUALITY) | {"precisions": self.config.precisions}
-        if work is not None:
-            settings |= {
-                "precisions": work.precisions,
-                "ppl_max_tokens": work.scored,
-                "kl_max_tokens": work.compared,
-            }
-        config = make_config(PrecisionConfig, settings | {"output": self.config.output})
+        settings = self._settings(_SHARED, _QUALITY) | fitted["settings"]
+        config = make_config(PrecisionConfig, settings)
 
         def report(precision: str, stage: str, done: int, total: int) -> None:
             self.report(f"precision {precision}".strip(), stage, done, total)
 
-        self.found.precision = precision_module.evaluate_precision(config, on_progress=report)
-        self._stage("precision", ", ".join(config.precisions), start_s)
+        with self._kept(self._keep_precision):
+            result = precision_module.measure_precision(
+                config, self._options("precision"), self.publishers.precision, report
+            )
+        self.found.precision = result
+        self._note_stage("precision", "precision", ", ".join(config.precisions), start_s)
 
-    def _fitted(self) -> budget.Work:
-        """What of the precision module's work fits into its share of the budget, by a pilot."""
+    def _keep_precision(self, result: object) -> None:
+        if isinstance(result, PrecisionResult):
+            self.found.precision = result
+
+    @contextmanager
+    def _kept(self, keep: Callable[[object], None]) -> Iterator[None]:
+        """What a stage had finished before it was ended is kept."""
+        try:
+            yield
+        except (Interrupted, UserError) as error:
+            keep(error.result)
+            raise
+
+    def _fitted(self) -> dict[str, Any]:
+        """What of the precision module's work is done: all, or with a budget what fits into its share of it, by
+        a pilot."""
+        decided: dict[str, Any] = {
+            "settings": {"precisions": list(self.config.precisions)},
+            "num_prompts": self.config.num_prompts,
+            "cuts": [],
+            "process_s": 0.0,
+            "pilot": "",
+            "pilot_s": None,
+        }
+        if self.config.budget_s is None:
+            return decided
         start_s = monotonic()
         reference = make_config(PrecisionConfig, {"precisions": self.config.precisions}).reference_precision
+        tokens = [len(prompt.token_ids) for prompt in self.workload.prompts]
+        row, load_s = self._pilot(reference)
+        decided |= {"pilot": reference, "pilot_s": round(monotonic() - start_s, 1)}
+        scored = min(self.config.ppl_max_tokens or 65_536, 65_536)
+        work = budget.Work(self.config.precisions, len(tokens), scored, self.config.kl_max_tokens)
+        cuts: list[Finding] = []
+        if row.status == "ok":
+            pace = budget.pace_of(row, tokens[0], load_s - start_s, monotonic() - load_s)
+            decided["process_s"] = pace.process_s
+            mean = sum(tokens) / len(tokens)
+            plain_s, left_s = pace.run_s(mean, self.config.max_new_tokens), self._left_s()
+            later_s = budget.plan_seconds(len(tokens), plain_s, pace.process_s)
+            later_s += budget.sweep_seconds([1.0], len(tokens), plain_s, pace.process_s)
+            within_s = max(left_s - later_s, budget.PRECISION_SHARE * left_s)
+            work, cuts = budget.fit_precisions(work, pace, mean, self.config, reference, within_s)
+        settings = {
+            "precisions": list(work.precisions),
+            "ppl_max_tokens": work.scored,
+            "kl_max_tokens": work.compared,
+        }
+        dumped = [cut.model_dump(mode="json") for cut in cuts]
+        return decided | {"settings": settings, "num_prompts": work.num_prompts, "cuts": dumped}
+
+    def _pilot(self, reference: str) -> tuple[Any, float]:
+        """The reference's row on one prompt, and when its model began to load."""
         pilot = make_config(
             PrecisionConfig,
             self._settings(_SHARED, ("ppl_protocol",))
@@ -163,57 +269,39 @@ class _Search:
                 "kl_max_tokens": 0,
             },
         )
-        tokens = [len(prompt.token_ids) for prompt in self.workload.prompts]
-
         began_s: dict[str, float] = {}
 
         def report(_: str, stage: str, done: int, total: int) -> None:
             began_s.setdefault(stage, monotonic())
             self.report("pilot for the budget", stage, done, total)
 
-        row = precision_module.evaluate_precision(pilot, on_progress=report).rows[0]
-        self._stage("pilot", reference, start_s)
-        scored = min(self.config.ppl_max_tokens or 65_536, 65_536)
-        work = budget.Work(self.config.precisions, len(tokens), scored, self.config.kl_max_tokens)
-        if row.status != "ok":
-            return work
-        load_s = began_s["load"]
-        pace = budget.pace_of(row, tokens[0], load_s - start_s, monotonic() - load_s)
-        self._process_s = pace.process_s
-        mean = sum(tokens) / len(tokens)
-        plain_s, left_s = pace.run_s(mean, self.config.max_new_tokens), self._left_s()
-        later_s = budget.plan_seconds(len(tokens), plain_s, pace.process_s)
-        later_s += budget.sweep_seconds([1.0], len(tokens), plain_s, pace.process_s)
-        within_s = max(left_s - later_s, budget.PRECISION_SHARE * left_s)
-        fitted, cuts = budget.fit_precisions(work, pace, mean, self.config, reference, within_s)
-        self.found.skipped += [f"for the budget: {cut}" for cut in cuts]
-        self.config = self.config.model_copy(update={"num_prompts": fitted.num_prompts})
-        return fitted
+        options = self.options.model_copy(update={"output": None, "root": None})
+        result = precision_module.measure_precision(pilot, options, self.publishers.precision, report)
+        return result.rows[0], began_s.get("load", monotonic())
 
     def _plan(self, pair: Pair, drafts: Sequence[str] | None = None) -> None:
         precision, other = pair
-        what = pair_name(pair)
-        if self._left_s() < self._plan_seconds(precision):
-            self.found.skipped.append(f"for the budget: no plan at {what}, so no draft was considered there")
+        what, name = pair_name(pair), f"plan-{pair_folder(pair)}"
+        if not self._decisions.of(name, lambda: self._left_s() >= self._plan_seconds(precision)):
+            self.found.skipped.append(skipped("budget.plan", what))
             return
         start_s = monotonic()
         config = self._spec_config(precision, other, plan=True, labels=drafts)
-        plan = self._run(config, f"plan at {what}")
+        plan = self._run(config, name, f"plan at {what}", lambda _: None)
         if plan.plan:
             self.found.plans[pair] = plan
-        self.found.notes += [
-            f"Plan at {what}: {text}" for text in plan.verdict["reasons"] if " is out: " in text
-        ]
-        self._stage("plan", what, start_s)
+        lost = [one for one in plan.findings if one.code == "plan.out"]
+        self.found.notes += [reason("recommend.plan_at", what, [one]) for one in lost]
+        self._note_stage(name, "plan", what, start_s)
 
     def _plan_seconds(self, precision: str) -> float:
         """What has to be left for a plan: its own time for the first; for others as long as one took before,
         and a sweep's."""
         work = self.config.num_prompts, self._plain_s(precision), self._process_s
-        before = [stage["seconds"] for stage in self.found.stages if stage["stage"] == "plan"]
+        before = [stage.seconds for stage in self.found.stages if stage.stage == "plan"]
         if not before:
             return budget.plan_seconds(*work)
-        return float(max(before)) + budget.sweep_seconds([1.0], *work)
+        return max(before) + budget.sweep_seconds([1.0], *work)
 
     def _mixed_plans(self) -> None:
         """Draft models at other precisions than the target's, where they could bring the fastest."""
@@ -225,10 +313,7 @@ class _Search:
         of_own = [one for one in predictions if one.precision == own]
         hopeful = [label for label in models if mixed_could_pay(of_own, label)]
         if not hopeful:
-            self.found.notes.append(
-                f"Draft models at another precision than the target's {own} cannot pay: even if their "
-                f"forwards cost nothing, {predictions[0].name} would be faster."
-            )
+            self.found.notes.append(reason("recommend.mixed_cannot_pay", own, best=predictions[0].name))
             return
         for row in self.found.finished():
             if row.precision != own:
@@ -236,16 +321,10 @@ class _Search:
 
     def _sweep(self, pair: Pair, wanted: Sequence[Prediction]) -> None:
         precision, other = pair
-        what, plain_s = pair_name(pair), self._plain_s(precision)
-        process_s = self._process_s or 10.0
-        speedups = [one.speedup for one in wanted]
-        num_prompts = self.config.num_prompts
-        num_arms = budget.fit_sweep(speedups, num_prompts, plain_s, process_s, self._left_s())
-        for one in wanted[num_arms:]:
-            self.found.skipped.append(
-                f"for the budget: {one.name} was not measured (predicted {one.speedup:.2f}×)"
-            )
-        kept = wanted[:num_arms]
+        what, name = pair_name(pair), f"sweep-{pair_folder(pair)}"
+        kept = wanted[: self._decisions.of(name, lambda: self._num_fitting(precision, wanted))]
+        for one in wanted[len(kept) :]:
+            self.found.skipped.append(skipped("budget.contender", one.name, speedup=one.speedup))
         if not kept:
             return
         start_s = monotonic()
@@ -253,16 +332,38 @@ class _Search:
         labels = list(dict.fromkeys(one.draft for one in kept))
         config = self._spec_config(precision, other, plan=False, labels=labels)
         config = config.model_copy(update={"only": only, "k": tuple(sorted({k for _, k in only}))})
-        self.found.sweeps[pair] = self._run(config, f"contenders at {what}")
-        self._stage("contenders", f"{what}: {', '.join(f'{d} K = {k}' for d, k in only)}", start_s)
+
+        def keep(result: object) -> None:
+            if isinstance(result, SpecDecodeResult):
+                self.found.sweeps[pair] = result
+
+        keep(self._run(config, name, f"contenders at {what}", keep))
+        names = ", ".join(draft_name(draft, k).replace(",", "") for draft, k in only)
+        self._note_stage(name, "contenders", f"{what}: {names}", start_s)
+
+    def _num_fitting(self, precision: str, wanted: Sequence[Prediction]) -> int:
+        """How many of the contenders fit into what is left of the budget."""
+        speedups = [one.speedup for one in wanted]
+        work = self.config.num_prompts, self._plain_s(precision), self._process_s or 10.0
+        return budget.fit_sweep(speedups, *work, self._left_s())
 
     # --- the modules --------------------------------------------------------------------------------
 
-    def _run(self, config: SpecDecodeConfig, what: str) -> Any:
+    def _run(
+        self, config: SpecDecodeConfig, name: str, what: str, keep: Callable[[object], None]
+    ) -> SpecDecodeResult:
         def report(stage: str, done: int, total: int) -> None:
             self.report(what, stage, done, total)
 
-        return spec_decode_module.evaluate_spec_decode(config, on_progress=report)
+        with self._kept(keep):
+            return spec_decode_module.measure_spec_decode(
+                config, self._options(name), self.publishers.spec_decode, report
+            )
+
+    def _options(self, name: str) -> RunOptions:
+        """Of a stage, whose folder is below this run's."""
+        folder = None if self._folder is None else self._folder / name
+        return self.options.model_copy(update={"output": folder, "root": None})
 
     def _settings(self, *names: Sequence[str]) -> dict[str, Any]:
         return {name: getattr(self.config, name) for group in names for name in group}
@@ -274,11 +375,4 @@ class _Search:
         if labels is not None:
             asked = [draft.asked for draft in self.workload.drafts if draft.label in labels]
             settings["drafts"] = tuple(asked)
-        folder = self.config.output
-        settings["output"] = None if folder is None else folder / _folder_name((precision, other))
         return make_config(SpecDecodeConfig, settings | {"plan": plan})
-
-
-def _folder_name(pair: Pair) -> str:
-    precision, other = pair
-    return precision if other is None else f"{precision}-drafts-{other}"

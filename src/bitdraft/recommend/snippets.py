@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
-from typing import Any
 
+from bitdraft import formats
 from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
 from bitdraft.inputs.checkpoints import Checkpoint
+from bitdraft.schema.results import Choice
 from bitdraft.spec_decode.workload import Workload
 
-TORCH_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 PROMPT = "The"
 
 
@@ -31,12 +31,12 @@ class Setting:
     same_padding: bool = True
 
 
-def snippets_of(choice: dict[str, Any], workload: Workload, config: RecommendConfig) -> dict[str, str]:
+def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> dict[str, str]:
     """By tool; none where nothing is chosen."""
-    if not choice or choice["precision"] is None:
+    if choice.precision is None:
         return {}
     target, own_draft, loadable, same_padding = workload.target, None, None, True
-    draft = next((one for one in workload.drafts if one.label == choice["draft"]), None)
+    draft = next((one for one in workload.drafts if one.label == choice.draft), None)
     if draft is not None and draft.checkpoint is None:
         own_draft = loadable = NGRAM
     elif draft is not None and draft.checkpoint is not None:
@@ -46,15 +46,20 @@ def snippets_of(choice: dict[str, Any], workload: Workload, config: RecommendCon
     setting = Setting(
         target=_loadable(target),
         own_target=config.model,
-        precision=choice["precision"],
+        precision=choice.precision,
         draft=loadable,
         own_draft=own_draft,
-        k=choice["k"] or 0,
-        draft_precision=choice["draft_precision"],
+        k=choice.k or 0,
+        draft_precision=choice.draft_precision,
         revision=config.revision,
         same_padding=same_padding,
     )
     return snippets(setting, config)
+
+
+def _dtype(precision: str) -> str:
+    """As torch and vLLM call it."""
+    return formats.find(precision).torch_dtype
 
 
 def _loadable(checkpoint: Checkpoint) -> str:
@@ -82,7 +87,7 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
         'device = "cuda" if torch.cuda.is_available() else "cpu"',
         f"tokenizer = AutoTokenizer.from_pretrained(name{revision})",
         f"model = AutoModelForCausalLM.from_pretrained(name{revision}, dtype=torch."
-        f"{TORCH_DTYPES[setting.precision]}).to(device).eval()",
+        f"{_dtype(setting.precision)}).to(device).eval()",
     ]
     extra = ""
     if setting.draft == NGRAM:
@@ -94,7 +99,7 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
             "# transformers takes for another vocabulary. This is plain decoding.",
         ]
     elif setting.draft is not None:
-        dtype = TORCH_DTYPES[setting.draft_precision or setting.precision]
+        dtype = _dtype(setting.draft_precision or setting.precision)
         lines += [
             f"draft = AutoModelForCausalLM.from_pretrained({setting.draft!r}, dtype=torch.{dtype})"
             ".to(device).eval()",
@@ -123,7 +128,7 @@ def _sampling(config: SamplingConfig) -> str:
 
 def vllm_command(setting: Setting) -> str:
     """`vllm serve`, for a machine that has it (vLLM documentation, speculative decoding)."""
-    words = ["vllm", "serve", setting.target, "--dtype", TORCH_DTYPES[setting.precision]]
+    words = ["vllm", "serve", setting.target, "--dtype", _dtype(setting.precision)]
     if setting.revision:
         words += ["--revision", setting.revision]
     note = ""

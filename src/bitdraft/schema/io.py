@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from bitdraft.errors import UserError, one_line
-from bitdraft.schema.history import SCHEMA_VERSION
+from bitdraft.schema.history import SCHEMA_VERSION, migrate
 from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 
 
@@ -36,16 +36,16 @@ def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
         if isinstance(version, int) and version > SCHEMA_VERSION:
             problem = f"schema version {version} is newer than {SCHEMA_VERSION}"
             raise UserError("result", path, problem, "Update bitdraft")
-        return kind.model_validate(data)
+        return kind.model_validate(migrate(data) if isinstance(data, dict) else data)
     except OSError as error:
         raise UserError("result", path, one_line(error), f"Name a folder that holds {path.name}") from error
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, LookupError, TypeError, AttributeError) as error:
         what = kind.model_fields["kind"].default.replace("_", "-")
         problem = f"not a {what} result ({_first_problem(error)})"
         raise UserError("result", path, problem, "Measure again or name another folder") from error
 
 
-def _first_problem(error: ValueError) -> str:
+def _first_problem(error: Exception) -> str:
     """`rows.0.status: Field required (and 2 more)`; of what isn't JSON, the parser's words."""
     if not isinstance(error, ValidationError):
         return one_line(error)
@@ -53,12 +53,6 @@ def _first_problem(error: ValueError) -> str:
     where = ".".join(map(str, first["loc"]))
     more = f" (and {len(others)} more)" if others else ""
     return f"{where}: {first['msg']}{more}" if where else f"{first['msg']}{more}"
-
-
-def result_files(folder: Path, pattern: str) -> list[Path]:
-    """Files of this name at any depth, hidden folders apart, in order of their paths."""
-    found = sorted(folder.rglob(pattern))
-    return [file for file in found if not any(p.startswith(".") for p in file.relative_to(folder).parts)]
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

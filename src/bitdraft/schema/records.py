@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    computed_field,
+    model_serializer,
+    model_validator,
+)
 
 Status = Literal["ok", "overflow", "oom", "unsupported", "failed"]
 
 
 class Record(BaseModel):
+    """Immutable, and strict about its fields' names."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Sparse(Record):
+    """A record most of whose fields may be missing: those that are None are left out of JSON."""
+
+    @model_serializer(mode="wrap")
+    def _without_nones(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 class Figure(Record):
@@ -44,6 +64,15 @@ class Generation(Record):
     token_ids: tuple[int, ...]
     finish_reason: Literal["length", "eos"]
 
+    @model_validator(mode="after")
+    def _times_go_forward(self) -> Generation:
+        times = [self.submit_s, *(time_s for time_s, _ in self.emissions)]
+        if not all(map(math.isfinite, times)):
+            raise ValueError("times that are no numbers")
+        if any(after < before for before, after in pairwise(times)):
+            raise ValueError("times that go backwards")
+        return self
+
 
 class ScoreBlocks(Record):
     """Sums over blocks of consecutive scored tokens (a document each where the normaliser is
@@ -71,14 +100,21 @@ class Divergence(Record):
 
     prompt: int
     position: int
-    expected: int
-    found: int
+    expected: int = -1
+    found: int = -1
     logit_gap: float | None = None
     control_precision: str | None = None
     control_agrees: bool | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_follows(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if k != "kind"} if isinstance(value, dict) else value
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def kind(self) -> str:
+    def kind(self) -> Literal["unchecked", "rounding tie", "bug"]:
+        """What the control says of it."""
         if self.control_agrees is None:
             return "unchecked"
         return "rounding tie" if self.control_agrees else "bug"

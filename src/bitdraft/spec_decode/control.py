@@ -3,14 +3,16 @@ tell: a bug of the loop shows there too, a tie of two logits does not."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 
-from bitdraft.backends import Speculation
+from bitdraft import formats
+from bitdraft.backends import Engine
 from bitdraft.engine.runner import Runner
 from bitdraft.schema.records import Divergence, Generation
-from bitdraft.spec_decode.state import Cell
+from bitdraft.spec_decode.worker import Worker
 
 MOST_CONTROLS = 8
 
@@ -29,51 +31,62 @@ def logit_gap(target: Runner, text: list[int]) -> float:
     return float(top_2[0] - top_2[1])
 
 
-def explain(
-    cell: Cell, speculation: Speculation, found: list[tuple[int, str, int, Generation, Generation]]
-) -> None:
-    """Emit a `divergence` for each run in `found`: (prompt, draft, K, baseline, run).
+class Diverged(NamedTuple):
+    """A greedy run whose text is not the baseline's."""
+
+    prompt: int
+    draft: str
+    k: int
+    baseline: Generation
+    run: Generation
+
+
+def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
+    """Emit a `divergence` for each.
 
     Runs that part at the same place of the same prompt share one control, of the first of them; at
     most eight places have one.
     """
-    target = speculation.runner(None)
+    target = engine.runner(None)
     gaps: dict[tuple[int, int], float] = {}
     controls: dict[tuple[int, int], bool] = {}
-    wide = "fp64" if cell.config.precision == "fp32" else "fp32"
+    wide = formats.find(worker.config.precision).wider_name
     control = None
-    for done, (index, draft, k, baseline, run) in enumerate(found):
-        cell.emit("progress", stage="lossless", done=done, total=len(found))
-        place = first_difference(baseline, run)
-        where = (index, place)
+    for done, one in enumerate(found):
+        worker.emit("progress", stage="lossless", done=done, total=len(found))
+        place = first_difference(one.baseline, one.run)
+        where = (one.prompt, place)
         if where not in gaps:
-            gaps[where] = logit_gap(target, [*cell.prompts[index], *baseline.token_ids[:place]])
+            text = [*worker.prompts[one.prompt], *one.baseline.token_ids[:place]]
+            gaps[where] = logit_gap(target, text)
         if where not in controls and len(controls) < MOST_CONTROLS:
-            control = control or cell.speculation(_wide_target(cell, target.device))
-            controls[where] = _agree(cell, control, index, draft, k)
+            control = control or worker.engine(_wide_target(worker, target.device))
+            controls[where] = _agree(worker, control, one.prompt, one.draft, one.k)
         divergence = Divergence(
-            prompt=index,
+            prompt=one.prompt,
             position=place,
-            expected=_token_at(baseline, place),
-            found=_token_at(run, place),
+            expected=_token_at(one.baseline, place),
+            found=_token_at(one.run, place),
             logit_gap=gaps[where],
             control_precision=wide if where in controls else None,
             control_agrees=controls.get(where),
         )
-        cell.emit("divergence", draft=draft, k=k, divergence=divergence.model_dump())
+        worker.emit("divergence", draft=one.draft, k=one.k, divergence=divergence.model_dump())
 
 
 def _token_at(generation: Generation, place: int) -> int:
     return generation.token_ids[place] if place < len(generation.token_ids) else -1
 
 
-def _wide_target(cell: Cell, device: torch.device) -> Any:
-    """The target in fp32, or in fp64 where it was measured in fp32."""
-    model = cell.load(cell.config.model, "fp32", device).model
-    return model.double() if cell.config.precision == "fp32" else model
+def _wide_target(worker: Worker, device: torch.device) -> Any:
+    """The target in the wider dtype of its format: fp32, or fp64 where it was measured in fp32."""
+    own = formats.find(worker.config.precision)
+    widest = formats.default_reference(formats.NAMES)
+    model = worker.load(worker.config.model, widest, device).model
+    return model.to(getattr(torch, own.wider))
 
 
-def _agree(cell: Cell, control: Speculation, index: int, draft: str, k: int) -> bool:
-    control.prepare(cell.prompts[index], cell.config)
-    plain = cell.decode(control, None, 0, index)
-    return cell.decode(control, draft, k, index).token_ids == plain.token_ids
+def _agree(worker: Worker, control: Engine, index: int, draft: str, k: int) -> bool:
+    control.prepare(worker.prompts[index], worker.config)
+    plain = worker.decode(control, None, 0, index)
+    return worker.decode(control, draft, k, index).token_ids == plain.token_ids

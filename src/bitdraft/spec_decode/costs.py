@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bitdraft.backends.native import NativeSpeculation
+from bitdraft.backends import Engine
 from bitdraft.config import SpecDecodeConfig
 
 DRAFTED = 4
 
 
 def measure_costs(  # noqa: PLR0917
-    speculation: NativeSpeculation,
+    engine: Engine,
     prompt: Sequence[int],
     output: Sequence[int],
     config: SpecDecodeConfig,
@@ -39,7 +39,7 @@ def measure_costs(  # noqa: PLR0917
         for place, size in enumerate(sizes):
             if drafts:
                 label = drafts[(place + turn) % len(drafts)]
-                spent_s = speculation.draft_seconds(label, context, most_drafted)
+                spent_s = engine.draft_seconds(label, context, most_drafted)
                 draft_s[label].append(spent_s / most_drafted)
-            target_s[str(size)].append(speculation.verify_seconds(context, size - 1))
+            target_s[str(size)].append(engine.verify_seconds(context, size - 1))
     return {"target_s": target_s, "draft_s": draft_s}

@@ -1,161 +1,201 @@
-"""Run the spec_decode module: prepare, sweep (or plan) in one process, take memory in others, save."""
+"""Run the spec_decode module: prepare, sweep (or plan) in one cell, take memory in others, fold the events into a
+result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from bitdraft.config import SpecDecodeConfig, make_config
+from bitdraft.config import SpecDecodeConfig
+from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
+from bitdraft.inputs.checkpoints import content_id
 from bitdraft.inputs.prompts import text_record
-from bitdraft.runs.executors.local import Event, Failure, run_job
-from bitdraft.schema.io import prepare_output
-from bitdraft.schema.records import Status
-from bitdraft.schema.results import SpecDecodeResult
-from bitdraft.spec_decode.batch_rows import build_batch_rows, early_ends
-from bitdraft.spec_decode.batch_verdict import with_batches
-from bitdraft.spec_decode.output import save
-from bitdraft.spec_decode.records import Records
-from bitdraft.spec_decode.rows import (
-    baseline_record,
+from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
+from bitdraft.runs.conduct import Conduct, open_run
+from bitdraft.schema.findings import Finding, reason, warning
+from bitdraft.schema.results import (
+    UNRECORDED,
+    CostRecord,
+    DraftPlan,
+    ModelRecord,
+    SpecDecodeResult,
+    SpecDecodeRow,
+    SpecDecodeVerdict,
+)
+from bitdraft.spec_decode.analysis import (
     build_rows,
     costs_record,
     plan_record,
     replay_record,
     smaller_k_hints,
 )
-from bitdraft.spec_decode.verdict import decide, decide_plan, mark_random_weights, mark_synthetic, warnings_of
+from bitdraft.spec_decode.records import Records
+from bitdraft.spec_decode.verdict import caveats, decide, decide_plan, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,
 batches, memory."""
+Publish = Callable[[SpecDecodeResult, Path | None], tuple[SpecDecodeResult, Sequence[str]]]
+"""Gives a result its sentences and, where there is a folder, writes its files there; their names."""
 
-_CELL = "bitdraft.spec_decode.cell"
+_CELLS = "bitdraft.spec_decode.cells"
+SWEEP, PLAN, MEMORY = "sweep", "plan", "memory"
 
 
-def evaluate_spec_decode(
-    config: SpecDecodeConfig | None = None, *, on_progress: Progress | None = None, **settings: Any
+def measure_spec_decode(
+    config: SpecDecodeConfig, options: RunOptions, publish: Publish, on_progress: Progress | None = None
 ) -> SpecDecodeResult:
-    """Measure a target with draft models (or its prompt's own n-grams) at several K.
-
-    Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` and
-    `batch_sizes` may be text such as `"3-10"`). With `output` set, spec_decode_<dataset>.json, .csv, .md and
-    the charts are written there; with `plan`, spec_decode_plan_<dataset> and its chart. Raises `UserError`
-    for a request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
-    interrupt keeps the prompts that were finished by all rows.
-    """
-    if config is None:
-        config = make_config(SpecDecodeConfig, settings)
-    elif settings:
-        raise TypeError("give either a config or settings, not both")
+    """Measure what a configuration asks for, or what is missing of it. See `bitdraft.evaluate_spec_decode`."""
     report = on_progress or (lambda *_: None)
     report("prepare", 0, 1)
-    if config.output is not None:
-        prepare_output(config.output)
-    workload = prepare(config)
-    records = Records(config, [draft.label for draft in workload.drafts])
-    try:
-        _measure(config, workload, records, report)
-    except KeyboardInterrupt:
-        if records.prompts and config.output is not None:
-            _note_end(records, workload, "failed", "interrupted")
-            save(build_result(config, workload, records), config.output)
-        raise
-    result = build_result(config, workload, records)
-    if config.output is not None:
-        try:
-            save(result, config.output)
-        except UserError as error:
-            error.result = result
-            raise
-    return result
+    with open_run("spec_decode", config, options) as conduct:
+        fold = _Fold(config, prepare(config), report)
+        found: SpecDecodeResult = conduct.measure(fold, publish)
+        return found
 
 
-def _measure(config: SpecDecodeConfig, workload: Workload, records: Records, report: Progress) -> None:
-    def on_event(event: Event) -> None:
-        if event["event"] == "progress":
-            report(event["stage"], event["done"], event["total"])
-        else:
-            records.take(event)
+def identity_of(config: SpecDecodeConfig, workload: Workload) -> dict[str, object]:
+    """All that decides the sweep's numbers."""
+    drafts = {d.label: content_id(d.checkpoint) if d.checkpoint else None for d in workload.drafts}
+    return {
+        "config": config.model_dump(mode="json", exclude=set(UNRECORDED)),
+        "checkpoint": content_id(workload.target),
+        "drafts": drafts,
+        "text": fingerprint([prompt.token_ids for prompt in workload.prompts], 32),
+    }
 
-    payload = workload.payload(config)
-    failure = run_job(f"{_CELL}:measure", payload, on_event)
-    if failure is not None:
-        _note_failure(records, workload, failure)
-    if config.plan or not records.prompts:
-        return
-    # labels that still have a row, and the target alone
-    alive = [d for d in records.labels if any(arm not in records.failures for arm in config.arms([d]))]
-    labels: list[str | None] = [None, *alive]
-    for place, label in enumerate(labels):
-        report("memory", place, len(labels))
 
-        def keep(event: Event, label: str | None = label) -> None:
-            records.memory[label] = event["peak_bytes"]
+def sweep_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
+    """All of the sweep, or of the plan."""
+    name = PLAN if config.plan else SWEEP
+    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
+    return Cell(name, f"{_CELLS}:measure", workload.payload(config), identity_of(config, workload), num_gpus)
 
-        failure = run_job(f"{_CELL}:measure_memory", payload | {"draft": label}, keep)
+
+def memory_cells(
+    config: SpecDecodeConfig, workload: Workload, labels: Sequence[str]
+) -> dict[str | None, Cell]:
+    """Of the target alone (None) and with each of these drafts."""
+    payload, identity = workload.payload(config), identity_of(config, workload)
+    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
+    return {
+        label: Cell(
+            MEMORY if label is None else f"{MEMORY} {label}",
+            f"{_CELLS}:measure_memory",
+            payload | {"draft": label},
+            identity | {"draft": label},
+            num_gpus,
+        )
+        for label in (None, *labels)
+    }
+
+
+class _Fold:
+    """A result from events, whatever has arrived of them so far."""
+
+    def __init__(self, config: SpecDecodeConfig, workload: Workload, report: Progress) -> None:
+        self.config, self.workload, self.report = config, workload, report
+        self.records = Records(config, [draft.label for draft in workload.drafts])
+
+    def run(self, conduct: Conduct[SpecDecodeResult]) -> None:
+        """The sweep; then peak memory, which costs no measurement whatever goes wrong with it."""
+        cell, records = sweep_cell(self.config, self.workload), self.records
+        failure = conduct.run_cells([cell], self.take)[cell.name]
         if failure is not None:
-            records.notes.append(f"No peak memory for {label or 'the target alone'}: {failure.reason}.")
+            records.detail = failure.detail
+            records.end_early(len(self.workload.prompts), failure.status, failure.reason)
+        if self.config.plan or not records.prompts:
+            return
+        alive = [
+            label
+            for label in records.labels
+            if any((own, k, 1) not in records.failures for own, k in self.config.configurations([label]))
+        ]
+        cells = memory_cells(self.config, self.workload, alive)
+        for place, (label, own) in enumerate(cells.items()):
+            self.report("memory", place, len(cells))
+            self._take_memory(conduct, label, own)
+
+    def _take_memory(self, conduct: Conduct[SpecDecodeResult], label: str | None, cell: Cell) -> None:
+        def keep(_: Cell, event: Event) -> None:
+            if event["event"] == "memory":
+                self.records.memory[label] = event["peak_bytes"]
+
+        try:
+            failure = conduct.run_cells([cell], keep)[cell.name]
+        except UserError as error:
+            failure = Failure("unsupported", error.problem)
+        if failure is not None:
+            self.records.notes.append(warning("spec.no_memory", label or "", why=failure.reason))
+
+    def take(self, _: Cell, event: Event) -> None:
+        """One event of the sweep."""
+        if event["event"] == "progress":
+            self.report(event["stage"], event["done"], event["total"])
+        else:
+            self.records.take(event)
+
+    def has_numbers(self) -> bool:
+        """Whether a prompt was finished by all rows."""
+        return bool(self.records.prompts)
+
+    def result(self, *, is_complete: bool) -> SpecDecodeResult:
+        """All numbers, from what was recorded so far."""
+        config, workload, records = self.config, self.workload, self.records
+        done = len(records.prompts)
+        if not is_complete:
+            records.end_early(len(workload.prompts), "failed", "interrupted")
+        rows = build_rows(records)
+        plan = plan_record(records) if config.plan and done else {}
+        costs = costs_record(records)
+        verdict, findings = self._verdict(rows, plan, costs)
+        return SpecDecodeResult(
+            config=config,
+            environment=records.environment,
+            model=_merged(workload.target.record(), records.target),
+            drafts={
+                draft.label: _merged(
+                    draft.checkpoint.record() if draft.checkpoint else ModelRecord(name="prompt lookup"),
+                    records.drafts.get(draft.label, ModelRecord()),
+                )
+                for draft in workload.drafts
+            },
+            text=text_record(workload.dataset, workload.prompts[:done]),
+            rows=rows,
+            replay=replay_record(records) if done else {},
+            costs=costs,
+            plan=plan,
+            verdict=verdict,
+            findings=(*findings, *workload.warnings, *_notes(records), *warnings_of(rows)),
+        )
+
+    def _verdict(
+        self, rows: Sequence[SpecDecodeRow], plan: Mapping[str, DraftPlan], costs: CostRecord
+    ) -> tuple[SpecDecodeVerdict, tuple[Finding, ...]]:
+        config, records = self.config, self.records
+        if config.plan:
+            verdict, findings = decide_plan(plan, len(records.prompts))
+            lost = records.lost_drafts().items()
+            findings += tuple(reason("plan.out", draft, status=s, why=why) for draft, (s, why) in lost)
+        else:
+            verdict, findings = decide(rows, costs, config.seed)
+        return verdict, (*caveats(config), *findings, *smaller_k_hints(records))
 
 
-def _note_end(records: Records, workload: Workload, status: Status, why: str) -> None:
-    if not records.end_batches(len(workload.prompts), status, why):
-        done = f"{len(records.prompts)} of {len(workload.prompts)} prompts"
-        records.notes.append(f"Ended after {done}: {why}.")
+def _merged(stored: ModelRecord, loaded: ModelRecord) -> ModelRecord:
+    """What the files say and what loading them showed."""
+    return stored.model_copy(update=loaded.model_dump())
 
 
-def _note_failure(records: Records, workload: Workload, failure: Failure) -> None:
-    """The sweep's process ended early: finished prompts stand, without any every row has failed."""
-    _note_end(records, workload, failure.status, failure.reason)
-    records.traceback = failure.detail
-    if not records.prompts:
-        for arm in records.config.arms(records.labels):
-            records.failures.setdefault(arm, (failure.status, failure.reason))
-
-
-def build_result(config: SpecDecodeConfig, workload: Workload, records: Records) -> SpecDecodeResult:
-    """All numbers, from what was recorded so far."""
-    rows = () if config.plan else build_rows(records)
-    batches = build_batch_rows(records)
-    measured = bool(records.prompts)
-    plan = plan_record(records) if config.plan and measured else {}
-    costs = costs_record(records)
-    if config.plan:
-        verdict = decide_plan(plan, len(records.prompts))
-        verdict["reasons"] += _lost_drafts(records)
-    else:
-        finished = [row for row in rows if row.status == "ok"]
-        generations = {(row.draft, row.k): records.generations(row.draft, row.k) for row in finished}
-        verdict = decide(rows, generations, costs, config.seed)
-    verdict["reasons"] += smaller_k_hints(records)
-    if batches:
-        verdict = with_batches(verdict, rows, batches)
-    if config.synthetic_acceptance is not None:
-        verdict = mark_synthetic(verdict, config.synthetic_acceptance)
-    elif config.random_weights:
-        verdict = mark_random_weights(verdict)
-    return SpecDecodeResult(
-        config=config.model_dump(mode="json", exclude={"output", "data_root"}),
-        environment=records.environment,
-        model=workload.target.record() | records.models.get("target", {}),
-        drafts={
-            draft.label: (draft.checkpoint.record() if draft.checkpoint else {"name": "prompt lookup"})
-            | records.models.get("drafts", {}).get(draft.label, {})
-            for draft in workload.drafts
-        },
-        text=text_record(workload.dataset, workload.prompts[: len(records.prompts)]),
-        baseline=baseline_record(records) if measured and not config.plan else {},
-        rows=rows,
-        batches=batches,
-        replay=replay_record(records) if measured else {},
-        costs=costs,
-        plan=plan,
-        verdict=verdict,
-        warnings=(*workload.warnings, *records.notes, *early_ends(records), *warnings_of(rows)),
-    )
-
-
-def _lost_drafts(records: Records) -> list[str]:
-    lost = {draft: failure for (draft, _), failure in records.failures.items()}
-    return [f"{draft} is out: {status} ({reason})." for draft, (status, reason) in lost.items()]
+def _notes(records: Records) -> list[Finding]:
+    """Of the run, as warnings."""
+    notes = list(records.notes)
+    if records.num_strayed:
+        notes.append(warning("spec.strayed", n=records.num_strayed))
+    notes += [
+        warning("batch.ended_early", batch_size=size, done=done, of=total, why=why)
+        for size, done, total, why in records.unfinished()
+    ]
+    return notes

@@ -1,14 +1,15 @@
-"""What went wrong with an arm, as its row's status and reason."""
+"""What went wrong with a (draft, K), as its row's status and reason."""
 
 from __future__ import annotations
 
 from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.engine.scoring import NonFiniteLogits
 from bitdraft.errors import UserError
-from bitdraft.runs.executors.child import classify
+from bitdraft.runs.failures import classify
+from bitdraft.schema.records import Status
 
 
-def failure_of(error: Exception) -> tuple[str, str]:
+def failure_of(error: Exception) -> tuple[Status, str]:
     if isinstance(error, NonFiniteDecoding):
         return classify(error), str(error)
     if isinstance(error, NonFiniteLogits):

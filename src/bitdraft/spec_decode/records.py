@@ -1,8 +1,7 @@
-"""What a sweep's child process has sent so far, and what the numbers are made of: runs, costs, chains."""
+"""What a sweep's cells have emitted so far, parsed once, and what the numbers are made of: runs, costs, chains."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +9,77 @@ from typing import Any
 import numpy as np
 
 from bitdraft.config import SpecDecodeConfig
+from bitdraft.runs.cell import Event
+from bitdraft.schema.findings import Finding, warning
 from bitdraft.schema.records import Divergence, Generation, Status
+from bitdraft.schema.results import Configuration, Environment, ModelRecord
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
-from bitdraft.spec_decode.theory import Costs, gather_costs
+from bitdraft.spec_decode.theory import Costs, CostSample, gather_costs
 
-Event = Mapping[str, Any]
+Key = tuple[str | None, int]
+"""(draft, K); the baseline is (None, 0)"""
+BASELINE: Key = (None, 0)
+Reason = tuple[Status, str]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Where a draft agrees with a prompt's text: `keeps` and what explains them, or for prompt lookup what it
+    `proposals` before each token."""
+
+    keeps: Sequence[float] = ()
+    leads: Sequence[float] = ()
+    overlaps: Sequence[float] = ()
+    proposals: Sequence[Sequence[int]] | None = None
+
+
+@dataclass(frozen=True)
+class PromptRecord:
+    """One prompt: its runs by (draft, K), or of a plan the target's text; and what the replay needs."""
+
+    text: tuple[int, ...]
+    runs: Mapping[Key, Generation]
+    agreement: Mapping[str, Agreement]
+    costs: CostSample | None
+    kv_bytes: Mapping[str, int]
+    prefill_s: float = 0.0
+    draft_prefill_s: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, event: Event) -> PromptRecord:
+        """From a `prompt` event."""
+        runs: dict[Key, Generation] = {}
+        if "baseline" in event:
+            runs[BASELINE] = Generation.model_validate(event["baseline"])
+        for run in event.get("runs", ()):
+            runs[run["draft"], run["k"]] = Generation.model_validate(run["generation"])
+        text = runs[BASELINE].token_ids if runs else tuple(event["token_ids"])
+        return cls(
+            text=text,
+            runs=runs,
+            agreement={label: Agreement(**found) for label, found in event["agreement"].items()},
+            costs=CostSample.of(event["costs"]) if event.get("costs") else None,
+            kv_bytes=event.get("kv_bytes") or {},
+            prefill_s=event.get("prefill_s", 0.0),
+            draft_prefill_s=event.get("draft_prefill_s") or {},
+        )
+
+
+@dataclass(frozen=True)
+class GroupRecord:
+    """Prompts that were decoded at once, by their places, and their runs by (draft, K)."""
+
+    prompts: tuple[int, ...]
+    runs: Mapping[Key, tuple[Generation, ...]]
+
+    @classmethod
+    def of(cls, event: Event) -> GroupRecord:
+        """From a `batch` event."""
+        runs = {
+            (run["draft"], run["k"]): tuple(map(Generation.model_validate, run["generations"]))
+            for run in event["runs"]
+        }
+        return cls(tuple(event["prompts"]), runs)
 
 
 @dataclass
@@ -23,53 +88,75 @@ class Records:
 
     config: SpecDecodeConfig
     labels: Sequence[str]
-    environment: dict[str, Any] = field(default_factory=dict)
-    models: dict[str, Any] = field(default_factory=dict)
-    prompts: list[Event] = field(default_factory=list)
-    failures: dict[tuple[str, int], tuple[Status, str]] = field(default_factory=dict)
-    divergences: dict[tuple[str, int], list[Divergence]] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
+    target: ModelRecord = field(default_factory=ModelRecord)
+    drafts: dict[str, ModelRecord] = field(default_factory=dict)
+    prompts: list[PromptRecord] = field(default_factory=list)
+    groups: dict[int, list[GroupRecord]] = field(default_factory=dict)
+    failures: dict[Configuration, Reason] = field(default_factory=dict)
+    divergences: dict[Key, list[Divergence]] = field(default_factory=dict)
     memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
-    batches: list[Event] = field(default_factory=list)
-    batch_failures: dict[tuple[int, str | None, int], tuple[Status, str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    traceback: str = ""
+    notes: list[Finding] = field(default_factory=list)
+    num_strayed: int = 0
+    detail: str = ""
 
     def take(self, event: Event) -> None:
+        """Add one event of the sweep's cell."""
         kind = event["event"]
+        self.num_strayed += event.get("num_strayed", 0)
         if kind == "environment":
-            self.environment = event["environment"]
+            self.environment = Environment.model_validate(event["environment"])
         elif kind == "models":
-            self.models = {"target": event["target"], "drafts": event["drafts"]}
+            self._take_models(event)
         elif kind == "execution":
-            for label, found in event["by_model"].items():
-                record = self.models["drafts"][label] if label else self.models["target"]
-                record |= found
+            self._take_execution(event)
         elif kind == "prompt":
-            self.prompts.append(event)
+            self.prompts.append(PromptRecord.of(event))
         elif kind == "failed":
-            self.failures[event["draft"], event["k"]] = (event["status"], event["reason"])
+            self.failures[Configuration(event["draft"], event["k"])] = (event["status"], event["reason"])
         elif kind == "batch":
-            self.batches.append(event)
+            self.groups.setdefault(event["batch_size"], []).append(GroupRecord.of(event))
         elif kind == "batch_failed":
-            arm = event["batch_size"], event["draft"], event["k"]
-            self.batch_failures[arm] = (event["status"], event["reason"])
+            own = Configuration(event["draft"], event["k"], event["batch_size"])
+            self.failures[own] = (event["status"], event["reason"])
         elif kind == "divergence":
             found = Divergence.model_validate(event["divergence"])
             self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
-        elif kind == "note" and event["text"] not in self.notes:
-            self.notes.append(event["text"])
+        elif kind == "note":
+            note = warning(event["code"], event["subject"], **event["figures"])
+            if note not in self.notes:
+                self.notes.append(note)
 
-    def end_batches(self, num_prompts: int, status: Status, reason: str) -> bool:
-        """The run ended early: was it in a larger batch? If so, what isn't finished says why."""
+    def _take_models(self, event: Mapping[str, Any]) -> None:
+        self.target = ModelRecord.model_validate(event["target"])
+        self.drafts |= {d: ModelRecord.model_validate(found) for d, found in event["drafts"].items()}
+
+    def _take_execution(self, event: Mapping[str, Any]) -> None:
+        for label, found in event["by_model"].items():
+            if not label:
+                self.target = self.target.model_copy(update=found)
+            elif label in self.drafts:
+                self.drafts[label] = self.drafts[label].model_copy(update=found)
+
+    def end_early(self, num_prompts: int, status: Status, why: str) -> None:
+        """The sweep's cell ended before its end: what isn't finished says why. Without any prompt every row has
+        failed; behind the last prompt it was a larger batch."""
+        if not self.prompts:
+            for own in self.config.configurations(self.labels):
+                self.failures.setdefault(Configuration(*own), (status, why))
+            return
         if len(self.prompts) < num_prompts:
-            return False
-        done = Counter(event["batch_size"] for event in self.batches)
-        lost = [size for size, draft, _ in self.batch_failures if draft is None]
-        open_sizes = [b for b in self.config.batch_sizes[1:] if b not in lost and done[b] < num_prompts // b]
-        for place, size in enumerate(open_sizes):
-            why = f"not tried, because batch {open_sizes[0]} ended: {reason}" if place else reason
-            self.batch_failures[size, None, 0] = (status, why)
-        return bool(open_sizes)
+            done = len(self.prompts)
+            self.notes.append(warning("spec.ended_early", done=done, of=num_prompts, why=why))
+            return
+        sizes = [b for b in self.config.batch_sizes[1:] if not self._is_over(b, num_prompts)]
+        for place, size in enumerate(sizes):
+            reason = f"not tried, because batch {sizes[0]} ended: {why}" if place else why
+            self.failures[Configuration(None, 0, size)] = (status, reason)
+
+    def _is_over(self, size: int, num_prompts: int) -> bool:
+        lost = Configuration(None, 0, size) in self.failures
+        return lost or len(self.groups.get(size, ())) >= num_prompts // size
 
     @property
     def first(self) -> int:
@@ -78,43 +165,72 @@ class Records:
         return 1 if self.config.backend == "native" else 0
 
     def baselines(self) -> list[Generation]:
-        return [Generation.model_validate(event["baseline"]) for event in self.prompts]
+        """K = 0 at batch 1, a run a prompt."""
+        return [prompt.runs[BASELINE] for prompt in self.prompts]
 
-    def generations(self, draft: str, k: int) -> list[Generation]:
-        return [
-            Generation.model_validate(run["generation"])
-            for event in self.prompts
-            for run in event["runs"]
-            if (run["draft"], run["k"]) == (draft, k)
-        ]
+    def items(self, own: Configuration) -> list[tuple[tuple[int, ...], tuple[Generation, ...]]]:
+        """What a configuration ran: places of the prompts that were decoded at once, and their runs."""
+        key = own.draft, own.k
+        if own.batch_size == 1:
+            found = [(place, prompt.runs.get(key)) for place, prompt in enumerate(self.prompts)]
+            return [((place,), (run,)) for place, run in found if run is not None]
+        groups = self.groups.get(own.batch_size, ())
+        return [(group.prompts, group.runs[key]) for group in groups if key in group.runs]
+
+    def runs(self, draft: str | None, k: int) -> list[Generation]:
+        """At batch 1, a run a prompt."""
+        return [run for _, (run,) in self.items(Configuration(draft, k))]
+
+    def sizes(self) -> list[int]:
+        """Batch sizes above 1 that were tried."""
+        lost = {own.batch_size for own in self.failures if own.batch_size > 1}
+        return sorted(lost | set(self.groups))
+
+    def cost_samples(self) -> list[CostSample]:
+        """A sample a prompt, where costs were measured."""
+        return [prompt.costs for prompt in self.prompts if prompt.costs is not None]
 
     def costs(self) -> Costs | None:
-        samples = [event["costs"] for event in self.prompts if event.get("costs")]
+        """Medians over prompts; None where there are none."""
+        samples = self.cost_samples()
         return gather_costs(samples) if samples else None
 
-    def outputs(self) -> list[Sequence[int]]:
+    def outputs(self) -> list[tuple[int, ...]]:
         """The target's own text for each prompt."""
-        return [e["token_ids"] if self.config.plan else e["baseline"]["token_ids"] for e in self.prompts]
+        return [prompt.text for prompt in self.prompts]
 
     def chains(self, draft: str) -> list[Chain]:
         """One for each prompt; none where a prompt's agreement is missing."""
         chains = []
-        for event, output in zip(self.prompts, self.outputs(), strict=True):
-            found = event["agreement"].get(draft)
+        limit = self.config.max_new_tokens
+        for prompt in self.prompts:
+            found = prompt.agreement.get(draft)
             if found is None:
                 return []
-            limit = self.config.max_new_tokens
-            if "proposals" in found:
-                chains.append(lookup_chain(found["proposals"], output, self.first, limit))
+            if found.proposals is not None:
+                chains.append(lookup_chain(found.proposals, prompt.text, self.first, limit))
             else:
-                chains.append(model_chain(found["keeps"], self.first, limit))
+                chains.append(model_chain(found.keeps, self.first, limit))
         return chains
 
     def alpha(self, draft: str) -> float | None:
         """The chance that a drafted token is kept: agreement with greedy text, or the overlap Σ min(p, q)
-        when sampling. None for prompt lookup, which drafts only at some places."""
-        found = [event["agreement"][draft] for event in self.prompts]  # of drafts with chains
-        if "proposals" in found[0]:
+        when sampling. None for prompt lookup, which drafts only at some places, and where nothing was
+        verified."""
+        found = [prompt.agreement[draft] for prompt in self.prompts]  # of drafts with chains
+        if found[0].proposals is not None:
             return None
-        key = "overlaps" if "overlaps" in found[0] else "keeps"
-        return float(np.mean(np.concatenate([entry[key][self.first :] for entry in found])))
+        values = np.concatenate([np.asarray(one.overlaps or one.keeps)[self.first :] for one in found])
+        return float(values.mean()) if values.size else None
+
+    def unfinished(self) -> list[tuple[int, int, int, str]]:
+        """(size, groups done, groups in all, why) of the batch sizes that ended after some of their groups."""
+        return [
+            (own.batch_size, len(self.groups[own.batch_size]), len(self.prompts) // own.batch_size, why)
+            for own, (_, why) in self.failures.items()
+            if own.draft is None and self.groups.get(own.batch_size)
+        ]
+
+    def lost_drafts(self) -> dict[str, Reason]:
+        """Of a plan: the drafts that could not be planned for."""
+        return {own.draft: why for own, why in self.failures.items() if own.draft is not None}

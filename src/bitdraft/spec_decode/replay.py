@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bitdraft.config import MOST_K
 from bitdraft.schema.records import Step
+from bitdraft.schema.results import PositionAcceptance, ReplaySummary
 
 
 @dataclass(frozen=True)
@@ -87,22 +87,23 @@ class Expectation:
     realised: dict[int, float] = field(default_factory=dict)
     realised_truncated: dict[int, float] = field(default_factory=dict)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ReplaySummary:
         """The figures of a measured row, by the same definitions."""
         tokens_per_step = self.num_tokens / self.num_steps if self.num_steps else 1.0
         positions = []
-        for place in range(self.k):
-            there, kept = self.drafted_at[place], self.kept_at[place]
-            positions.append({"position": place + 1, "share": kept / there if there else None})
-        return {
-            "tokens_per_step": tokens_per_step,
-            "acceptance_rate": (tokens_per_step - 1) / self.k,
-            "draft_acceptance": self.num_accepted / self.num_drafted if self.num_drafted else None,
-            "num_steps": self.num_steps,
-            "num_truncated_steps": self.num_truncated,
-            "realised_k": {str(k): self.realised[k] for k in sorted(self.realised)},
-            "acceptance_by_position": positions,
-        }
+        for index in range(self.k):
+            drafted, kept = self.drafted_at[index], self.kept_at[index]
+            share = kept / drafted if drafted else None
+            positions.append(PositionAcceptance(position=index + 1, share=share))
+        return ReplaySummary(
+            tokens_per_step=tokens_per_step,
+            acceptance_rate=(tokens_per_step - 1) / self.k,
+            draft_acceptance=self.num_accepted / self.num_drafted if self.num_drafted else None,
+            num_steps=self.num_steps,
+            num_truncated_steps=self.num_truncated,
+            realised_k={str(k): self.realised[k] for k in sorted(self.realised)},
+            acceptance_by_position=tuple(positions),
+        )
 
 
 def expected(chains: Sequence[Chain], k: int) -> Expectation:
@@ -144,6 +145,6 @@ def _one_step(chain: Chain, produced: int, begins: list[float], total: Expectati
             counts[num_drafted] = counts.get(num_drafted, 0.0) + share
 
 
-def replay_all(chains: Sequence[Chain]) -> dict[str, dict[str, Any]]:
+def replay_all(chains: Sequence[Chain]) -> dict[int, ReplaySummary]:
     """The summary of every K from 1 to 32."""
-    return {str(k): expected(chains, k).summary() for k in range(1, MOST_K + 1)}
+    return {k: expected(chains, k).summary() for k in range(1, MOST_K + 1)}

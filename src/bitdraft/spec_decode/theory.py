@@ -8,13 +8,13 @@ The second prediction replaces E[τ] by the replay's steps, truncated ones inclu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from bitdraft.schema.records import Generation
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import BestK, CostRecord, DraftPlan, PlanPoint, StepTimes
 from bitdraft.spec_decode.replay import Expectation
 from bitdraft.stats.intervals import median_figure
 
@@ -38,31 +38,46 @@ class Costs:
         return self.verify_s(k + 1) / self.target_s[1]
 
 
-def gather_costs(samples: Sequence[Mapping[str, Any]]) -> Costs:
-    """Medians over the samples of all prompts: `target_s` {tokens: seconds}, `draft_s` {draft: seconds}."""
+@dataclass(frozen=True)
+class CostSample:
+    """One prompt's: seconds of target forwards by number of tokens, and of one draft forward by draft, each
+    timed several times."""
 
-    def medians(key: str) -> dict[str, float]:
-        names = dict.fromkeys(name for sample in samples for name in sample[key])
-        values = {n: [x for sample in samples for x in sample[key].get(n, ())] for n in names}
-        return {name: float(np.median(found)) for name, found in values.items() if found}
+    target_s: Mapping[int, Sequence[float]]
+    draft_s: Mapping[str, Sequence[float]]
 
-    return Costs({int(size): value for size, value in medians("target_s").items()}, medians("draft_s"))
+    @classmethod
+    def of(cls, found: Mapping[str, Mapping[str, Sequence[float]]]) -> CostSample:
+        """From `measure_costs`' record, as JSON has it."""
+        return cls({int(size): s for size, s in found["target_s"].items()}, found["draft_s"])
 
 
-def cost_record(samples: Sequence[Mapping[str, Any]], drafts: Sequence[str], seed: int) -> dict[str, Any]:
+def gather_costs(samples: Sequence[CostSample]) -> Costs:
+    """Medians over the samples of all prompts."""
+    sizes = dict.fromkeys(size for sample in samples for size in sample.target_s)
+    drafts = dict.fromkeys(draft for sample in samples for draft in sample.draft_s)
+    target = {size: [x for sample in samples for x in sample.target_s.get(size, ())] for size in sizes}
+    draft = {name: [x for sample in samples for x in sample.draft_s.get(name, ())] for name in drafts}
+    return Costs(
+        {size: float(np.median(found)) for size, found in target.items() if found},
+        {name: float(np.median(found)) for name, found in draft.items() if found},
+    )
+
+
+def cost_record(samples: Sequence[CostSample], drafts: Sequence[str], seed: int) -> CostRecord:
     """What a result keeps: the costs as figures over prompts, c and verify_cost."""
     costs = gather_costs(samples)
+    sizes, timed = sorted(costs.target_s), [draft for draft in drafts if draft in costs.draft_s]
 
-    def figure(key: str, name: str) -> dict[str, Any]:
-        per_prompt = [1000 * float(np.median(s[key][name])) for s in samples if s[key].get(name)]
-        return median_figure(per_prompt, seed).model_dump()
+    def figure(columns: Iterable[Sequence[float] | None]) -> Figure:
+        return median_figure([1000 * float(np.median(own)) for own in columns if own], seed)
 
-    return {
-        "target_forward_ms": {str(size): figure("target_s", str(size)) for size in sorted(costs.target_s)},
-        "draft_forward_ms": {d: figure("draft_s", d) for d in drafts if d in costs.draft_s},
-        "draft_cost": {d: costs.draft_cost(d) for d in drafts if d in costs.draft_s},
-        "verify_cost": {str(size - 1): costs.verify_cost(size - 1) for size in sorted(costs.target_s)},
-    }
+    return CostRecord(
+        target_forward_ms={size: figure(sample.target_s.get(size) for sample in samples) for size in sizes},
+        draft_forward_ms={draft: figure(sample.draft_s.get(draft) for sample in samples) for draft in timed},
+        draft_cost={draft: costs.draft_cost(draft) for draft in timed},
+        verify_cost={size - 1: costs.verify_cost(size - 1) for size in sizes},
+    )
 
 
 def expected_tokens(alpha: float, k: int) -> float:
@@ -93,24 +108,30 @@ def replay_speedup(expectation: Expectation, draft: str, costs: Costs) -> float:
 
 def attribute_gap(
     generations: Sequence[Generation], expectation: Expectation, draft: str, costs: Costs
-) -> dict[str, float]:
+) -> StepTimes | None:
     """Milliseconds a step: measured drafting, verifying and host, what the costs predict for the first
-    two, and by how much each exceeds that."""
+    two, and by how much each exceeds that. None where no step was made."""
     num_steps = sum(len(generation.steps) for generation in generations)
-    measured = {
-        phase: 1000 * sum(g.phase_s.get(phase, 0.0) for g in generations) / num_steps
+    if not num_steps or not expectation.num_steps:
+        return None
+    draft_ms, verify_ms, host_ms = (
+        1000 * sum(g.phase_s.get(phase, 0.0) for g in generations) / num_steps
         for phase in ("draft", "verify", "host")
-    }
+    )
     draft_s = expectation.num_drafted * costs.draft_s[draft]
     verify_s = replay_seconds(expectation, draft, costs) - draft_s
-    predicted = {
-        "draft": 1000 * draft_s / expectation.num_steps,
-        "verify": 1000 * verify_s / expectation.num_steps,
-        "host": 0.0,
-    }
-    record = {f"{phase}_ms": value for phase, value in measured.items()}
-    record |= {f"{phase}_predicted_ms": value for phase, value in predicted.items() if value}
-    return record | {f"{phase}_gap_ms": measured[phase] - predicted[phase] for phase in measured}
+    predicted_draft_ms = 1000 * draft_s / expectation.num_steps
+    predicted_verify_ms = 1000 * verify_s / expectation.num_steps
+    return StepTimes(
+        draft_ms=draft_ms,
+        verify_ms=verify_ms,
+        host_ms=host_ms,
+        draft_predicted_ms=predicted_draft_ms or None,
+        verify_predicted_ms=predicted_verify_ms or None,
+        draft_gap_ms=draft_ms - predicted_draft_ms,
+        verify_gap_ms=verify_ms - predicted_verify_ms,
+        host_gap_ms=host_ms,
+    )
 
 
 def plan_draft(
@@ -119,31 +140,25 @@ def plan_draft(
     alpha: float | None,
     costs: Costs,
     prefill_s: tuple[float, float],
-) -> dict[str, Any]:
+) -> DraftPlan:
     """The predicted speedups of one draft over all K, and the best K by each prediction.
 
     `prefill_s` are the target's and the draft's, summed over the prompts: `replay_end_to_end` counts
     them, as `speedup` does.
     """
-    by_k: dict[str, dict[str, Any]] = {}
+    by_k: dict[int, PlanPoint] = {}
     for k, expectation in expectations.items():
         plain_s = expectation.num_tokens * costs.target_s[1]
         steps_s = replay_seconds(expectation, draft, costs)
-        by_k[str(k)] = {
-            "leviathan": leviathan_speedup(alpha, k, costs.draft_cost(draft), costs.verify_cost(k)),
-            "replay": plain_s / steps_s,
-            "replay_end_to_end": (prefill_s[0] + plain_s) / (sum(prefill_s) + steps_s),
-            "tokens_per_step": expectation.num_tokens / expectation.num_steps,
-        }
-
-    def best(name: str) -> int:
-        return int(max(by_k, key=lambda k: by_k[k][name]))
-
-    return {
-        "alpha": alpha,
-        "by_k": by_k,
-        "best_k": {
-            "leviathan": None if alpha is None else best("leviathan"),
-            "replay": best("replay_end_to_end"),
-        },
-    }
+        by_k[k] = PlanPoint(
+            leviathan=leviathan_speedup(alpha, k, costs.draft_cost(draft), costs.verify_cost(k)),
+            replay=plain_s / steps_s,
+            replay_end_to_end=(prefill_s[0] + plain_s) / (sum(prefill_s) + steps_s),
+            tokens_per_step=expectation.num_tokens / expectation.num_steps,
+        )
+    by_formula = {k: point.leviathan for k, point in by_k.items() if point.leviathan is not None}
+    best_k = BestK(
+        leviathan=max(by_formula, key=lambda k: by_formula[k]) if by_formula else None,
+        replay=max(by_k, key=lambda k: by_k[k].replay_end_to_end),
+    )
+    return DraftPlan(alpha=alpha, by_k=by_k, best_k=best_k)

@@ -1,168 +1,160 @@
-"""Whether to speculate, with which draft and K, in words that the intervals support. Pure.
+"""Whether to speculate, with which draft and K, and up to which batch size, as findings that the intervals
+support. Pure.
 
-The fastest row by value is the candidate. Speculation is recommended when the lower end of that
-row's speedup over K = 0 is above 1. Rows whose throughput can't be told from the candidate's, by the
-interval of their paired ratio, are named beside it.
+At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower end
+of the candidate's speedup over the baseline is above 1. At batch 1, rows whose throughput can't be told from the
+candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing is claimed
+but what it is by value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
 
-from bitdraft.config import MOST_K
+from bitdraft.config import MOST_K, SpecDecodeConfig
 from bitdraft.metrics.speed import speed_ratio
-from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import SpecDecodeRow
-from bitdraft.tables import joined, times_text
+from bitdraft.schema.findings import Finding, Value, answer, reason, warning
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import (
+    BatchBest,
+    BatchVerdict,
+    CostRecord,
+    DraftPlan,
+    SpecDecodeRow,
+    SpecDecodeVerdict,
+)
 
 WIDE_INTERVAL = 0.25
 
+Decided = tuple[SpecDecodeVerdict, tuple[Finding, ...]]
 
-def decide(
-    rows: Sequence[SpecDecodeRow],
-    generations: Mapping[tuple[str, int], Sequence[Generation]],
-    costs: Mapping[str, Any],
-    seed: int = 0,
-) -> dict[str, Any]:
-    """The verdict record: `speculate` (True, False, or None for unknown), `draft`, `k`, `summary`,
-    `reasons`, and `indistinguishable` as [draft, K] pairs, the chosen one included."""
-    finished = [row for row in rows if row.status == "ok"]
-    reasons = _failure_reasons(rows)
+
+def name_of(draft: str | None, k: int) -> str:
+    """`draft-small, K = 3`"""
+    return f"{draft}, K = {k}"
+
+
+def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, seed: int = 0) -> Decided:
+    """The verdict and its findings, over rows of all batch sizes."""
+    sweep = [row for row in rows if row.k and row.batch_size == 1]
+    finished = [row for row in sweep if row.status == "ok"]
+    reasons = _failures(sweep)
     if not finished:
-        summary = "Nothing could be measured, so nothing can be recommended."
-        return {"speculate": None, "draft": None, "k": None, "summary": summary, "reasons": reasons}
-    best = max(finished, key=lambda row: row.metrics["throughput_tok_s"].value)
+        return SpecDecodeVerdict(), (answer("spec.none_measured"), *reasons)
+    best = max(finished, key=_throughput)
     speedup = best.metrics["speedup"]
-    tied = [row for row in finished if row is best or _same_speed(row, best, generations, seed)]
-    reasons += [*_lossless_reasons(rows), *_draft_reasons(finished, costs)]
-    if speedup.low is None or speedup.high is None:
-        speculate = None
-        summary = (
-            f"{speedup.n} prompts are too few to say. By value the best is {_name(best)}: "
-            f"{times_text(speedup)} the tokens/s of plain decoding."
-        )
-    elif speedup.low > 1:
-        speculate = True
-        summary = f"Speculate with {_name(best)}: {times_text(speedup)} the tokens/s of plain decoding."
-    else:
-        speculate = False
-        summary = _refusal(best, speedup)
-    if speculate and best.k == max(row.k for row in rows) < MOST_K:
-        reasons.append(f"K = {best.k} is the largest that was asked for: a larger one may be faster still.")
+    tied = [row for row in finished if row is best or _same_speed(row, best, seed)]
+    reasons += [*_lossless(sweep), *_steps(finished, costs)]
+    speculate = None if speedup.low is None or speedup.high is None else speedup.low > 1
+    answers = [_first_answer(best, speedup, speculate)]
+    if speculate and best.k == max(row.k for row in sweep) < MOST_K:
+        reasons.append(reason("spec.largest_k", name_of(best.draft, best.k), k=best.k))
     others = [row for row in tied if row is not best]
     if others and speculate:
-        summary += f" {_ties(others)} cannot be told from it."
-    return {
-        "speculate": speculate,
-        "draft": best.draft if speculate is not False else None,
-        "k": best.k if speculate is not False else None,
-        "summary": summary,
-        "reasons": reasons,
-        "indistinguishable": [[row.draft, row.k] for row in tied] if others and speculate is not None else [],
-    }
+        drafts, ks = tuple(str(row.draft) for row in others), tuple(row.k for row in others)
+        answers.append(answer("spec.ties", name_of(best.draft, best.k), drafts=drafts, ks=ks))
+    batches, of_batches = _decide_batches(rows)
+    verdict = SpecDecodeVerdict(
+        speculate=speculate,
+        draft=best.draft if speculate is not False else None,
+        k=best.k if speculate is not False else None,
+        indistinguishable=tuple((str(r.draft), r.k) for r in tied)
+        if others and speculate is not None
+        else (),
+        batches=batches,
+    )
+    return verdict, (*answers, *reasons, *of_batches)
 
 
-def _name(row: SpecDecodeRow) -> str:
-    return f"{row.draft}, K = {row.k}"
+def _throughput(row: SpecDecodeRow) -> float:
+    return row.metrics["throughput_tok_s"].value
 
 
-def _same_speed(
-    row: SpecDecodeRow,
-    best: SpecDecodeRow,
-    generations: Mapping[tuple[str, int], Sequence[Generation]],
-    seed: int,
-) -> bool:
-    ratio = speed_ratio(generations[row.draft, row.k], generations[best.draft, best.k], seed)
+def _first_answer(best: SpecDecodeRow, speedup: Figure, speculate: bool | None) -> Finding:
+    name = name_of(best.draft, best.k)
+    if speculate is None:
+        return answer("spec.too_few", name, speedup=speedup)
+    return answer("spec.speculate" if speculate else "spec.refuse", name, speedup=speedup)
+
+
+def _same_speed(row: SpecDecodeRow, best: SpecDecodeRow, seed: int) -> bool:
+    ratio = speed_ratio(row.runs, best.runs, seed)
     return ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high
 
 
-def _ties(rows: Sequence[SpecDecodeRow]) -> str:
-    """`draft-small, K = 3, 4 and ngram, K = 5`."""
-    parts = []
-    for draft, group in groupby(rows, key=lambda row: row.draft):
-        parts.append(f"{draft}, K = {joined([row.k for row in group])}")
-    return joined(parts)
-
-
-def _refusal(best: SpecDecodeRow, speedup: Figure) -> str:
-    assert speedup.high is not None
-    why = "is slower than" if speedup.high < 1 else "cannot be told from"
-    return (
-        f"Do not speculate: even the fastest, {_name(best)}, {why} plain decoding "
-        f"({times_text(speedup)} its tokens/s)."
-    )
-
-
-def _failure_reasons(rows: Sequence[SpecDecodeRow]) -> list[str]:
+def _failures(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    """The K of a draft that failed alike together."""
     failed = [row for row in rows if row.status != "ok"]
-    reasons = []
-    for (draft, status, reason), group in groupby(
-        failed, key=lambda row: (row.draft, row.status, row.reason)
-    ):
-        ks = joined([row.k for row in group])
-        reasons.append(f"{draft}, K = {ks}: {status} ({reason}).")
-    return reasons
+    return [
+        reason("spec.failed", str(draft), ks=tuple(row.k for row in group), status=status, why=why)
+        for (draft, status, why), group in groupby(
+            failed, key=lambda row: (row.draft, row.status, row.reason)
+        )
+    ]
 
 
-def _lossless_reasons(rows: Sequence[SpecDecodeRow]) -> list[str]:
-    """What the lossless check found over all rows, in one sentence."""
+def _lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    """What the lossless check found over all rows."""
     checked = [row.lossless for row in rows if row.lossless is not None]
     if not checked:
         return []
-    total = sum(entry["num_prompts"] for entry in checked)
-    identical = sum(entry["identical"] for entry in checked)
-    if identical == total:
-        return [f"Lossless: all {total} runs gave the token ids of K = 0."]
-    kinds = [found["kind"] for entry in checked for found in entry["divergences"]]
-    counts = {kind: kinds.count(kind) for kind in kinds}
-    parts = [f"{n} {kind}{'s' if n > 1 and kind != 'unchecked' else ''}" for kind, n in counts.items()]
-    others = ", ".join(parts) or "unchecked"
-    return [f"{identical} of {total} runs gave the token ids of K = 0; the others: {others}."]
+    kinds = [found.kind for entry in checked for found in entry.divergences]
+    return [
+        reason(
+            "spec.lossless",
+            total=sum(entry.num_prompts for entry in checked),
+            identical=sum(entry.identical for entry in checked),
+            ties=kinds.count("rounding tie"),
+            bugs=kinds.count("bug"),
+            unchecked=kinds.count("unchecked"),
+        )
+    ]
 
 
-def _draft_reasons(rows: Sequence[SpecDecodeRow], costs: Mapping[str, Any]) -> list[str]:
+def _steps(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> list[Finding]:
     """For each draft, its best row: what a draft forward costs and what a step brings."""
     reasons = []
-    for draft in dict.fromkeys(row.draft for row in rows):
-        row = max((r for r in rows if r.draft == draft), key=lambda r: r.metrics["throughput_tok_s"].value)
-        tau = row.metrics.get("tokens_per_step")
-        cost = costs.get("draft_cost", {}).get(draft)
+    for draft in dict.fromkeys(row.draft for row in rows if row.draft is not None):
+        row = max((row for row in rows if row.draft == draft), key=_throughput)
+        tau, cost = row.metrics.get("tokens_per_step"), costs.draft_cost.get(draft)
         if tau is None or cost is None:
             continue
-        verify = costs["verify_cost"].get(str(row.k), 1.0)
-        break_even = cost * row.k + verify
+        verify = costs.verify_cost.get(row.k, 1.0)
         reasons.append(
-            f"{_name(row)}: a step brings {tau.value:.2f} tokens for the time of "
-            f"{break_even:.2f} (K draft forwards of {cost:.2f} and a verification of {verify:.2f})."
+            reason(
+                "spec.step",
+                name_of(draft, row.k),
+                tokens_per_step=tau.value,
+                break_even=cost * row.k + verify,
+                draft_cost=cost,
+                verify_cost=verify,
+            )
         )
     return reasons
 
 
-def warnings_of(rows: Sequence[SpecDecodeRow]) -> tuple[str, ...]:
+def warnings_of(rows: Sequence[SpecDecodeRow]) -> tuple[Finding, ...]:
+    """What takes trust from a sweep's rows."""
     warnings = []
-    for row in rows:
-        if row.status != "ok":
-            continue
-        bugs = [found for found in (row.lossless or {}).get("divergences", ()) if found["kind"] == "bug"]
+    finished = [row for row in rows if row.k and row.batch_size == 1 and row.status == "ok"]
+    for row in finished:
+        name = name_of(row.draft, row.k)
+        bugs = row.lossless.bugs if row.lossless is not None else []
         if bugs:
-            warnings.append(
-                f"{_name(row)}: prompt {bugs[0]['prompt']} leaves the text of K = 0 at token "
-                f"{bugs[0]['position']}, and not by rounding. Please report this."
-            )
-        check = row.replay_check or {}
-        real = [m for m in check.get("mismatches", ()) if not m.get("rounding_tie")]
-        if real or (check.get("agrees") is False and "measured_over_expected" in check):
-            where = f" (prompt {real[0]['prompt']}, step {real[0]['step']})" if real else ""
-            warnings.append(f"{_name(row)}: measurement and replay disagree{where}.")
-    widths = [_width(row.metrics["speedup"]) for row in rows if row.status == "ok"]
+            warnings.append(warning("spec.bug", name, prompt=bugs[0].prompt, position=bugs[0].position))
+        check = row.replay_check
+        if check is None:
+            continue
+        real = [found for found in check.mismatches if not found.rounding_tie]
+        if real:
+            warnings.append(warning("spec.replay_differs", name, prompt=real[0].prompt, step=real[0].step))
+        elif check.agrees is False and check.measured_over_expected is not None:
+            warnings.append(warning("spec.replay_differs", name))
+    widths = [_width(row.metrics["speedup"]) for row in finished if "speedup" in row.metrics]
     wide = [width for width in widths if width > WIDE_INTERVAL]
     if wide:
-        warnings.append(
-            f"The speedup varies widely between prompts in {len(wide)} of {len(widths)} rows (intervals "
-            f"up to {100 * max(wide):.0f} % wide): more prompts narrow it."
-        )
+        warnings.append(warning("spec.wide_intervals", n=len(wide), of=len(widths), width=max(wide)))
     return tuple(warnings)
 
 
@@ -170,46 +162,142 @@ def _width(figure: Figure) -> float:
     return 0.0 if figure.low is None or figure.high is None else (figure.high - figure.low) / figure.value
 
 
-def mark_random_weights(verdict: dict[str, Any]) -> dict[str, Any]:
-    """What random weights accept is chance, so no verdict on them holds for trained ones."""
-    caveat = "Random weights: acceptance, and so speedup, says nothing of trained ones."
-    return verdict | {"summary": f"{caveat} {verdict['summary']}"}
+def caveats(config: SpecDecodeConfig) -> tuple[Finding, ...]:
+    """Said before anything else, where something was not measured: what random weights accept is chance, and
+    a synthetic acceptance is stated."""
+    if config.synthetic_acceptance is not None:
+        return (answer("spec.synthetic", acceptance=config.synthetic_acceptance),)
+    return (answer("spec.random_weights"),) if config.random_weights else ()
 
 
-def mark_synthetic(verdict: dict[str, Any], acceptance: float) -> dict[str, Any]:
-    """Speeds were measured, acceptance was not."""
-    caveat = f"Synthetic acceptance of {acceptance:g}: speeds are measured, agreement is stated."
-    return verdict | {"summary": f"{caveat} {verdict['summary']}"}
+# --- plans ---------------------------------------------------------------------------------------------------
 
 
-def decide_plan(plan: Mapping[str, Any], num_prompts: int) -> dict[str, Any]:
+def decide_plan(plan: Mapping[str, DraftPlan], num_prompts: int) -> Decided:
     """The best predicted (draft, K), or not to speculate."""
     if not plan:
-        summary = "No draft could be planned for."
-        return {"speculate": None, "draft": None, "k": None, "summary": summary, "reasons": []}
-
-    def predicted(draft: str) -> float:
-        best_k = plan[draft]["best_k"]["replay"]
-        return float(plan[draft]["by_k"][str(best_k)]["replay_end_to_end"])
-
-    draft = max(plan, key=predicted)
-    k, speedup = plan[draft]["best_k"]["replay"], predicted(draft)
+        return SpecDecodeVerdict(), (answer("plan.none"),)
+    draft = max(plan, key=lambda name: plan[name].best.replay_end_to_end)
+    k, speedup = plan[draft].best_k.replay, plan[draft].best.replay_end_to_end
     speculate = speedup > 1
-    what = f"{draft}, K = {k}: predicted {speedup:.2f}× the tokens/s of plain decoding"
-    summary = f"Speculate with {what}." if speculate else f"Do not speculate: the best is {what}."
-    reasons = [
-        f"{name}: best K = {entry['best_k']['replay']} with {predicted(name):.2f}× "
-        f"({entry['by_k'][str(entry['best_k']['replay'])]['tokens_per_step']:.2f} tokens per step)."
+    code = "plan.speculate" if speculate else "plan.refuse"
+    findings = [answer(code, name_of(draft, k), speedup=speedup)]
+    findings += [
+        reason(
+            "plan.draft",
+            name,
+            k=entry.best_k.replay,
+            speedup=entry.best.replay_end_to_end,
+            tokens_per_step=entry.best.tokens_per_step,
+        )
         for name, entry in plan.items()
     ]
-    reasons.append(
-        f"Predicted from {num_prompts} prompts by replay and cost curves; nothing was swept, so there "
-        "is no interval."
+    findings.append(reason("plan.how", n=num_prompts))
+    verdict = SpecDecodeVerdict(
+        speculate=speculate, draft=draft if speculate else None, k=k if speculate else None
     )
-    return {
-        "speculate": speculate,
-        "draft": draft if speculate else None,
-        "k": k if speculate else None,
-        "summary": summary,
-        "reasons": reasons,
+    return verdict, tuple(findings)
+
+
+# --- larger batches ------------------------------------------------------------------------------------------
+
+
+def _decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None, list[Finding]]:
+    """The best at every batch size, and from which on nothing pays; None where there is one size alone."""
+    larger = [row for row in rows if row.batch_size > 1]
+    if not larger:
+        return None, []
+    sizes = sorted({row.batch_size for row in rows})
+    bests = [best for size in sizes if (best := _best([row for row in rows if row.batch_size == size]))]
+    findings = [_of_batch(best) for best in bests if best.batch_size > 1]
+    findings += [*_unknown(larger), *_batch_failures(larger), *_summary(bests), *_batch_lossless(larger)]
+    verdict = BatchVerdict(
+        best=tuple(bests),
+        stops_at=_stop(bests),
+        by_value=tuple(best.batch_size for best in bests if best.pays is None),
+    )
+    return verdict, findings
+
+
+def _best(rows: Sequence[SpecDecodeRow]) -> BatchBest | None:
+    """The fastest (draft, K) of one batch size."""
+    finished = [row for row in rows if row.status == "ok" and row.k and "speedup" in row.metrics]
+    if not finished:
+        return None
+    row = max(finished, key=_throughput)
+    speedup = row.metrics["speedup"]
+    pays = None if speedup.low is None else speedup.low > 1
+    return BatchBest(batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays)
+
+
+def _of_batch(best: BatchBest) -> Finding:
+    name, size = name_of(best.draft, best.k), best.batch_size
+    if best.pays is None:
+        return reason("batch.too_few", name, batch_size=size, speedup=best.speedup)
+    return reason("batch.pays" if best.pays else "batch.refuse", name, batch_size=size, speedup=best.speedup)
+
+
+def _stop(bests: Sequence[BatchBest]) -> int | None:
+    """From where on nothing pays."""
+    last_paying = max((index for index, best in enumerate(bests) if best.pays_by_value), default=-1)
+    behind = bests[last_paying + 1 :]
+    return behind[0].batch_size if behind else None
+
+
+def _summary(bests: Sequence[BatchBest]) -> list[Finding]:
+    """Where speculation pays; none where there are not two sizes to compare."""
+    if len(bests) < 2:
+        return []
+    paying, stop = [best.batch_size for best in bests if best.pays_by_value], _stop(bests)
+    by_value = tuple(best.batch_size for best in bests if best.pays is None)
+    figures: dict[str, Value] = {
+        "paying": tuple(paying),
+        "by_value": by_value,
+        "all_by_value": len(by_value) == len(bests),
     }
+    if len(paying) == len(bests):
+        return [reason("batch.pays_everywhere", **figures)]
+    if not paying:
+        return [reason("batch.pays_nowhere", **figures)]
+    before = [best.batch_size for best in bests if stop is None or best.batch_size < stop]
+    if stop is not None and before == paying:
+        most = max(best.speedup.value for best in bests if best.batch_size >= stop)
+        return [reason("batch.stops", stop=stop, best=most, **figures)]
+    return [reason("batch.pays_at", **figures)]
+
+
+def _by_size(rows: Sequence[SpecDecodeRow]) -> list[tuple[int, SpecDecodeRow, list[SpecDecodeRow]]]:
+    """(size, its baseline, the others)"""
+    found = []
+    for size, group in groupby(rows, key=lambda row: row.batch_size):
+        baseline, *others = group
+        found.append((size, baseline, others))
+    return found
+
+
+def _unknown(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    """The sizes at which plain decoding finished and no draft did."""
+    return [
+        reason("batch.unknown", batch_size=size)
+        for size, baseline, others in _by_size(rows)
+        if baseline.status == "ok" and all(row.status != "ok" for row in others)
+    ]
+
+
+def _batch_failures(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    """A batch size whose baseline failed once; else each (draft, K) that failed."""
+    reasons = []
+    for size, baseline, others in _by_size(rows):
+        failed = [baseline] if baseline.status != "ok" else [row for row in others if row.status != "ok"]
+        for row in failed:
+            name = name_of(row.draft, row.k) if row.k else ""
+            reasons.append(reason("batch.failed", name, batch_size=size, status=row.status, why=row.reason))
+    return reasons
+
+
+def _batch_lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    checked = [row.lossless for row in rows if row.lossless is not None]
+    if not checked:
+        return []
+    total, identical = sum(c.num_prompts for c in checked), sum(c.identical for c in checked)
+    return [reason("batch.lossless", total=total, identical=identical)]

@@ -14,6 +14,7 @@ from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
 from bitdraft.inputs.datasets import Dataset, load_dataset
 from bitdraft.inputs.prompts import Prompt, check_context, select_prompts
 from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
+from bitdraft.schema.findings import Finding, warning
 
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
 LONGEST_LABEL = 24
@@ -37,7 +38,7 @@ class Workload:
     dataset: Dataset
     prompts: list[Prompt]
     vocab_size: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
     def payload(self, config: SpecDecodeConfig) -> dict[str, Any]:
         """For a child process, which is given folders so that it needs no hub."""
@@ -182,15 +183,16 @@ def _check_labels(drafts: Sequence[DraftSource]) -> None:
             raise UserError("drafts", label, "two drafts have this name", remedy)
 
 
-def _size_warnings(target: Checkpoint, models: Sequence[tuple[DraftSource, Checkpoint]]) -> tuple[str, ...]:
+def _size_warnings(
+    target: Checkpoint, models: Sequence[tuple[DraftSource, Checkpoint]]
+) -> tuple[Finding, ...]:
     """Shapes have nothing stored to compare."""
 
     def size(checkpoint: Checkpoint) -> int:
         return sum(checkpoint.stored_dtypes.values()) or checkpoint.stored_bytes
 
     return tuple(
-        f"Draft {draft.label} is no smaller than the target ({size(checkpoint):,} and {size(target):,} "
-        "parameters): it is unlikely to make it faster."
+        warning("spec.draft_size", draft.label, size=size(checkpoint), target=size(target))
         for draft, checkpoint in models
         if size(checkpoint) >= size(target) and not checkpoint.random_weights
     )

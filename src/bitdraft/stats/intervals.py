@@ -23,8 +23,10 @@ def resample_counts(num_items: int, seed: int, num_resamples: int = NUM_RESAMPLE
     return rng.multinomial(num_items, shares, size=num_resamples).astype(np.float64)
 
 
-def interval(resampled: Floats) -> tuple[float, float]:
-    """The central 95 % of resampled statistics."""
+def interval(resampled: Floats) -> tuple[float, float] | tuple[None, None]:
+    """The central 95 % of resampled statistics; none where a resample has no value (a division by nothing)."""
+    if not np.isfinite(resampled).all():
+        return None, None
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
 
@@ -38,7 +40,7 @@ def ratio_of_sums(
     """Σ numerators / Σ denominators, and its interval over the paired items, both transformed.
 
     The figure's median is that of the items' own (transformed) ratios. Fewer than five items have no
-    interval.
+    interval. The denominators' sum is above zero.
     """
     top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
     assert top.shape == bottom.shape
@@ -49,7 +51,8 @@ def ratio_of_sums(
     if top.size < FEWEST_ITEMS:
         return Figure(value=value, n=top.size, median=median)
     counts = resample_counts(top.size, seed)
-    low, high = interval(transform((counts @ top) / (counts @ bottom)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = interval(transform((counts @ top) / (counts @ bottom)))
     return Figure(value=value, low=low, high=high, n=top.size, median=median)
 
 
@@ -81,5 +84,6 @@ def ratio_of_rates(
     value = float(speedup(np.ones(num_items)))
     if num_items < FEWEST_ITEMS:
         return Figure(value=value, n=num_items)
-    low, high = interval(speedup(resample_counts(num_items, seed)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = interval(speedup(resample_counts(num_items, seed)))
     return Figure(value=value, low=low, high=high, n=num_items)

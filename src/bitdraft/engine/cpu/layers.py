@@ -18,7 +18,14 @@ from typing import Any
 import psutil
 import torch
 
-from bitdraft.engine.cpu.products import PackedFor, can_pack, lay_plain, pack, packed_for, packed_product
+from bitdraft.engine.cpu.products import (
+    PackedFor,
+    ProductChoices,
+    can_pack,
+    lay_plain,
+    pack,
+    packed_product,
+)
 
 MOST_ROWS_PLAIN = 2
 
@@ -117,11 +124,12 @@ class few_row_kernels:
             self._rows.are_few = False
 
 
-def prepare_linears(model: Any) -> Rows | None:
+def prepare_linears(model: Any, choices: ProductChoices | None = None) -> Rows | None:
     """Lay out the linear layers of a CPU model for decoding; None where they stay as they are.
 
     Layers of another class than torch's (quantised ones, say) are not touched. Copies are packed when a
-    forward of few rows first needs them, and none where they would take half of the free memory.
+    forward of few rows first needs them, and none where they would take half of the free memory. `choices`
+    say which weights; they are timed where they don't.
     """
     if model.device.type != "cpu":
         return None
@@ -136,16 +144,16 @@ def prepare_linears(model: Any) -> Rows | None:
             _lay_plain(module, tied)
         return None
     _define_product()
-    rows = Rows()
+    rows, choices = Rows(), choices or ProductChoices()
     for module in linears:
-        _prepare(module, rows, tied)
+        _prepare(module, rows, tied, choices)
     return rows
 
 
-def _prepare(module: Any, rows: Rows, tied: torch.Tensor) -> None:
+def _prepare(module: Any, rows: Rows, tied: torch.Tensor, choices: ProductChoices) -> None:
     module.__class__ = DecodingLinear
     module.rows, module.packed_key = rows, None
-    module.packed_for = packed_for(module.weight)
+    module.packed_for = choices.packed_for(module.weight)
     if module.packed_for != "all":
         _lay_plain(module, tied)
         return

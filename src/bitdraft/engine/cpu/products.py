@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -75,15 +76,33 @@ def lay_plain(weight_OI: torch.Tensor) -> torch.Tensor:
     return weight_OI.t().contiguous().t() if weight_OI.dtype == torch.float32 else weight_OI
 
 
-def packed_for(weight_OI: torch.Tensor) -> PackedFor:
-    """The same for all weights of a size in this process, so that equal models round alike."""
-    num_out, num_in = weight_OI.shape
-    return _measured(num_out, num_in, weight_OI.dtype, torch.get_num_threads())
+class ProductChoices:
+    """What weights of each size are packed for, timed once a size, so that equal models round alike. `known`
+    are choices of an earlier process, by `key`: who goes on behind it rounds as it did."""
+
+    def __init__(self, known: Mapping[str, PackedFor] = MappingProxyType({})) -> None:
+        self._known: dict[str, PackedFor] = dict(known)
+
+    def packed_for(self, weight_OI: torch.Tensor) -> PackedFor:
+        """For one weight of O outputs and I inputs."""
+        num_out, num_in = weight_OI.shape
+        name = key(num_out, num_in, weight_OI.dtype)
+        if name not in self._known:
+            self._known[name] = _faster(*_seconds(num_out, num_in, weight_OI.dtype))
+        return self._known[name]
+
+    def record(self) -> dict[str, PackedFor]:
+        """All choices so far."""
+        return dict(self._known)
 
 
-@functools.cache
-def _measured(num_out: int, num_in: int, dtype: torch.dtype, _num_threads: int) -> PackedFor:
-    plain_1, packed_1, plain_few, packed_few = _seconds(num_out, num_in, dtype)
+def key(num_out: int, num_in: int, dtype: torch.dtype) -> str:
+    """`1024x512 float32, 2 threads`: what a choice depends on."""
+    return f"{num_out}x{num_in} {str(dtype).removeprefix('torch.')}, {torch.get_num_threads()} threads"
+
+
+def _faster(plain_1: float, packed_1: float, plain_few: float, packed_few: float) -> PackedFor:
+    """From seconds with one row and with a few."""
     if packed_1 <= _AS_FAST * plain_1 and packed_few <= _AS_FAST * plain_few:
         return "all"
     return "few" if packed_few <= _CLEARLY_FASTER * plain_few else "none"

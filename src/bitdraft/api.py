@@ -1,0 +1,104 @@
+"""The functions that users call: measure, recommend, compare, report.
+
+Each takes a configuration, or its fields as keywords, and with them those of `RunOptions`: where the run is kept
+(`output`), how it goes on (`fresh`, `retry_failed`, `mix_machines`), and where its cells run (`executor`,
+`devices`, `cell_timeout_s`). All raise `UserError` for a request that cannot be carried out, with `result` where
+something had been measured before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bitdraft.compare.compare import compare_folders
+from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
+from bitdraft.config.base import Config
+from bitdraft.config.running import RunOptions
+from bitdraft.precision.evaluate import Progress as PrecisionProgress
+from bitdraft.precision.evaluate import measure_precision
+from bitdraft.present import comparison_files, precision_files, recommendation_files, sweep_files
+from bitdraft.recommend.search import Progress as SearchProgress
+from bitdraft.recommend.search import Publishers, search_deployment
+from bitdraft.schema.comparison import Comparison
+from bitdraft.schema.io import prepare_output
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.spec_decode.evaluate import Progress as SweepProgress
+from bitdraft.spec_decode.evaluate import measure_spec_decode
+
+_C = TypeVar("_C", bound=Config)
+
+
+def _both(kind: type[_C], config: _C | None, settings: dict[str, Any]) -> tuple[_C, RunOptions]:
+    """Keywords as a configuration and as options of the run."""
+    running = {name: settings.pop(name) for name in list(settings) if name in RunOptions.model_fields}
+    if running.get("output") is not None:
+        running["output"] = Path(running["output"])
+    options = make_config(RunOptions, running)
+    if config is None:
+        return make_config(kind, settings), options
+    if settings:
+        raise TypeError("give either a config or settings, not both")
+    return config, options
+
+
+def evaluate_precision(
+    config: PrecisionConfig | None = None,
+    *,
+    on_progress: PrecisionProgress | None = None,
+    **settings: Any,
+) -> PrecisionResult:
+    """Measure a causal language model at several precisions.
+
+    Give a `PrecisionConfig`, or its fields as keywords (`model`, `precisions`, `dataset`, …). With
+    `output` set, that folder is the run's: precision.json, .csv, .md and precision_benchmark_2rows.png are
+    written there at the end, and the same call goes on with what is missing. Raises `UserError` for a request
+    that cannot be carried out; what goes wrong at one precision becomes that row's status. An interrupt
+    (`Interrupted`) keeps what was measured.
+    """
+    found, options = _both(PrecisionConfig, config, settings)
+    return measure_precision(found, options, precision_files.publish, on_progress)
+
+
+def evaluate_spec_decode(
+    config: SpecDecodeConfig | None = None, *, on_progress: SweepProgress | None = None, **settings: Any
+) -> SpecDecodeResult:
+    """Measure a target with draft models (or its prompt's own n-grams) at several K.
+
+    Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` and
+    `batch_sizes` may be text such as `"3-10"`). With `output` set, that folder is the run's:
+    spec_decode_<dataset>.json, .csv, .md and the charts are written there at the end, with `plan`
+    spec_decode_plan_<dataset> and its chart, and the same call goes on with what is missing. Raises `UserError`
+    for a request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
+    interrupt (`Interrupted`) keeps the prompts that were finished by all rows.
+    """
+    found, options = _both(SpecDecodeConfig, config, settings)
+    return measure_spec_decode(found, options, sweep_files.publish, on_progress)
+
+
+def recommend_deployment(
+    config: RecommendConfig | None = None, *, on_progress: SearchProgress | None = None, **settings: Any
+) -> Recommendation:
+    """Say what to deploy: a precision, and a draft with its K or none.
+
+    Give a `RecommendConfig`, or its fields as keywords (`model`, `drafts`, `precisions`, `k`, `dataset`,
+    limits, …). With `output` set, recommendation.json and .md are written there, and what is measured is in
+    runs of their own below it. Raises `UserError` for a request that cannot be carried out. An interrupt
+    (`Interrupted`) keeps what is finished.
+    """
+    found, options = _both(RecommendConfig, config, settings)
+    publishers = Publishers(precision_files.publish, sweep_files.publish, recommendation_files.publish)
+    return search_deployment(found, options, publishers, on_progress)
+
+
+def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None = None) -> Comparison:
+    """Compare the results in folder `b` with those in folder `a`, row by row; every ratio is B over A.
+
+    With `output` set, comparison.json, .csv, .md and .png are written there. Raises `UserError` where a
+    folder holds no result, a file is damaged, or nothing in the two can be compared. Of several files, those
+    that can't be compared are in `refused`.
+    """
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        prepare_output(folder)
+    return comparison_files.publish(compare_folders(Path(a), Path(b)), folder)

@@ -1,0 +1,156 @@
+"""The two kinds of backend, and what one can.
+
+A *token model* gives logits for tokens over a cache that can be rolled back: our own loops, the replay, costs,
+quality and the lossless check work on it. An *engine* takes requests and returns records, with counts of its
+own. What an engine can beyond that is said by its `Capabilities`, and nothing asks for its class.
+
+The native engine decodes over token models; `engine.runner.Runner` makes one of a transformers model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from bitdraft.config import DecodingConfig, Execution, SamplingConfig
+from bitdraft.engine.cpu.products import ProductChoices
+from bitdraft.schema.records import Generation
+
+GREEDY = SamplingConfig()
+
+
+class TokenModel(Protocol):
+    """Logits over a cache that rolls back. Shapes: B = 1 row, T tokens of a forward, V vocabulary.
+
+    Raises `AssertionError` where more is fed than the capacity that `start` was given.
+    """
+
+    device: torch.device
+    vocab_size: int | None
+
+    def start(self, capacity: int) -> None:
+        """Begin a sequence of at most `capacity` tokens."""
+
+    def forward(self, tokens_BT: torch.Tensor, num_logits: int = 1) -> torch.Tensor:
+        """Feed T tokens behind those in the cache; the logits of the last `num_logits`, B × num_logits × V."""
+        ...
+
+    def keep(self, num_tokens: int) -> None:
+        """Forget what lies behind the first `num_tokens`; O(1)."""
+
+    def to_device(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Ids as B × T on the model's device."""
+        ...
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes that one token takes in the cache."""
+        ...
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can beyond decoding a prompt greedily.
+
+    `token_models`: it decodes over token models that can be asked for logits (`runner`), so that replay,
+    quality and controls work beside it. `costs`: one draft and one verification can be timed. `batches`:
+    several prompts at once. `forced_drafts`: drafts can be made to say given tokens. `prompt_lookup`: drafts
+    from the text's own n-grams. `prefill_apart`: the first token comes from the prefill alone, and not from a
+    verification that includes it. `exact_steps`: what each step drafted is known even where EOS ends a text.
+    """
+
+    token_models: bool = False
+    costs: bool = False
+    batches: bool = False
+    forced_drafts: bool = False
+    prompt_lookup: bool = False
+    prefill_apart: bool = False
+    exact_steps: bool = False
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """What an engine is made of. A draft that is None is prompt lookup; `drafts` holds the models by their
+    labels. `vocab_size` is where all logits end. `capacity` is the longest text to come, in tokens, if that is
+    known. `choices` are which products read which weights on a CPU."""
+
+    target: Any
+    drafts: Mapping[str, Any | None] = field(default_factory=dict)
+    vocab_size: int | None = None
+    sampling: SamplingConfig = GREEDY
+    execution: Execution = "auto"
+    capacity: int = 0
+    choices: ProductChoices = field(default_factory=ProductChoices)
+
+
+class Engine:
+    """Decodes one prompt after another, with any of its drafts at any K. Subclasses say what more they can."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    fallback_reason: str | None = None
+    """Why models are not run in the way that was asked for; None where they are."""
+
+    def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
+        """Take a prompt, for all the runs that follow."""
+        raise NotImplementedError
+
+    def decode(
+        self, config: DecodingConfig, draft: str | None, k: int, seed: int, forced: Sequence[int] = ()
+    ) -> Generation:
+        """One run of the prepared prompt; K = 0 where no draft is named. `forced` are output tokens that a
+        draft model is made to say (`forced_drafts`). Raises `NonFiniteDecoding`."""
+        raise NotImplementedError
+
+    def generate(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
+        """Decode a prompt without a draft; that numbers are not finite is no error here: the speed of a format
+        that overflows is still its speed."""
+        self.prepare(prompt, config)
+        return self.decode(config, None, 0, 0)
+
+    def execution(self, draft: str | None) -> dict[str, Any]:
+        """How the forwards of the target, or of a draft that is a model, are run (`execution`), and the seconds
+        that preparing them took (`preparation_s`)."""
+        return {"execution": "eager"}
+
+    def decisions(self) -> dict[str, Any]:
+        """What this process has decided by timing (`mode`, `products`): another that goes on with its work
+        decides alike."""
+        return {}
+
+    def runner(self, draft: str | None) -> Any:
+        """The token model of the target, or of a draft that is a model (`token_models`)."""
+        raise NotImplementedError
+
+    def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
+        """Take prompts that are decoded at once (`batches`)."""
+        raise NotImplementedError
+
+    def decode_batch(
+        self,
+        config: DecodingConfig,
+        draft: str | None,
+        k: int,
+        seeds: Sequence[int],
+        forced: Sequence[Sequence[int]] = (),
+    ) -> list[Generation]:
+        """One run of the prepared prompts, a record and a seed for each (`batches`)."""
+        raise NotImplementedError
+
+    def kv_bytes_per_token(self, draft: str | None) -> int:
+        """Bytes that one token takes in the cache of the target or of a draft (`costs`)."""
+        raise NotImplementedError
+
+    def prefill_seconds(self, draft: str | None) -> float:
+        """What the prepared prompt's prefill took, in the target or in a draft (`costs`)."""
+        raise NotImplementedError
+
+    def draft_seconds(self, draft: str, text: list[int], num_tokens: int) -> float:
+        """What drafting `num_tokens` behind a text takes, which begins with the prepared prompt (`costs`)."""
+        raise NotImplementedError
+
+    def verify_seconds(self, text: list[int], num_drafted: int) -> float:
+        """What the target's forward over the text's last token and `num_drafted` behind it takes (`costs`)."""
+        raise NotImplementedError

@@ -1,0 +1,79 @@
+"""A result file by its rows: whatever has a row of its own, with its raw runs and what else is compared of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bitdraft.metrics.speed import Item
+from bitdraft.schema.comparison import RowName
+from bitdraft.schema.naming import pair_name
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionRaw, PrecisionResult, Quality, SpecDecodeResult, SpecDecodeRow
+
+Measurement = PrecisionResult | SpecDecodeResult
+Places = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`items` by the places of their prompts; `base` are those of K = 0 in the same run and batch size."""
+
+    status: str
+    reason: str | None = None
+    items: Mapping[Places, Item] = field(default_factory=dict)
+    base: Mapping[Places, Item] = field(default_factory=dict)
+    metrics: Mapping[str, Figure] = field(default_factory=dict)
+    quality: Quality = field(default_factory=Quality)
+    raw: PrecisionRaw = field(default_factory=PrecisionRaw)
+    num_bugs: int = 0
+
+
+Rows = dict[RowName, Measured]
+
+
+def rows_of(result: Measurement, source: str) -> Rows:
+    """By name; `source` is the file's, or that of the file it is compared with."""
+    if isinstance(result, PrecisionResult):
+        return _of_precision(result, source)
+    return _of_sweep(result, source)
+
+
+def _of_precision(result: PrecisionResult, source: str) -> Rows:
+    return {
+        RowName(source=source, text=result.text.dataset, precision=row.precision): Measured(
+            status=row.status,
+            reason=row.reason,
+            items={(place,): (run,) for place, run in enumerate(row.runs)},
+            metrics=row.metrics,
+            quality=row.quality,
+            raw=row.raw,
+        )
+        for row in result.rows
+    }
+
+
+def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
+    """The baseline first; where it is missing, nothing was finished."""
+    precisions = pair_name((result.config.precision, result.draft_precision))
+    shared = {"source": source, "text": result.text.dataset, "precision": precisions}
+    bases = {row.batch_size: _items(row) for row in result.rows if row.k == 0}
+    found: Rows = {}
+    if result.baseline is None:
+        found[RowName(**shared, k=0)] = Measured("failed", "no prompt was finished")
+    for row in result.rows:
+        own = RowName(**shared, draft=row.draft, k=row.k, batch_size=row.batch_size)
+        found[own] = Measured(
+            status=row.status,
+            reason=row.reason,
+            items=_items(row),
+            base=bases.get(row.batch_size, {}) if row.k else {},
+            metrics=row.metrics,
+            num_bugs=len(row.lossless.bugs) if row.lossless is not None else 0,
+        )
+    return found
+
+
+def _items(row: SpecDecodeRow) -> dict[Places, Item]:
+    runs = iter(row.runs)
+    return {places: tuple(next(runs) for _ in places) for places in row.places}

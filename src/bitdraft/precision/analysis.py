@@ -1,0 +1,192 @@
+"""From a precision's events to its row. Pure: the same events give the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitdraft.inputs.windows import ScoringPlan
+from bitdraft.metrics.memory import memory_figures
+from bitdraft.metrics.quality import (
+    block_lengths,
+    kl_figures,
+    paired_figures,
+    perplexity,
+    score_blocks,
+    text_figures,
+)
+from bitdraft.metrics.speed import bandwidth_utilisation, decode_bytes, speed_figures
+from bitdraft.runs.cell import Event, Failure
+from bitdraft.schema.packing import unpack
+from bitdraft.schema.records import Figure, Generation, Overflow
+from bitdraft.schema.results import PrecisionRaw, PrecisionRow, Quality
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Per scored token: natural-log probability and argmax id."""
+
+    log_prob: NDArray[np.float32]
+    top1: NDArray[np.int32]
+
+
+@dataclass
+class Records:
+    """What a precision's cell has emitted so far, event by event."""
+
+    loaded: dict[str, Any] = field(default_factory=dict)
+    execution: dict[str, Any] = field(default_factory=dict)
+    generations: list[Generation] = field(default_factory=list)
+    calibration_s: list[float] = field(default_factory=list)
+    joules: list[float | None] = field(default_factory=list)
+    peaks: dict[str, int] = field(default_factory=dict)
+    overflow: Overflow | None = None
+    kl: list[float] = field(default_factory=list)
+    _log_probs: list[NDArray[Any]] = field(default_factory=list)
+    _top1s: list[NDArray[Any]] = field(default_factory=list)
+
+    def take(self, event: Event) -> None:
+        """Add one."""
+        kind = event["event"]
+        for name, num_bytes in event.get("peak_bytes", {}).items():
+            self.peaks[name] = max(num_bytes, self.peaks.get(name, 0))
+        if kind == "loaded":
+            self.loaded = {name: value for name, value in event.items() if name != "event"}
+        elif kind == "execution":
+            self.execution = {name: event.get(name) for name in ("execution", "preparation_s")}
+        elif kind == "scored":
+            self._log_probs.append(unpack(event["log_prob"], "<f4"))
+            self._top1s.append(unpack(event["top1"], "<i4"))
+        elif kind == "overflow":
+            self.overflow = Overflow.model_validate(event["overflow"])
+        elif kind == "calibration":
+            self.calibration_s.append(event["seconds"])
+        elif kind == "generation":
+            self.generations.append(Generation.model_validate(event["generation"]))
+            self.calibration_s.append(event["calibration_s"])
+            self.joules.append(event["joules"])
+        elif kind == "kl":
+            self.kl += event["values"]
+
+    def scores(self, plan: ScoringPlan | None) -> Scores | None:
+        """None where not all of the plan was scored."""
+        if plan is None or self.overflow is not None or len(self._log_probs) < len(plan.windows):
+            return None
+        return Scores(np.concatenate(self._log_probs), np.concatenate(self._top1s))
+
+    @property
+    def total_joules(self) -> float | None:
+        """Over all requests; None without a counter."""
+        known = [joules for joules in self.joules if joules is not None]
+        total = sum(known)
+        return total if len(known) == len(self.joules) and total > 0 else None
+
+
+@dataclass(frozen=True)
+class RowContext:
+    """What a row's numbers need besides the cell's own records. Without a plan quality is not measured."""
+
+    plan: ScoringPlan | None
+    copy_bytes_s: float | None
+    seed: int
+    reference: Scores | None
+    num_prompts: int
+
+
+def build_row(
+    precision: str, records: Records, context: RowContext, failure: Failure | None = None
+) -> PrecisionRow:
+    """A row of what was measured: `ok`; `overflow` with the place where it began (its speed is still real); or
+    what ended it. A divergence that failed is missing from a row that stands."""
+    if len(records.generations) < context.num_prompts:
+        found = failure or Failure("failed", _unfinished(records, context.num_prompts))
+        raw = PrecisionRaw(detail=found.detail or None)
+        return PrecisionRow(precision=precision, status=found.status, reason=found.reason, raw=raw)
+    metrics, raw = _speed_and_memory(records, context), _raw(records)
+    row = PrecisionRow(
+        precision=precision, status="ok", metrics=metrics, runs=tuple(records.generations), raw=raw
+    )
+    if context.plan is None:
+        return row.model_copy(update={"quality": Quality(not_measured="random weights")})
+    scores = records.scores(context.plan)
+    if scores is None:
+        return _without_quality(row, records, context.plan, failure)
+    return _with_quality(row, records, context, scores, failure)
+
+
+def _unfinished(records: Records, num_prompts: int) -> str:
+    if not records.loaded:
+        return "ended before its model was loaded"
+    return f"ended after {len(records.generations)} of {num_prompts} prompts"
+
+
+def _without_quality(
+    row: PrecisionRow, records: Records, plan: ScoringPlan, failure: Failure | None
+) -> PrecisionRow:
+    place = records.overflow
+    if place is None:
+        found = failure or Failure("failed", "its text was not scored to the end")
+        update = {"status": found.status, "reason": found.reason, "quality": Quality(protocol=plan.card)}
+        return row.model_copy(update=update)
+    reason = f"non-finite numbers from {place.layer} at position {place.position} of window {place.window}"
+    quality = Quality(protocol=plan.card, overflow=place)
+    return row.model_copy(update={"status": "overflow", "reason": reason, "quality": quality})
+
+
+def _with_quality(
+    row: PrecisionRow, records: Records, context: RowContext, scores: Scores, failure: Failure | None
+) -> PrecisionRow:
+    plan, seed, reference = context.plan, context.seed, context.reference
+    assert plan is not None
+    lengths = block_lengths(scores.log_prob.size, plan.document_lengths)
+    paired = None if reference is None else (reference.log_prob, reference.top1)
+    blocks = score_blocks(scores.log_prob, scores.top1, lengths, paired)
+    figures: dict[str, Figure] = {}
+    words: dict[str, Any] = {}
+    if plan.num_words is not None and plan.num_bytes is not None:
+        figures |= text_figures(blocks, plan.num_words, plan.num_bytes)
+        words = {"num_words": plan.num_words, "num_bytes": plan.num_bytes}
+    if reference is not None:
+        figures |= paired_figures(blocks, plan.normaliser, seed)
+    if records.kl:
+        figures |= kl_figures(records.kl, seed)
+    missing = failure.reason if failure is not None and reference is not None else None
+    quality = Quality(protocol=plan.card, kl_missing=missing, **words, **figures)
+    kl = tuple(records.kl) or None
+    return row.model_copy(
+        update={
+            "metrics": row.metrics | {"ppl": perplexity(blocks, plan.normaliser, seed)},
+            "quality": quality,
+            "raw": row.raw.model_copy(update={"score_blocks": blocks, "kl_divergence": kl}),
+        }
+    )
+
+
+def _raw(records: Records) -> PrecisionRaw:
+    return PrecisionRaw(
+        calibration_s=tuple(records.calibration_s),
+        peak_bytes=records.peaks,
+        joules=records.total_joules,
+        **records.execution,
+        **records.loaded,
+    )
+
+
+def _speed_and_memory(records: Records, context: RowContext) -> dict[str, Figure]:
+    runs: Sequence[Generation] = records.generations
+    metrics = speed_figures(runs, context.seed)
+    weights, kv = records.loaded["streamed_bytes"], records.loaded["kv_bytes_per_token"]
+    if context.copy_bytes_s is not None:
+        streamed = [decode_bytes(generation, weights, kv) for generation in runs]
+        utilisation = bandwidth_utilisation(runs, streamed, context.copy_bytes_s, context.seed)
+        if utilisation is not None:
+            metrics["mbu"] = utilisation
+    metrics |= memory_figures(records.peaks)
+    if records.total_joules is not None:
+        num_tokens = sum(len(generation.token_ids) for generation in runs)
+        metrics["joules_per_token"] = Figure(value=records.total_joules / num_tokens)
+    return metrics

@@ -1,0 +1,186 @@
+"""What the precision module measures, in processes of their own: the machine, and each precision.
+
+One precision: load → quality (not of random weights) → speed → for all but the reference the divergence from
+it, which needs both models and so comes after the peak is taken. Everything is emitted as it is measured, a
+window, a prompt at a time; given the events of an interrupted attempt, a cell goes on behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bitdraft.backends import make_engine
+from bitdraft.backends.base import Engine, EngineSetup
+from bitdraft.config import PrecisionConfig
+from bitdraft.engine.cpu.products import ProductChoices
+from bitdraft.engine.runner import Runner
+from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
+from bitdraft.inputs.windows import Window, truncate
+from bitdraft.probes.ceilings import measure_ceilings
+from bitdraft.probes.clock import now
+from bitdraft.probes.energy import energy_joules
+from bitdraft.probes.environment import describe
+from bitdraft.probes.memory import peak_memory_bytes, peak_resident_bytes
+from bitdraft.probes.reference_work import calibration_s
+from bitdraft.runs.cell import Event
+from bitdraft.runs.executors.base import Emit
+from bitdraft.schema.packing import pack
+from bitdraft.schema.records import Overflow
+
+WARM_UP_TOKENS = 16
+
+
+def measure_machine(payload: dict[str, Any], emit: Emit) -> None:
+    """Resolve the device, describe the machine and measure its ceilings. Emits one `environment`."""
+    config = PrecisionConfig(**payload["config"])
+    device = resolve_device(config.device)
+    with emit.slow():
+        ceilings = measure_ceilings(device, config.precisions)
+    found = describe(device).model_copy(update={"ceilings": ceilings})
+    emit("environment", environment=found.model_dump(mode="json"))
+
+
+def measure(payload: dict[str, Any], emit: Emit) -> None:
+    """Measure one precision. Emits `loaded`, a `scored` for each window (or one `overflow`), `execution`,
+    `calibration` and a `generation` for each prompt, and a `kl` for each window where it is paired."""
+    _Cell(payload, emit).measure()
+
+
+class _Cell:
+    """One precision in this process, and what an earlier attempt has measured of it."""
+
+    def __init__(self, payload: Mapping[str, Any], emit: Emit) -> None:
+        self.emit = emit
+        self.config = PrecisionConfig(**payload["config"])
+        self.precision: str = payload["precision"]
+        self.prompts: list[list[int]] = payload["prompts"]
+        self.windows = [Window(tuple(ids), first, doc) for ids, first, doc in payload["windows"]]
+        self.is_paired: bool = payload["paired"]
+        self.done: list[Event] = payload["done"]
+
+    def _count(self, kind: str) -> int:
+        return sum(event["event"] == kind for event in self.done)
+
+    def _last(self, kind: str) -> Event | None:
+        return next((event for event in reversed(self.done) if event["event"] == kind), None)
+
+    def measure(self) -> None:
+        config, base_ram = self.config, peak_resident_bytes()
+        self.emit("progress", stage="load", done=0, total=1)
+        with self.emit.slow():
+            start_s = now()
+            checkpoint = find_checkpoint(config)
+            device = resolve_device(config.device)
+            loaded = load_model(checkpoint, self.precision, device, config)
+            load_s = now() - start_s
+        runner = Runner(loaded.model)
+        self.emit(
+            "loaded",
+            load_s=load_s,
+            base_ram_bytes=base_ram,
+            num_parameters=loaded.num_parameters,
+            weight_bytes=loaded.weight_bytes,
+            streamed_bytes=loaded.streamed_bytes,
+            kv_bytes_per_token=runner.kv_bytes_per_token,
+        )
+        finite = True
+        if self.windows:
+            finite = self._score(runner)
+        self._time(loaded)
+        if self.is_paired and finite and config.kl_max_tokens:
+            self.emit("progress", stage="divergence", done=0, total=1)
+            with self.emit.slow():
+                reference = load_model(checkpoint, config.reference_precision, device, config)
+            self._compare(Runner(reference.model), runner)
+
+    def _score(self, runner: Runner) -> bool:
+        """Score the windows that are left; stop at non-finite logits and say where they began. Whether all
+        are finite."""
+        if self._last("overflow") is not None:
+            return False
+        chunk, first = self.config.score_chunk_tokens, self._count("scored")
+        total = sum(window.num_scored for window in self.windows)
+        done = sum(window.num_scored for window in self.windows[:first])
+        self.emit("progress", stage="quality", done=done, total=total)
+        left = [(w.token_ids, w.first_scored) for w in self.windows[first:]]
+        place = first
+        try:
+            for log_prob, top1 in score_windows(runner, left, chunk) if left else ():
+                scores = {"log_prob": pack(log_prob.numpy()), "top1": pack(top1.numpy().astype(np.int32))}
+                self.emit("scored", window=place, **scores)
+                place += 1
+                done += len(log_prob)
+                self.emit("progress", stage="quality", done=done, total=total)
+        except NonFiniteLogits:
+            bad = self.windows[place]
+            found: Overflow = locate_overflow(runner, bad.token_ids, bad.first_scored, chunk, window=place)
+            self.emit("overflow", overflow=found.model_dump())
+            return False
+        self.emit("peak", peak_bytes=peak_memory_bytes(runner.device))
+        return True
+
+    def _time(self, loaded: LoadedModel) -> None:
+        """Generate from the prompts that are left, after a warm-up; energy is read around each."""
+        config, first = self.config, self._count("generation")
+        total = len(self.prompts)
+        if first == total:
+            return
+        decided = self._last("execution") or {}
+        self.emit("progress", stage="speed", done=first, total=total)
+        with self.emit.slow():
+            setup = EngineSetup(
+                loaded.model,
+                execution=decided.get("mode") or config.execution,
+                capacity=max(map(len, self.prompts)) + config.max_new_tokens,
+                choices=ProductChoices(decided.get("products") or {}),
+            )
+            engine = make_engine(config.backend, setup)
+            short = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
+            for index in range(config.num_warmup):
+                engine.generate(self.prompts[index % total], short)
+        calibration_s(loaded.device)
+        self.emit("calibration", seconds=calibration_s(loaded.device))
+        for index in range(first, total):
+            self._one_prompt(engine, loaded, index)
+            self.emit("progress", stage="speed", done=index + 1, total=total)
+        self.emit("execution", **engine.execution(None), **engine.decisions())
+
+    def _one_prompt(self, engine: Engine, loaded: LoadedModel, index: int) -> None:
+        before = energy_joules(loaded.device)
+        generation = engine.generate(self.prompts[index], self.config)
+        after = energy_joules(loaded.device)
+        if index == self._count("generation"):
+            # what was decided by timing, for who goes on behind this prompt
+            self.emit("execution", **engine.execution(None), **engine.decisions())
+        self.emit(
+            "generation",
+            index=index,
+            generation=generation.model_dump(mode="json"),
+            calibration_s=calibration_s(loaded.device),
+            joules=None if before is None or after is None else after - before,
+            peak_bytes=peak_memory_bytes(loaded.device),
+        )
+
+    def _compare(self, reference: Runner, candidate: Runner) -> None:
+        """KL(reference ‖ candidate) at every scored position of the windows that are left."""
+        windows = truncate(self.windows, self.config.kl_max_tokens)
+        first = self._count("kl")
+        done = sum(window.num_scored for window in windows[:first])
+        total = sum(window.num_scored for window in windows)
+        for window in windows[first:]:
+            chunk = self.config.score_chunk_tokens
+            kl = kl_of_window(reference, candidate, window.token_ids, window.first_scored, chunk)
+            self.emit("kl", values=[float(f"{value:.6g}") for value in kl.tolist()])
+            done += window.num_scored
+            self.emit("progress", stage="divergence", done=done, total=total)
+
+
+def rows_of(windows: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Windows as a payload has them."""
+    for window in windows:
+        yield window.token_ids, window.first_scored, window.document

@@ -1,0 +1,1 @@
+"""Charts as PNG, drawn from results alone."""

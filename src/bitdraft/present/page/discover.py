@@ -1,0 +1,91 @@
+"""Which result files a folder holds. A file that cannot be read is a warning beside the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitdraft.errors import UserError, one_line
+from bitdraft.schema.io import load_result
+from bitdraft.schema.manifest import counted_files
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+
+Result = PrecisionResult | SpecDecodeResult | Recommendation
+_KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (
+    ("recommendation.json", lambda path: load_result(path, Recommendation)),
+    ("precision.json", lambda path: load_result(path, PrecisionResult)),
+    ("spec_decode_*.json", lambda path: load_result(path, SpecDecodeResult)),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A result and its file's path below the folder."""
+
+    where: str
+    result: Result
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What was read of one folder, recommendations first, then precision, then speculation; `label` tells
+    it from the others; `warnings` name the files that cannot be read."""
+
+    path: Path
+    label: str
+    found: tuple[Found, ...]
+    warnings: tuple[str, ...]
+
+
+def read_folders(paths: Sequence[Path]) -> list[Folder]:
+    """All folders, each once. One without a result file, or none that can be read, is a `UserError`."""
+    if not paths:
+        raise UserError("DIR", "", "no folder is named", "Name a folder that holds results")
+    unique = list({path.resolve(): path for path in paths}.values())
+    labels = _labels([path.resolve() for path in unique])
+    folders = [_read(path, label) for path, label in zip(unique, labels, strict=True)]
+    if not any(folder.found for folder in folders):
+        first = folders[0]
+        remedy = "Measure again or name another folder"
+        raise UserError("DIR", first.path, f"no result file can be read ({first.warnings[0]})", remedy)
+    return folders
+
+
+def _read(path: Path, label: str) -> Folder:
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise UserError("DIR", path, what, "Name a folder that holds results")
+    found, warnings = [], []
+    for pattern, load in _KINDS:
+        for file in sorted(counted_files(path, pattern), key=_order):
+            where = file.relative_to(path)
+            try:
+                found.append(Found(where.as_posix(), load(file)))
+            except UserError as error:
+                warnings.append(unreadable(where.as_posix(), error.problem))
+            except RecursionError as error:
+                warnings.append(unreadable(where.as_posix(), one_line(error)))
+    if not found and not warnings:
+        names = "precision.json, spec_decode_*.json or recommendation.json"
+        remedy = "Name the --output folder of bitdraft precision, spec-decode or recommend"
+        raise UserError("DIR", path, f"holds no {names}", remedy)
+    return Folder(path, label, tuple(found), tuple(warnings))
+
+
+def _order(file: Path) -> tuple[bool, bool, Path]:
+    """What was measured before what is stated, and that before what is predicted."""
+    return "_plan_" in file.name, "_synthetic_" in file.name, file
+
+
+def unreadable(where: str, problem: str) -> str:
+    return f"{where} cannot be shown: {problem}."
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        labels = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            break
+    return labels

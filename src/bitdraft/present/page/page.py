@@ -1,0 +1,166 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bitdraft
+from bitdraft.errors import UserError
+from bitdraft.present.page import overview
+from bitdraft.present.page.blocks import Block, Section
+from bitdraft.present.page.discover import read_folders
+from bitdraft.present.page.run import WARNINGS, Run, build_run
+from bitdraft.schema.io import prepare_output, write_atomically
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+DEFAULT_NAME = "report.html"
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report, and what it says of files that it could not show."""
+
+    path: Path
+    unreadable: Sequence[str]
+
+
+def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Path:
+    """Write one page of all results in one or more folders, by default as report.html in the first.
+
+    Files that cannot be shown are named on the page and in a Python warning. Raises `UserError` where
+    none can.
+    """
+    written = make_report(dirs, output)
+    for text in written.unreadable:
+        warnings.warn(text, stacklevel=2)
+    return written.path
+
+
+def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Written:
+    plotly = _plotly()
+    folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
+    runs = [build_run(folder) for folder in read_folders([Path(folder) for folder in folders])]
+    if not any(run.views for run in runs):
+        problem = f"no result file can be shown ({runs[0].warnings[0][1]})"
+        raise UserError("DIR", runs[0].folder, problem, "Measure again or name another folder")
+    target = Path(output) if output is not None else Path(folders[0]) / DEFAULT_NAME
+    if target.is_dir():
+        raise UserError("output", target, "is a folder", f"Name a file, as {target / DEFAULT_NAME}")
+    html = render(runs, plotly)
+    try:
+        prepare_output(target.parent)
+    except UserError as error:
+        remedy = "Choose another file with --output"
+        raise UserError("output", target, "its folder cannot be written", remedy) from error
+    # a name may hold half of a character pair, which no encoding has
+    write_atomically(target, html.encode("utf-8", "replace"))
+    return Written(target, [f"{run.folder}: {text}" for run in runs for text in run.unreadable])
+
+
+def _plotly() -> str:
+    """Plotly.js, as the browser will see it."""
+    try:
+        import jinja2  # noqa: F401
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        missing = error.name or "an extra"
+        raise UserError(
+            "report", missing, "is not installed", "Install it: pip install 'bitdraft[report]'"
+        ) from error
+    return _script(get_plotlyjs())
+
+
+def _script(text: str) -> str:
+    """Line ends as a browser reads them, which its hash is taken of; nothing in it may end its element."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("</script", "<\\/script")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the table of contents."""
+
+    title: str
+    anchor: str
+    children: Sequence[Entry] = ()
+
+
+def render(runs: Sequence[Run], plotly: str) -> str:
+    """The page. The same results give the same page."""
+    page_script = _script(_read("page.js"))
+    numbers = itertools.count(1)
+    placed = [(run, f"run-{place}", _anchored(run, f"run-{place}")) for place, run in enumerate(runs, 1)]
+    several = len(runs) > 1
+    values: dict[str, Any] = {
+        "title": f"{len(runs)} runs side by side" if several else runs[0].title,
+        "version": bitdraft.__version__,
+        "policy": content_policy((plotly, page_script)),
+        "style": _read("style.css"),
+        "scripts": (plotly, page_script),
+        "overview": overview.section(runs) if several else None,
+        "contents": _contents(placed),
+        "runs": placed,
+        "new_id": lambda what: f"{what}-{next(numbers)}",
+    }
+    return _environment().get_template("page.html").render(values)
+
+
+def _anchored(run: Run, anchor: str) -> list[tuple[str, Section]]:
+    return [
+        (f"{anchor}-{'warnings' if section.title == WARNINGS else place}", section)
+        for place, section in enumerate(run.sections, 1)
+    ]
+
+
+def _contents(placed: Sequence[tuple[Run, str, Sequence[tuple[str, Section]]]]) -> list[Entry]:
+    """Sections of a single run; else the overview, and the sections below each run."""
+    below = [[Entry(section.title, own) for own, section in sections] for _, _, sections in placed]
+    if len(placed) == 1:
+        return below[0]
+    runs = [
+        Entry(run.label, anchor, children) for (run, anchor, _), children in zip(placed, below, strict=True)
+    ]
+    return [Entry("Side by side", "overview"), *runs]
+
+
+def content_policy(scripts: Sequence[str]) -> str:
+    """Nothing is loaded, and no script runs but these."""
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{value}'" for value in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return (_HERE / "templates" / name).read_text(encoding="utf-8")
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["groupby_runs"] = _neighbours
+    return environment
+
+
+def _neighbours(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
+    """Blocks of one kind that follow each other: charts stand in a grid, cards in another."""
+    return [(kind, list(group)) for kind, group in itertools.groupby(blocks, key=lambda block: block.kind)]

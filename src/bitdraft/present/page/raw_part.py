@@ -1,0 +1,152 @@
+"""Every figure of a result with its interval, and what steps really drafted: tables for whom charts are too
+little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bitdraft.metrics.speed import request_seconds, speed_ratio, ttft_ms
+from bitdraft.present.charts.precision import title_of
+from bitdraft.present.page.blocks import Cell, Table, count_cell, number_cell, table
+from bitdraft.present.tables import NO_DRAFT
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import PrecisionResult, SpecDecodeResult, TextRecord
+
+_ENDS = ("Value", "Low", "High", "n", "Median")
+
+
+def _figure_line(names: list[Cell], metric: str, figure: Figure) -> list[Cell]:
+    values = (figure.value, figure.low, figure.high, figure.n, figure.median)
+    return [*names, Cell(metric), *(_exact(value) for value in values)]
+
+
+def _exact(value: float | None) -> Cell:
+    return Cell("–") if value is None else Cell(f"{value:.6g}", float(value))
+
+
+def precision_tables(result: PrecisionResult) -> list[Table]:
+    lines = []
+    for row in result.rows:
+        figures = {**row.metrics, **row.quality.figures()}
+        lines += [_figure_line([Cell(row.precision)], name, figure) for name, figure in figures.items()]
+    tables = [table("Figures", ["Precision", "Figure", *_ENDS], lines, is_folded=True)] if lines else []
+    runs = {title_of(row.precision): row.runs for row in result.rows if row.runs}
+    return [*tables, *_prompts(result.text, runs)]
+
+
+def _prompts(
+    text: TextRecord, runs: Mapping[str, Sequence[Generation]], *others: tuple[str, Sequence[Cell]]
+) -> list[Table]:
+    """A line a prompt: tokens/s and time to first token of each run, then other columns."""
+    ids = text.prompt_ids
+    if not runs or any(len(own) != len(ids) for own in runs.values()):
+        return []
+    lines = []
+    for place, (name, first) in enumerate(zip(ids, next(iter(runs.values())), strict=True)):
+        cells = [Cell(str(name)), count_cell(first.prompt_tokens)]
+        for own in runs.values():
+            run = own[place]
+            cells += [number_cell(len(run.token_ids) / request_seconds(run), 1), number_cell(ttft_ms(run), 2)]
+        lines.append([*cells, *(column[place] for _, column in others)])
+    titles = [f"{name} {what}".strip() for name in runs for what in ("tok/s", "TTFT (ms)")]
+    return [table("Prompts", ["Prompt", "Tokens", *titles, *(t for t, _ in others)], lines, is_folded=True)]
+
+
+def sweep_tables(result: SpecDecodeResult) -> list[Table]:
+    lines = [
+        _figure_line(
+            [count_cell(row.batch_size), Cell(row.draft or NO_DRAFT), count_cell(row.k)], name, figure
+        )
+        for row in result.rows
+        for name, figure in row.metrics.items()
+    ]
+    tables = []
+    if lines:
+        titles = ["Batch", "Draft", "K", "Figure", *_ENDS]
+        tables.append(table("Figures", titles, lines, is_folded=True))
+    return [*tables, *_prompts_of_sweep(result), *_realised(result), *_replays(result)]
+
+
+def _prompts_of_sweep(result: SpecDecodeResult) -> list[Table]:
+    """K = 0, and what each draft's fastest K brings on each prompt alone."""
+    if result.baseline is None:
+        return []
+    base = result.baseline.runs
+    columns = []
+    for draft in result.labels:
+        rows = [row for row in result.sweep if row.draft == draft and row.runs]
+        if not rows:
+            continue
+        row = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
+        speedups = [speed_ratio([run], [plain]).value for run, plain in zip(row.runs, base, strict=True)]
+        columns.append((f"{draft}, K = {row.k} (×)", [number_cell(speedup, 2) for speedup in speedups]))
+    return _prompts(result.text, {"K = 0": base}, *columns)
+
+
+def _realised(result: SpecDecodeResult) -> list[Table]:
+    """How many steps drafted how many tokens: a K that isn't K is the commonest mistake."""
+    lines = [
+        [
+            Cell(str(row.draft)),
+            count_cell(row.k),
+            Cell(", ".join(f"{k}: {steps}" for k, steps in row.realised_k.items())),
+            count_cell(row.num_truncated_steps),
+        ]
+        for row in result.sweep
+        if row.realised_k
+    ]
+    titles = ["Draft", "K", "Steps by drafted tokens", "Truncated steps"]
+    return [table("Realised K", titles, lines, is_folded=True)] if lines else []
+
+
+def _replays(result: SpecDecodeResult) -> list[Table]:
+    """The replay's figures for every K from 1 to 32, whatever was swept."""
+    lines = [
+        [Cell(draft), count_cell(k), *(_exact(getattr(summary, key)) for key in _REPLAYED)]
+        for draft, by_k in result.replay.items()
+        for k, summary in by_k.items()
+    ]
+    titles = ["Draft", "K", "Tokens/step", "Acceptance rate", "Draft acceptance", "Steps"]
+    return [table("Replay of every K", titles, lines, is_folded=True)] if lines else []
+
+
+_REPLAYED = ("tokens_per_step", "acceptance_rate", "draft_acceptance", "num_steps")
+
+
+_NAMES = {
+    "time_utc": "time (UTC)",
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "cuda": "CUDA",
+    "num_cores": "cores",
+    "num_threads": "threads",
+    "ram_gb": "RAM (GiB)",
+    "gpu_memory_gb": "GPU memory (GiB)",
+    "copy_gb_s": "copy (GB/s)",
+    "read_gb_s": "read (GB/s)",
+    "matmul_tflop_s": "matrix product (TFLOP/s)",
+    "ignore_eos": "EOS ignored",
+    "num_rows": "rows of text",
+    "num_parameters": "parameters",
+}
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Names and values of a nested record; a dictionary's entries carry its name in front."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in record.items():
+        key = prefix + _NAMES.get(name, name.replace("_", " "))
+        if isinstance(value, dict):
+            pairs += flat(value, f"{key}: ")
+        elif value is not None:
+            pairs.append((key, _shown(value)))
+    return pairs
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(part) for part in value)
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

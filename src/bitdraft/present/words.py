@@ -1,0 +1,83 @@
+"""Numbers and names as text, for sentences and tables alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bitdraft.schema.records import Figure
+
+
+def times_text(ratio: Figure) -> str:
+    """`1.50× [1.40, 1.60]`, without brackets where there is no interval."""
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.2f}×"
+    return f"{ratio.value:.2f}× [{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def joined(parts: Sequence[object]) -> str:
+    """`1, 2 and 3`"""
+    *others, last = map(str, parts)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def counted(number: int | float, one: str, several: str | None = None) -> str:
+    """`1 block`, `3 blocks`"""
+    return f"{number:.0f} {one if number == 1 else several or f'{one}s'}"
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """`+0.050 %`; three digits where two would show nothing."""
+    digits = 3 if abs(share) < 0.001 else 2
+    return f"{100 * share:{'+' if signed else ''}.{digits}f} %"
+
+
+def change_text(change: Figure) -> str:
+    """A share with its interval, as `+0.05 % [+0.04 %, +0.06 %]`."""
+    text = percent(change.value, signed=True)
+    if change.low is None or change.high is None:
+        return text
+    return f"{text} [{percent(change.low, signed=True)}, {percent(change.high, signed=True)}]"
+
+
+def memory_text(name: str) -> str:
+    """`peak VRAM` or `peak RAM`"""
+    return "peak VRAM" if name == "peak_vram_gb" else "peak RAM"
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """A sweep has many rows: the first few say which are meant."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return "; ".join(names[:most]) + more
+
+
+METRIC_TITLES = {
+    "throughput_tok_s": "tokens/s",
+    "tpot_ms": "TPOT",
+    "ttft_ms": "TTFT",
+    "speedup": "speedup over K = 0",
+    "tokens_per_step": "tokens per step",
+    "peak_vram_gb": "peak VRAM",
+    "peak_ram_gb": "peak RAM",
+    "ppl": "PPL",
+    "bits_per_byte": "bits per byte",
+}
+_IN_PERCENT = ("ppl", "bits_per_byte")
+
+
+def ratio_value(name: str, ratio: Figure) -> str:
+    """`0.931×`; of what hardly ever changes by as much, the change: `+0.012 %`."""
+    return f"{100 * (ratio.value - 1):+.3f} %" if name in _IN_PERCENT else f"{ratio.value:.3f}×"
+
+
+def ratio_interval(name: str, ratio: Figure) -> str:
+    """`[0.902, 0.958]`, or nothing."""
+    if ratio.low is None or ratio.high is None:
+        return ""
+    if name in _IN_PERCENT:
+        return f"[{100 * (ratio.low - 1):+.3f}, {100 * (ratio.high - 1):+.3f}]"
+    return f"[{ratio.low:.3f}, {ratio.high:.3f}]"
+
+
+def ratio_text(name: str, ratio: Figure) -> str:
+    """Both."""
+    return f"{ratio_value(name, ratio)} {ratio_interval(name, ratio)}".rstrip()

@@ -1,0 +1,112 @@
+"""A recommendation's findings: what to deploy, why, and what takes trust from it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bitdraft.config import MOST_K, RecommendConfig
+from bitdraft.recommend.choose import Choice, contenders, ratio
+from bitdraft.recommend.found import Found
+from bitdraft.recommend.options import Option, reference_of
+from bitdraft.schema.findings import Finding, Value, answer, of_code, reason, warning
+from bitdraft.schema.naming import pair_name
+from bitdraft.stats.drift import DRIFT_WARNING
+
+
+def unexamined(found: Found, measured: Sequence[Option], config: RecommendConfig) -> Finding | None:
+    """Why nothing is known of speculation, where no contender was measured."""
+    if measured:
+        return None
+    hopeful = contenders(found.predictions(), "", config)
+    if hopeful:
+        return answer("recommend.open_predicted", hopeful[0].name, speedup=hopeful[0].speedup)
+    return None if found.plans else answer("recommend.open")
+
+
+def warnings_of(found: Found) -> list[Finding]:
+    """Those of the stages, and how the machine's pace changed between them."""
+    assert found.precision is not None
+    warnings = [one for one in found.precision.findings if one.severity == "warning"]
+    for pair, sweep in found.sweeps.items():
+        own = [one for one in sweep.findings if one.severity == "warning"]
+        warnings += [warning("recommend.at", pair_name(pair), [one]) for one in own]
+    for pair, pace in found.paces().items():
+        if not 1 / DRIFT_WARNING <= pace <= DRIFT_WARNING:
+            warnings.append(warning("recommend.pace", pair_name(pair), pace=pace))
+    return warnings
+
+
+def answers(
+    choice: Choice,
+    of_precision: Sequence[Finding],
+    options: tuple[Sequence[Option], Sequence[Option]],
+    found: Found,
+    config: RecommendConfig,
+) -> list[Finding]:
+    """What is said first. `of_precision` are the precision verdict's findings, `options` plain decoding's and
+    the measured drafts'."""
+    plain, measured = options
+    option = choice.option
+    if option is None:
+        said = [one for one in of_precision if one.severity == "answer"]
+        cut = bool(of_code(found.skipped, "budget.precision") or of_code(found.skipped, "budget.contender"))
+        return [*said, answer("recommend.not_all")] if cut else said
+    said = [answer("recommend.deploy", option.name, throughput=option.throughput)]
+    if option.draft is not None:
+        said.append(answer("recommend.speedup", option.precision, speedup=option.metrics["speedup"]))
+    elif choice.unsure is not None:
+        said.append(choice.unsure)
+    else:
+        said.append(_why_not(measured, found, config))
+    assert found.precision is not None
+    reference = reference_of(found.precision)
+    base = next((one for one in plain if one.precision == reference), None)
+    if base is not None and base.precision != option.precision:
+        said.append(answer("recommend.against", reference, ratio=ratio(option, base, config.seed)))
+    if choice.tied:
+        names = tuple(one.name for one in sorted(choice.tied, key=lambda one: -one.throughput))
+        said.append(answer("recommend.ties", option.name, names=names))
+    return said
+
+
+def _why_not(measured: Sequence[Option], found: Found, config: RecommendConfig) -> Finding:
+    if measured:
+        best = max(measured, key=lambda one: (not one.problems, one.metrics["speedup"].value))
+        if not best.problems:  # at another precision than the one that was chosen first
+            return answer("recommend.refuse_unsure", best.name)
+        return answer("recommend.refuse_measured", best.name, best.problems)
+    predictions = found.predictions()
+    if predictions:
+        first = max(predictions, key=lambda one: one.speedup)
+        figures: dict[str, Value] = {"speedup": first.speedup, "min_speedup": config.min_speedup}
+        return answer("recommend.refuse_predicted", first.name, **figures)
+    return answer("recommend.no_draft_measured")
+
+
+def reasons(
+    choice: Choice,
+    of_precision: Sequence[Finding],
+    measured: Sequence[Option],
+    found: Found,
+    config: RecommendConfig,
+) -> list[Finding]:
+    """Why; the stages' own findings with what they are about."""
+    said = [one for one in of_precision if one.severity == "answer"]
+    found_reasons = [reason("recommend.precision_first", "", said)]
+    found_reasons += [one for one in of_precision if one.severity == "reason"]
+    for pair, sweep in found.sweeps.items():
+        where = pair_name(pair)
+        own = [one for one in sweep.findings if one.severity == "answer"]
+        found_reasons.append(reason("recommend.by_speed", where, own))
+        checks = of_code(sweep.findings, "spec.lossless")
+        found_reasons += [reason("recommend.at", where, [check]) for check in checks]
+    found_reasons += [reason("recommend.out", one.name, one.problems) for one in measured if one.problems]
+    option = choice.option
+    if option is not None and option.k == max(config.k) < MOST_K:
+        found_reasons.append(reason("spec.largest_k", option.name, k=option.k))
+    if option is not None:
+        rivals = [one for one in measured if not one.problems and one.precision != option.precision]
+        if rivals:
+            best = max(rivals, key=lambda one: one.throughput)
+            found_reasons.append(reason("recommend.rival", best.name, throughput=best.throughput))
+    return found_reasons

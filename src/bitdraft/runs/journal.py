@@ -1,0 +1,109 @@
+"""A cell's events on disk: JSON lines, appended as they arrive and flushed to the disk one by one.
+
+The first line says which cell it is; the last, `done` or `failure`, that it has ended. A process that is
+killed while it writes leaves a torn last line, which the next one cuts off. A disk that is full does not end
+the measuring: what no longer fits is kept in memory, and `problem` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from bitdraft.errors import UserError, one_line
+from bitdraft.runs.cell import Event, Failure
+
+_ENDS = ("done", "failure")
+
+
+class Journal:
+    """Without a path the events are kept in memory alone. With `retry_failed`, one that ended with a failure is
+    begun anew. Raises `UserError` where the file is of another cell."""
+
+    def __init__(self, path: Path | None, header: Mapping[str, Any], *, retry_failed: bool = False) -> None:
+        self.events: list[Event] = []
+        self.problem: str | None = None
+        self._path, self._header = path, {"event": "cell", **header}
+        self._file: IO[bytes] | None = None
+        if path is not None and path.exists():
+            self._read(path)
+            if retry_failed and self.failure is not None:
+                path.unlink()
+                self.events = []
+
+    def _read(self, path: Path) -> None:
+        events, length = read_events(path)
+        if events and (events[0].get("event"), events[0].get("id")) != ("cell", self._header["id"]):
+            problem = "is no journal of this cell"
+            raise UserError("output", path, problem, "Remove it, or name another --output folder")
+        if length < path.stat().st_size:
+            with path.open("r+b") as handle:
+                handle.truncate(length)
+        self.events = events[1:]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the cell is finished, well or not."""
+        return bool(self.events) and self.events[-1]["event"] in _ENDS
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it did not end well; None where it did, or has not ended."""
+        if not self.events or self.events[-1]["event"] != "failure":
+            return None
+        return Failure.of(self.events[-1])
+
+    def append(self, event: Event) -> None:
+        """Keep an event; it is on the disk when this returns, or `problem` says why not."""
+        self.events.append(event)
+        if self._path is None or self.problem is not None:
+            return
+        try:
+            if self._file is None:
+                self._file = self._open(self._path)
+            self._write(self._file, event)
+        except OSError as error:
+            self.problem = f"{self._path} cannot be written ({one_line(error)})"
+            self.close()
+
+    def _open(self, path: Path) -> IO[bytes]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("ab", buffering=0)
+        if handle.tell() == 0:
+            self._write(handle, self._header)
+        return handle
+
+    @staticmethod
+    def _write(handle: IO[bytes], event: Mapping[str, Any]) -> None:
+        handle.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+        os.fsync(handle.fileno())
+
+    def close(self) -> None:
+        """No more events come from this process."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+def read_events(path: Path) -> tuple[list[Event], int]:
+    """(events, bytes that they take): all whole lines up to the first that is none."""
+    events: list[Event] = []
+    length = 0
+    with path.open("rb") as handle:
+        for line in handle:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                event = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(event, dict) or "event" not in event:
+                break
+            events.append(event)
+            length += len(line)
+    return events, length

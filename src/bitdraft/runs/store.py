@@ -1,0 +1,236 @@
+"""A run on disk: a folder with a manifest, a lock, and a journal for each cell.
+
+    DIR/run.json            what was asked, with which versions, on which machine, its state, its files
+    DIR/cells/ID.jsonl      the events of a cell as they arrived; what a result is folded from
+    DIR/…                   results, tables and charts; the manifest says which files are the run's
+
+The same configuration in the same folder continues. Another one, another machine or other versions are
+refused with what differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+import bitdraft
+from bitdraft.config.running import RunOptions
+from bitdraft.errors import UserError, one_line
+from bitdraft.probes.machine import describe_machine
+from bitdraft.runs.cell import Cell, fingerprint, slug
+from bitdraft.runs.journal import Journal
+from bitdraft.schema.io import prepare_output, write_atomically
+from bitdraft.schema.manifest import MANIFEST, CellEntry, Manifest, read_manifest
+
+CELLS, LOCK = "cells", ".lock"
+_FRESH = "Name another folder with --output, or measure anew with --fresh"
+
+
+def default_folder(root: Path, model: str, kind: str, config: Mapping[str, Any]) -> Path:
+    """`results/<model>-<command>-<short hash of the configuration>`: the same command finds its own run."""
+    name = slug(Path(model).name or model, 32)
+    return root / f"{name}-{kind.replace('_', '-')}-{fingerprint(config, 8)}"
+
+
+def versions() -> dict[str, str | None]:
+    """Of what decides numbers, without importing any of it."""
+    found: dict[str, str | None] = {"bitdraft": bitdraft.__version__, "python": platform.python_version()}
+    for name in ("torch", "transformers"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Run:
+    """An open run. Without a folder nothing is kept, and all else is the same.
+
+    Used as a context: it holds the folder's lock, and leaves the state `interrupted` behind unless `finish` was
+    called. Raises `UserError` where the folder holds another run, or is in use.
+    """
+
+    def __init__(
+        self, kind: str, config: Mapping[str, Any], folder: Path | None, options: RunOptions
+    ) -> None:
+        self.folder, self.options = folder, options
+        stamp = now_utc()
+        self.manifest = Manifest(
+            kind=kind,
+            config=dict(config),
+            versions=versions(),
+            machine=describe_machine(),
+            created_utc=stamp,
+            updated_utc=stamp,
+        )
+        self.was_finished = False
+        self._lock: FileLock | None = None
+        self._journals: dict[str, Journal] = {}
+
+    def __enter__(self) -> Self:
+        if self.folder is not None:
+            prepare_output(self.folder)
+            self._lock = _locked(self.folder)
+            try:
+                self._continue()
+            except BaseException:
+                self._lock.release()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for journal in self._journals.values():
+            journal.close()
+        if self.folder is None:
+            return
+        if self.manifest.state == "running" and self.manifest.cells:
+            self._quietly(state="interrupted")
+        if self._lock is not None:
+            self._lock.release()
+
+    def _continue(self) -> None:
+        """Take over what the folder holds, if it is this run's."""
+        assert self.folder is not None
+        before = read_manifest(self.folder)
+        if before is None:
+            return
+        if self.options.fresh:
+            _clear(self.folder, before)
+            return
+        _refuse_other(self.folder, before, self.manifest)
+        self.was_finished = before.state == "finished"
+        mixed = before.mixed
+        differing = _differences(before, self.manifest)
+        if differing and not self.was_finished:
+            if not self.options.mix_machines:
+                raise _another_machine(self.folder, differing)
+            mixed = (*mixed, {"machine": self.manifest.machine, "versions": self.manifest.versions})
+        self.manifest = before.model_copy(update={"mixed": mixed, "state": "running"})
+
+    def begin(self, cells: Sequence[Cell]) -> None:
+        """Say which cells the run has. Refuses those that are other ones than the folder's (a checkpoint or a
+        text has changed since)."""
+        known = {entry.name: entry for entry in self.manifest.cells}
+        for cell in cells:
+            entry = known.get(cell.name)
+            if entry is not None and entry.id != cell.id:
+                problem = f"{cell.name} was measured of another checkpoint, text or version since"
+                raise UserError("output", self.folder, problem, _FRESH)
+            known[cell.name] = entry or CellEntry(id=cell.id, name=cell.name)
+        if tuple(known.values()) != self.manifest.cells:
+            self.update(cells=tuple(known.values()))
+
+    def journal(self, cell: Cell) -> Journal:
+        """A cell's, with the events that it has."""
+        if cell.id not in self._journals:
+            path = None if self.folder is None else self.folder / CELLS / f"{cell.id}.jsonl"
+            header = {"id": cell.id, "name": cell.name, "identity": dict(cell.identity)}
+            self._journals[cell.id] = Journal(path, header, retry_failed=self.options.retry_failed)
+        return self._journals[cell.id]
+
+    @property
+    def unsaved(self) -> str | None:
+        """Why some event is on no disk; None where all are."""
+        return next((j.problem for j in self._journals.values() if j.problem is not None), None)
+
+    def note_machine(self, cell: Cell, name: str) -> None:
+        """Where a cell was computed, where that is not here."""
+        entries = [
+            e.model_copy(update={"machine": name}) if e.id == cell.id else e for e in self.manifest.cells
+        ]
+        self.update(cells=tuple(entries))
+
+    def finish(self, files: Sequence[str]) -> None:
+        """All cells have ended, and these are the run's files."""
+        finished = self.manifest.finished_utc if self.was_finished else now_utc()
+        self.update(
+            state="finished", files=tuple(files), finished_utc=finished, shown_again=self.was_finished
+        )
+
+    def update(self, **changes: Any) -> None:
+        """Change the manifest, on disk as well."""
+        self.manifest = self.manifest.model_copy(update=changes | {"updated_utc": now_utc()})
+        if self.folder is not None:
+            text = json.dumps(self.manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+            write_atomically(self.folder / MANIFEST, text + "\n")
+
+    def _quietly(self, **changes: Any) -> None:
+        """On the way out of an error, which must not be replaced by another."""
+        with contextlib.suppress(UserError):
+            self.update(**changes)
+
+
+def _locked(folder: Path) -> FileLock:
+    """A dead owner does not keep it."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        problem = "another run is writing there"
+        raise UserError("output", folder, problem, "Wait for it, or name another --output folder") from error
+    except OSError as error:
+        problem = f"cannot be locked ({one_line(error)})"
+        raise UserError("output", folder, problem, "Choose another --output folder") from error
+    return lock
+
+
+def _clear(folder: Path, before: Manifest) -> None:
+    """Remove what an earlier run has left, and nothing else."""
+    shutil.rmtree(folder / CELLS, ignore_errors=True)
+    for name in (*before.files, MANIFEST):
+        path = folder / name
+        if path.parent == folder and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def _refuse_other(folder: Path, before: Manifest, own: Manifest) -> None:
+    if before.kind != own.kind:
+        problem = f"holds a run of {before.kind.replace('_', '-')}, this is {own.kind.replace('_', '-')}"
+        raise UserError("output", folder, problem, _FRESH)
+    names = sorted(set(before.config) | set(own.config))
+    found = [n for n in names if before.config.get(n) != own.config.get(n)]
+    if found:
+        shown = [
+            f"{n} {_short(before.config.get(n))} there, {_short(own.config.get(n))} here" for n in found[:3]
+        ]
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        problem = f"holds a run of another configuration ({'; '.join(shown)}{more})"
+        raise UserError("output", folder, problem, _FRESH)
+
+
+def _short(value: object, longest: int = 40) -> str:
+    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _differences(before: Manifest, own: Manifest) -> list[str]:
+    """Machine and versions that are not the same, as `torch 2.9 → 2.10`."""
+    pairs = [(before.versions, own.versions), (before.machine, own.machine)]
+    return [
+        f"{name} {old.get(name)} → {new.get(name)}"
+        for old, new in pairs
+        for name in sorted(set(old) | set(new))
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _another_machine(folder: Path, differing: Sequence[str]) -> UserError:
+    problem = f"was begun on another machine or with other versions ({', '.join(differing)})"
+    remedy = "Continue it there, measure anew with --fresh, or mix both with --mix-machines"
+    return UserError("output", folder, problem, remedy)

@@ -1,0 +1,71 @@
+"""What a run's folder says of itself, and which files in it are the run's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from bitdraft.errors import UserError, one_line
+from bitdraft.schema.records import Record
+
+MANIFEST = "run.json"
+MANIFEST_VERSION = 1
+State = Literal["running", "interrupted", "finished"]
+
+
+class CellEntry(Record):
+    """A cell of a run: its journal's name, what people call it, and where it was computed."""
+
+    id: str
+    name: str
+    machine: str | None = None
+
+
+class Manifest(Record):
+    """What a run's folder says of itself. `config` is what was asked; `files` are the run's results by their
+    names; `shown_again` says
+    that it was finished before it was last opened; `mixed` are the machines and versions that continued it under `--mix-machines`."""
+
+    manifest_version: int = MANIFEST_VERSION
+    kind: str
+    config: dict[str, Any]
+    versions: dict[str, str | None]
+    machine: dict[str, Any]
+    created_utc: str
+    updated_utc: str
+    finished_utc: str | None = None
+    shown_again: bool = False
+    state: State = "running"
+    cells: tuple[CellEntry, ...] = ()
+    files: tuple[str, ...] = ()
+    mixed: tuple[dict[str, Any], ...] = Field(default=())
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """A folder's, None where it holds none; a damaged one is a `UserError`."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError, ValueError) as error:
+        problem = f"its {MANIFEST} cannot be read ({one_line(error)})"
+        raise UserError("output", folder, problem, "Name another folder, or remove that file") from error
+
+
+def counted_files(folder: Path, pattern: str) -> list[Path]:
+    """Result files of this name at any depth, hidden folders apart, in order of their paths. Where a folder is
+    a run's, only those that its manifest names: what an earlier run left there is not mixed in."""
+    found = []
+    manifests: dict[Path, Manifest | None] = {}
+    for file in sorted(folder.rglob(pattern)):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        if file.parent not in manifests:
+            manifests[file.parent] = read_manifest(file.parent)
+        manifest = manifests[file.parent]
+        if manifest is None or file.name in manifest.files:
+            found.append(file)
+    return found
