@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from bitdraft import compare_results
-from bitdraft.compare.measured import AnyResult
-from bitdraft.schema.comparison import Comparison, RowComparison
+from bitdraft.compare.measured import Measurement
 from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures
+from bitdraft.schema.comparison import Comparison, RowComparison
 from bitdraft.schema.io import to_json
-from bitdraft.schema.records import Figure, Generation, Step
+from bitdraft.schema.records import Figure, Generation, ScoreBlocks, Step
 from bitdraft.schema.results import (
-    BatchRow,
+    LosslessCheck,
+    PrecisionRaw,
     PrecisionResult,
     PrecisionRow,
+    ProtocolCard,
+    Quality,
     Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
@@ -42,7 +45,6 @@ CARD = {
     "num_scored_tokens": 2560,
 }
 Factors = float | Callable[[int], float]
-DATA = "generations"
 
 
 def factor(factors: Factors, place: int) -> float:
@@ -100,14 +102,19 @@ def precision_row(
     lengths: Sequence[int] = (256,) * 10,
 ) -> PrecisionRow:
     """Scored in ten blocks."""
-    raw: dict[str, Any] = {DATA: [g.model_dump(mode="json") for g in generations]}
-    raw["calibration_s"] = [calibration_s] * 3
-    quality: dict[str, Any] = {"not_measured": "random weights"}
+    quality, blocks = Quality(not_measured="random weights"), None
     if log_prob is not None:
-        raw["score_blocks"] = {"num_tokens": list(lengths), "log_prob": [log_prob(i) for i in range(10)]}
-        quality = {"protocol": {**CARD, **(card or {})}}
+        blocks = ScoreBlocks(num_tokens=tuple(lengths), log_prob=tuple(log_prob(i) for i in range(10)))
+        quality = Quality(protocol=ProtocolCard(**{**CARD, **(card or {})}))
     metrics = speed_figures(generations) | {"peak_ram_gb": Figure(value=gib)}
-    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality, raw=raw)
+    return PrecisionRow(
+        precision=precision,
+        status="ok",
+        metrics=metrics,
+        quality=quality,
+        runs=tuple(generations),
+        raw=PrecisionRaw(calibration_s=(calibration_s,) * 3, score_blocks=blocks),
+    )
 
 
 def failed_row(precision: str, status: str = "oom", reason: str = "out of memory") -> PrecisionRow:
@@ -116,67 +123,56 @@ def failed_row(precision: str, status: str = "oom", reason: str = "out of memory
 
 def precision_result(*rows: PrecisionRow, **changes: Any) -> PrecisionResult:
     """`changes` of `config`, `environment`, `model` and `text` are added to what is there."""
-    num_prompts = next((len(row.raw[DATA]) for row in rows if row.raw), 10)
+    num_prompts = next((len(row.runs) for row in rows if row.runs), 10)
     config = {"max_new_tokens": TOKENS, "num_prompts": num_prompts, "ppl_protocol": "sliding"}
-    return PrecisionResult(
-        config=config | changes.get("config", {}),
-        environment=MACHINE | changes.get("environment", {}),
-        model={"name": "a model", "vocab_size": 300} | changes.get("model", {}),
-        text=text(num_prompts, **changes.get("text", {})),
-        rows=rows,
-    )
+    fields: dict[str, Any] = {
+        "config": config | changes.get("config", {}),
+        "environment": MACHINE | changes.get("environment", {}),
+        "model": {"name": "a model", "vocab_size": 300} | changes.get("model", {}),
+        "text": text(num_prompts, **changes.get("text", {})),
+    }
+    return PrecisionResult(rows=rows, **fields)
 
 
 def sweep_row(
-    draft: str, k: int, generations: Sequence[Generation], lossless: dict[str, Any] | None = None
+    draft: str, k: int, generations: Sequence[Generation], lossless: LosslessCheck | None = None
 ) -> SpecDecodeRow:
-    metrics = speed_figures(generations) | speculation_figures(generations, k)
-    raw = {DATA: [without_ids(g) for g in generations]}
+    items = [(run,) for run in generations]
+    metrics = speed_figures(generations) | speculation_figures(items, k)
     return SpecDecodeRow(
-        draft=draft, k=k, backend="native", status="ok", metrics=metrics, lossless=lossless, raw=raw
+        draft=draft, k=k, status="ok", metrics=metrics, lossless=lossless, runs=tuple(generations)
     )
 
 
 def failed_sweep_row(draft: str, k: int) -> SpecDecodeRow:
-    return SpecDecodeRow(draft=draft, k=k, backend="native", status="oom", reason="out of memory")
+    return SpecDecodeRow(draft=draft, k=k, status="oom", reason="out of memory")
 
 
-def without_ids(generation: Generation) -> dict[str, Any]:
-    """As the result file keeps a run with the token ids of K = 0."""
-    record = generation.model_dump(mode="json")
-    return record if generation.token_ids[0] else {k: v for k, v in record.items() if k != "token_ids"}
-
-
-def batch_row(size: int, draft: str, k: int, generations: Sequence[Generation]) -> BatchRow:
+def batch_row(size: int, draft: str | None, k: int, generations: Sequence[Generation]) -> SpecDecodeRow:
     """Groups of consecutive prompts; a group takes as long as its slowest row."""
-    groups = [
-        {"prompts": list(range(start, start + size)), DATA: [without_ids(g) for g in chunk]}
-        for start in range(0, len(generations) - size + 1, size)
-        if (chunk := generations[start : start + size])
-    ]
-    return BatchRow(batch_size=size, draft=draft, k=k, status="ok", raw={"groups": groups})
+    groups = tuple(tuple(range(start, start + size)) for start in range(0, len(generations) - size + 1, size))
+    runs = tuple(generations[place] for group in groups for place in group)
+    return SpecDecodeRow(batch_size=size, draft=draft, k=k, status="ok", runs=runs, groups=groups)
 
 
 def sweep(plain: Sequence[Generation], *rows: SpecDecodeRow, **changes: Any) -> SpecDecodeResult:
-    baseline: dict[str, Any] = {}
+    """`batches` among the changes are rows behind the sweep's."""
+    baseline = []
     if plain:
-        figures = {name: figure.model_dump() for name, figure in speed_figures(plain).items()}
-        baseline = {"metrics": figures, "raw": {DATA: [g.model_dump(mode="json") for g in plain]}}
+        own = speed_figures(plain)
+        baseline = [SpecDecodeRow(draft=None, k=0, status="ok", metrics=own, runs=tuple(plain))]
     config = {"max_new_tokens": TOKENS, "num_prompts": len(plain) or 10, "precision": "fp32"}
-    config |= {"temperature": 0.0, "plan": False, "backend": "native"}
-    return SpecDecodeResult(
-        config=config | changes.get("config", {}),
-        environment=MACHINE | changes.get("environment", {}),
-        model={"name": "a model", "vocab_size": 300} | changes.get("model", {}),
-        drafts={row.draft: {"name": row.draft} for row in rows},
-        text=text(len(plain), **changes.get("text", {})),
-        baseline=baseline,
-        rows=rows,
-        batches=changes.get("batches", ()),
-    )
+    fields: dict[str, Any] = {
+        "config": config | changes.get("config", {}),
+        "environment": MACHINE | changes.get("environment", {}),
+        "model": {"name": "a model", "vocab_size": 300} | changes.get("model", {}),
+        "drafts": {row.draft: {"name": row.draft} for row in rows},
+        "text": text(len(plain), **changes.get("text", {})),
+    }
+    return SpecDecodeResult(rows=(*baseline, *rows, *changes.get("batches", ())), **fields)
 
 
-def save_to(folder: Path, **results: AnyResult | Recommendation) -> Path:
+def save_to(folder: Path, **results: Measurement | Recommendation) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, result in results.items():
         (folder / f"{name}.json").write_text(to_json(result), encoding="utf-8")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from bitdraft.schema.findings import Finding
 from bitdraft.schema.io import to_json
-from bitdraft.schema.records import Figure
+from bitdraft.schema.records import Divergence, Figure, Generation
 from bitdraft.schema.results import (
-    BatchRow,
     Contender,
+    DraftPlan,
+    LosslessCheck,
     PrecisionResult,
     PrecisionRow,
+    Quality,
     Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
@@ -49,15 +53,27 @@ def figure(value: float, wide: float | None = 0.1, n: int = 6) -> Figure:
     return Figure(value=value, low=value * (1 - wide), high=value * (1 + wide), n=n)
 
 
+def said(
+    summary: str, reasons: Sequence[str] = (), warnings: Sequence[str] = (), skipped: Sequence[str] = ()
+) -> tuple[Finding, ...]:
+    """Findings with sentences of their own."""
+    found = {"answer": [summary], "reason": reasons, "warning": warnings, "skipped": skipped}
+    return tuple(
+        Finding(code="earlier.text", severity=severity, text=text)  # type: ignore[arg-type]
+        for severity, texts in found.items()
+        for text in texts
+    )
+
+
 def precision_row(precision: str, speed: float, delta: float | None = None, gib: float = 1.0) -> PrecisionRow:
     quality: dict[str, Any] = {"protocol": {"protocol": "sliding", "window": 64, "truncated": False}}
     if delta is not None:
         change = Figure(value=delta, low=delta - 1e-3, high=delta + 1e-3, n=50)
         quality |= {
-            "delta_ln_ppl": change.model_dump(),
-            "kl_divergence": figure(2e-4).model_dump(),
-            "top1_agreement": figure(0.98, 0.01).model_dump(),
-            "delta_p_rms": figure(0.004).model_dump(),
+            "delta_ln_ppl": change,
+            "kl_divergence": figure(2e-4),
+            "top1_agreement": figure(0.98, 0.01),
+            "delta_p_rms": figure(0.004),
         }
     metrics = {
         "throughput_tok_s": figure(speed),
@@ -67,7 +83,7 @@ def precision_row(precision: str, speed: float, delta: float | None = None, gib:
         "peak_ram_gb": figure(gib, None, 1),
         "mbu": figure(0.5),
     }
-    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality)
+    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=Quality(**quality))
 
 
 def precision_result(name: str = "org/model", speed: float = 100.0, **changes: Any) -> PrecisionResult:
@@ -83,7 +99,6 @@ def precision_result(name: str = "org/model", speed: float = 100.0, **changes: A
         "speedup": figure(2.0, 0.05).model_dump(),
         "ppl_change": {"value": 0.002, "low": 0.001, "high": 0.003},
     }
-    verdict = {"precision": "bf16", "summary": "Use bf16.", "reasons": ["fp16 is out: overflow."]}
     config = {"model": name, "num_prompts": 6, "max_new_tokens": 100, "backend": "native"}
     fields: dict[str, Any] = {
         "config": config | {"ppl_protocol": "sliding", "precisions": ["fp32", "fp16", "bf16"]},
@@ -91,8 +106,8 @@ def precision_result(name: str = "org/model", speed: float = 100.0, **changes: A
         "model": {"name": name, "stored_dtype": "fp32"},
         "text": TEXT,
         "rows": rows,
-        "verdict": verdict | {"comparisons": [comparison], "max_ppl_increase": 0.005},
-        "warnings": ("The machine's speed changed.",),
+        "verdict": {"precision": "bf16", "comparisons": [comparison], "max_ppl_increase": 0.005},
+        "findings": said("Use bf16.", ["fp16 is out: overflow."], ["The machine's speed changed."]),
     }
     return PrecisionResult(**fields | changes)
 
@@ -101,7 +116,7 @@ def sweep_row(draft: str, k: int, speedup: float, wide: float | None = 0.1) -> S
     step = {"draft_ms": 0.5 * k, "verify_ms": 2.0, "host_ms": 0.1, "draft_predicted_ms": 0.4 * k}
     step |= {"verify_predicted_ms": 1.9, "draft_gap_ms": 0.1 * k, "verify_gap_ms": 0.1, "host_gap_ms": 0.1}
     positions = [{"position": i, "n": 100, "share": 0.8 / i, "conditional": 0.7} for i in range(1, k + 1)]
-    return SpecDecodeRow(
+    fields: dict[str, Any] = dict(
         draft=draft,
         k=k,
         backend="native",
@@ -122,33 +137,41 @@ def sweep_row(draft: str, k: int, speedup: float, wide: float | None = 0.1) -> S
         replay_check={"agrees": True, "num_compared": 6, "num_identical": 6, "mismatches": []},
         predicted={"leviathan": speedup + 0.1, "replay": speedup + 0.05, "step": step},
     )
+    return SpecDecodeRow(**fields)
 
 
-def divergence() -> dict[str, Any]:
-    found = {"prompt": 3, "position": 7, "kind": "rounding tie", "logit_gap": 0.01}
-    return {"identical": 5, "num_prompts": 6, "divergences": [found | {"control_precision": "fp32"}]}
+def divergence() -> LosslessCheck:
+    found = Divergence(prompt=3, position=7, logit_gap=0.01, control_precision="fp32", control_agrees=True)
+    return LosslessCheck(identical=5, num_prompts=6, divergences=(found,))
 
 
-def batch_rows() -> tuple[BatchRow, ...]:
+def batch_rows() -> tuple[SpecDecodeRow, ...]:
     """K = 0 and draft a at two sizes; at the larger one the draft failed."""
     rows = []
     for size, speedup in ((4, 1.2), (8, 0.9)):
-        same = {"identical": 4, "num_prompts": 4}
+        same = LosslessCheck(identical=4, num_prompts=4)
         plain = {"throughput_tok_s": figure(100.0 * size, n=1, wide=None), "tpot_ms": figure(3.0)}
-        rows.append(BatchRow(batch_size=size, draft="–", k=0, status="ok", metrics=plain, lossless=same))
+        shared: dict[str, Any] = {"batch_size": size, "status": "ok", "lossless": same}
+        rows.append(SpecDecodeRow(draft=None, k=0, metrics=plain, **shared))
         own = {"throughput_tok_s": figure(100 * size * speedup), "speedup": figure(speedup)}
-        rows.append(BatchRow(batch_size=size, draft="a", k=3, status="ok", metrics=own, lossless=same))
-    lost: dict[str, Any] = {"status": "oom", "reason": "no room"}
-    return (*rows, BatchRow(batch_size=16, draft="–", k=0, **lost))
+        rows.append(SpecDecodeRow(draft="a", k=3, metrics=own, **shared))
+    return (*rows, SpecDecodeRow(batch_size=16, draft=None, k=0, status="oom", reason="no room"))
+
+
+def run() -> Generation:
+    return Generation(
+        prompt_tokens=9, submit_s=0, emissions=((0.1, 1), (0.2, 1)), token_ids=(1, 2), finish_reason="length"
+    )
 
 
 def sweep_result(name: str = "org/model", draft: str = "a", **changes: Any) -> SpecDecodeResult:
     """Two drafts over K = 2, 3, 4, `draft` at K = 3 the fastest; prompt lookup failed at 4."""
-    rows = [sweep_row(draft, k, speedup) for k, speedup in zip(KS, (1.4, 1.6, 1.5), strict=True)]
+    baseline = {"throughput_tok_s": figure(100.0), "tpot_ms": figure(10.0), "peak_ram_gb": figure(0.9, None)}
+    rows = [SpecDecodeRow(draft=None, k=0, status="ok", metrics=baseline, runs=(run(),))]
+    rows += [sweep_row(draft, k, speedup) for k, speedup in zip(KS, (1.4, 1.6, 1.5), strict=True)]
     rows += [sweep_row("ngram", k, 0.9) for k in KS[:2]]
     rows.append(SpecDecodeRow(draft="ngram", k=4, backend="native", status="failed", reason="a reason"))
     replay = {str(k): {"acceptance_rate": 1 / k, "tokens_per_step": 2.0} for k in range(1, 33)}
-    baseline = {"throughput_tok_s": figure(100.0), "tpot_ms": figure(10.0), "peak_ram_gb": figure(0.9, None)}
     config = {"model": name, "k": list(KS), "plan": False, "temperature": 0.0, "ignore_eos": True}
     config |= {"max_new_tokens": 100, "precision": "fp32", "draft_precision": None, "backend": "native"}
     forward = {"1": figure(2.0).model_dump(), "3": figure(2.2).model_dump(), "5": figure(2.4).model_dump()}
@@ -158,7 +181,6 @@ def sweep_result(name: str = "org/model", draft: str = "a", **changes: Any) -> S
         "model": {"name": name, "execution": "static"},
         "drafts": {draft: {"name": "org/draft"}, "ngram": {"name": "prompt lookup"}},
         "text": TEXT,
-        "baseline": {"metrics": {key: value.model_dump() for key, value in baseline.items()}},
         "rows": tuple(rows),
         "replay": {draft: replay},
         "costs": {
@@ -167,12 +189,8 @@ def sweep_result(name: str = "org/model", draft: str = "a", **changes: Any) -> S
             "draft_cost": {draft: 0.1},
             "verify_cost": {"0": 1.0, "2": 1.1, "4": 1.2},
         },
-        "verdict": {
-            "speculate": True,
-            "summary": f"Speculate with {draft}, K = 3.",
-            "reasons": ["Lossless."],
-        },
-        "warnings": ("The speedup varies widely.",),
+        "verdict": {"speculate": True},
+        "findings": said(f"Speculate with {draft}, K = 3.", ["Lossless."], ["The speedup varies widely."]),
     }
     return SpecDecodeResult(**fields | changes)
 
@@ -186,12 +204,10 @@ def plan_result(name: str = "org/model") -> SpecDecodeResult:
     sweep = sweep_result(name)
     return sweep.model_copy(
         update={
-            "config": sweep.config | {"plan": True},
-            "baseline": {},
+            "config": sweep.config.model_copy(update={"plan": True}),
             "rows": (),
-            "plan": {"a": entry},
-            "verdict": {"summary": "Speculate with a, K = 4: predicted 1.40×.", "reasons": []},
-            "warnings": (),
+            "plan": {"a": DraftPlan.model_validate(entry)},
+            "findings": said("Speculate with a, K = 4: predicted 1.40×."),
         }
     )
 
@@ -221,7 +237,7 @@ def recommendation(name: str = "org/model") -> Recommendation:
         ),
         Contender(
             precision="fp32",
-            draft="–",
+            draft=None,
             k=0,
             standing="slower",
             throughput_tok_s=figure(100.0),
@@ -229,26 +245,27 @@ def recommendation(name: str = "org/model") -> Recommendation:
             is_pareto=True,
         ),
         Contender(precision="fp32", draft="b", k=5, standing="predicted", predicted_speedup=1.2),
-        Contender(precision="fp16", draft="–", k=0, standing="out", reason="overflow"),
+        Contender(precision="fp16", draft=None, k=0, standing="out", problems=said("overflow")),
     )
     choice = {"precision": "bf16", "speculate": True, "draft": "a", "k": 3, "draft_precision": "bf16"}
-    return Recommendation(
-        config={"model": name, "num_prompts": 6},
-        environment=ENVIRONMENT,
-        model={"name": name},
-        text=TEXT,
-        choice=choice,
-        verdict={
-            "summary": "Deploy bf16 with a, K = 3.",
-            "reasons": ["It is the fastest within the limits."],
-        },
-        limits={"max_ppl_increase": 0.005},
-        contenders=(fast, *others),
-        stages=({"stage": "precision", "what": "three precisions", "seconds": 12.0},),
-        skipped=("vLLM was not measured.",),
-        snippets={"transformers": "model = load('<here>')  # & there", "native": "bitdraft spec-decode"},
-        warnings=("A warning of the recommendation.",),
-    )
+    fields: dict[str, Any] = {
+        "config": {"model": name, "num_prompts": 6},
+        "environment": ENVIRONMENT,
+        "model": {"name": name},
+        "text": TEXT,
+        "choice": choice,
+        "findings": said(
+            "Deploy bf16 with a, K = 3.",
+            ["It is the fastest within the limits."],
+            ["A warning of the recommendation."],
+            ["vLLM was not measured."],
+        ),
+        "limits": {"max_ppl_increase": 0.005},
+        "contenders": (fast, *others),
+        "stages": ({"stage": "precision", "what": "three precisions", "seconds": 12.0},),
+        "snippets": {"transformers": "model = load('<here>')  # & there", "native": "bitdraft spec-decode"},
+    }
+    return Recommendation(**fields)
 
 
 def save(folder: Path, **results: BaseModel) -> Path:

@@ -200,7 +200,7 @@ def test_module_defaults_are_pythia_on_wikitext(monkeypatch: pytest.MonkeyPatch,
         seen.append(config)
         raise bitdraft.UserError("model", "x", "stopped", "by the test")
 
-    monkeypatch.setattr("bitdraft.precision.evaluate.evaluate_precision", stop)
+    monkeypatch.setattr("bitdraft.api.evaluate_precision", stop)
     for arguments in ([], ["demo/target", "--dataset", "stdlib"]):
         monkeypatch.setattr(sys, "argv", ["precision", *arguments, "--output", str(tmp_path)])
         with pytest.raises(SystemExit):

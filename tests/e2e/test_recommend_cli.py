@@ -60,14 +60,14 @@ def test_files_and_screen_say_the_same(run: Any) -> None:
     assert found.exit_code == 0, found.output
     result = load_result(folder / "recommendation.json", Recommendation)
     screen = " ".join(found.output.split())
-    assert " ".join(result.verdict["summary"].split()) in screen
-    assert result.choice["precision"] in ("fp32", "bf16")
+    assert " ".join(result.summary.split()) in screen
+    assert result.choice.precision in ("fp32", "bf16")
     assert {stage["stage"] for stage in result.stages} >= {"precision", "plan"}
     precision = load_result(folder / "precision.json", PrecisionResult)
     assert [row.precision for row in precision.rows] == ["fp32", "bf16"]
     assert (folder / "precision_benchmark_2rows.png").exists()
     assert load_result(folder / "fp32" / "spec_decode_plan_file.json", SpecDecodeResult).plan
-    assert result.verdict["summary"] in (folder / "recommendation.md").read_text()
+    assert result.summary in (folder / "recommendation.md").read_text()
     for name in ("transformers", "vllm", "native"):
         assert result.snippets[name].strip() in (folder / "recommendation.md").read_text()
     # what was measured is what a sweep of those arms alone holds
@@ -176,7 +176,7 @@ def test_limits_that_nothing_keeps_end_with_code_1(checkpoint: Path, story: Path
     found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--max-vram-gb", "0.001")
     assert found.exit_code == 1
     result = load_result(tmp_path / "recommendation.json", Recommendation)
-    assert result.choice["precision"] is None
+    assert result.choice.precision is None
     assert result.snippets == {}
     assert "above the limit of 0.001 GiB" in " ".join(found.output.split())
 
@@ -204,8 +204,8 @@ def test_a_budget_names_what_it_left_out(
     result = load_result(tmp_path / "recommendation.json", Recommendation)
     assert [stage["stage"] for stage in result.stages] == ["pilot", "precision"]
     assert any("no plan at fp32" in text for text in result.skipped)
-    assert "no draft was examined" in result.verdict["summary"]
-    assert result.choice["speculate"] is None
+    assert "no draft was examined" in result.summary
+    assert result.choice.speculate is None
     screen = " ".join(found.output.split())
     assert "Skipped for the budget" in screen
     assert "The budget of 60 s was exceeded: 10000 s were used" in screen
@@ -227,7 +227,7 @@ def test_an_interrupt_keeps_what_is_finished(
     assert found.exit_code == 130
     assert "What was finished is in" in found.stderr
     result = load_result(tmp_path / "recommendation.json", Recommendation)
-    assert result.choice["precision"] == "fp32"
+    assert result.choice.precision == "fp32"
     assert any("interrupted" in text for text in result.skipped)
 
 

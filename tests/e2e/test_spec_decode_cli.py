@@ -426,7 +426,7 @@ def test_module_defaults_are_the_published_comparison(
         seen.append(config)
         raise bitdraft.UserError("model", "x", "stopped", "by the test")
 
-    monkeypatch.setattr("bitdraft.spec_decode.evaluate.evaluate_spec_decode", stop)
+    monkeypatch.setattr("bitdraft.api.evaluate_spec_decode", stop)
     other = ["demo/target", "--draft", "ngram", "--k", "2", "--dataset", "stdlib"]
     for arguments in ([], other):
         monkeypatch.delitem(sys.modules, f"bitdraft.spec_decode.{module}", raising=False)

@@ -14,16 +14,16 @@ import torch
 
 import bitdraft
 from bitdraft.backends.native import NativeEngine
+from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.io import load_result
 from bitdraft.schema.records import Generation
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
 from bitdraft.spec_decode.batches import groups_of
-from bitdraft.present.sweep_files import csv_text, markdown_text
 from in_process import jobs_in_process
 from tiny import noisy_copy, save_checkpoint
 
 PROMPTS, NEW = 10, 16
-ARMS = [("–", 0), ("cheap", 1), ("cheap", 3), ("ngram", 1), ("ngram", 3)]
+ARMS: list[tuple[str | None, int]] = [(None, 0), ("cheap", 1), ("cheap", 3), ("ngram", 1), ("ngram", 3)]
 Row = dict[str, Any]
 
 
@@ -68,16 +68,19 @@ def plain(result: SpecDecodeResult) -> dict[str, Any]:
     return loaded
 
 
-def alone(result: dict[str, Any], draft: str, k: int) -> list[Row]:
-    """An arm's runs at batch 1."""
-    if k == 0:
-        return list(result["baseline"]["raw"]["generations"])
-    row = next(row for row in result["rows"] if (row["draft"], row["k"]) == (draft, k))
-    return list(row["raw"]["generations"])
+def alone(result: dict[str, Any], draft: str | None, k: int) -> list[Row]:
+    """What ran at batch 1."""
+    row = next(r for r in result["rows"] if (r["draft"], r["k"], r["batch_size"]) == (draft, k, 1))
+    return list(row["runs"])
+
+
+def larger(result: dict[str, Any]) -> list[Row]:
+    return [row for row in result["rows"] if row["batch_size"] > 1]
 
 
 def groups(row: Row) -> list[list[Row]]:
-    return [group["generations"] for group in row["raw"]["groups"]]
+    runs = iter(row["runs"])
+    return [[next(runs) for _ in group] for group in row["groups"]]
 
 
 def seconds(group: list[Row]) -> float:
@@ -98,14 +101,14 @@ def test_groups_are_consecutive_and_the_rest_is_left_out(greedy: SpecDecodeResul
     ]
     for row in greedy.batches:
         assert row.status == "ok", row.reason
-        places = [place for group in row.raw["groups"] for place in group["prompts"]]
+        places = [place for group in row.groups for place in group]
         assert places == list(range(PROMPTS // row.batch_size * row.batch_size))
-        assert {len(group["prompts"]) for group in row.raw["groups"]} == {row.batch_size}
+        assert {len(group) for group in row.groups} == {row.batch_size}
 
 
 def test_speed_of_every_row(greedy: SpecDecodeResult) -> None:
     result = plain(greedy)
-    by_arm = {(row["batch_size"], row["draft"], row["k"]): row for row in result["batches"]}
+    by_arm = {(row["batch_size"], row["draft"], row["k"]): row for row in larger(result)}
     for (size, draft, k), row in by_arm.items():
         own, metrics = groups(row), {name: figure["value"] for name, figure in row["metrics"].items()}
         spent = sum(seconds(group) for group in own)
@@ -116,7 +119,7 @@ def test_speed_of_every_row(greedy: SpecDecodeResult) -> None:
         same = alone(result, draft, k)[: len(own) * size]
         assert metrics["over_batch_1"] == pytest.approx(alone_seconds(same) / spent)
         if k:
-            base = groups(by_arm[size, "–", 0])
+            base = groups(by_arm[size, None, 0])
             assert metrics["speedup"] == pytest.approx(sum(seconds(group) for group in base) / spent)
             behind, base_behind = (
                 sum(seconds(g) - (g[0]["emissions"][0][0] - g[0]["submit_s"]) for g in side)
@@ -129,7 +132,7 @@ def test_speed_of_every_row(greedy: SpecDecodeResult) -> None:
 
 def test_acceptance_of_every_row_is_that_of_batch_1(greedy: SpecDecodeResult) -> None:
     result = plain(greedy)
-    for row in result["batches"]:
+    for row in larger(result):
         if row["k"] == 0:
             continue
         runs = [run for group in groups(row) for run in group]
@@ -153,24 +156,25 @@ def test_intervals_are_over_groups_from_five_on(greedy: SpecDecodeResult) -> Non
 def test_greedy_texts_are_those_of_each_prompt_alone(greedy: SpecDecodeResult) -> None:
     for row in greedy.batches:
         num_rows = PROMPTS // row.batch_size * row.batch_size
-        assert row.lossless == {"identical": num_rows, "num_prompts": num_rows}
+        assert row.lossless == LosslessCheck(identical=num_rows, num_prompts=num_rows)
         # token ids are left out where they are the baseline's
-        assert all("token_ids" not in run for group in groups(row.model_dump()) for run in group)
-    total = sum(row.lossless["num_prompts"] for row in greedy.batches if row.lossless)
+    for kept in larger(plain(greedy)):
+        assert all("token_ids" not in run for run in kept["runs"])
+    total = sum(row.lossless.num_prompts for row in greedy.batches if row.lossless)
     sentence = f"Larger batches: all {total} texts, those of K = 0 included, are those of batch 1."
-    assert sentence in greedy.verdict["reasons"]
+    assert sentence in greedy.reasons
 
 
 def test_sampled_texts_are_those_of_each_prompt_alone(sampled: SpecDecodeResult) -> None:
     result = plain(sampled)
-    baseline = [run["token_ids"] for run in alone(result, "–", 0)]
+    baseline = [run["token_ids"] for run in alone(result, None, 0)]
     assert len({tuple(ids) for ids in baseline}) == 6
     differing = 0
-    for row in result["batches"]:
+    for row in larger(result):
         assert row["lossless"] is None
         expected = alone(result, row["draft"], row["k"])
-        for group in row["raw"]["groups"]:
-            for place, run in zip(group["prompts"], group["generations"], strict=True):
+        for places, group in zip(row["groups"], groups(row), strict=True):
+            for place, run in zip(places, group, strict=True):
                 text = run.get("token_ids", baseline[place])
                 assert text == expected[place].get("token_ids", baseline[place]), (row["draft"], place)
                 differing += text != baseline[place]
@@ -178,21 +182,22 @@ def test_sampled_texts_are_those_of_each_prompt_alone(sampled: SpecDecodeResult)
 
 
 def test_verdict_names_the_best_of_every_size(greedy: SpecDecodeResult) -> None:
-    record = greedy.verdict["batches"]
-    assert [best["batch_size"] for best in record["best"]] == [1, 2, 3]
-    for best in record["best"][1:]:
-        rows = [row for row in greedy.batches if row.batch_size == best["batch_size"] and row.k]
+    record = greedy.verdict.batches
+    assert record is not None
+    assert [best.batch_size for best in record.best] == [1, 2, 3]
+    for best in record.best[1:]:
+        rows = [row for row in greedy.batches if row.batch_size == best.batch_size and row.k]
         fastest = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-        assert (best["draft"], best["k"]) == (fastest.draft, fastest.k)
-        assert best["speedup"] == fastest.metrics["speedup"].model_dump()
-    assert record["by_value"] == [3]
-    assert any("Batch 3: 3 groups are too few to say" in reason for reason in greedy.verdict["reasons"])
+        assert (best.draft, best.k) == (fastest.draft, fastest.k)
+        assert best.speedup == fastest.metrics["speedup"]
+    assert record.by_value == (3,)
+    assert any("Batch 3: 3 groups are too few to say" in reason for reason in greedy.reasons)
 
 
 def test_csv_and_markdown_hold_every_batch(greedy: SpecDecodeResult) -> None:
     lines = list(csv.DictReader(io.StringIO(csv_text(greedy))))
     found = [(line["batch_size"], line["draft"], line["k"]) for line in lines]
-    assert found == [(str(size), draft, str(k)) for size in (1, 2, 3) for draft, k in ARMS]
+    assert found == [(str(size), draft or "–", str(k)) for size in (1, 2, 3) for draft, k in ARMS]
     last = lines[-1]
     assert (last["lossless"], last["backend"]) == ("9/9", "native")
     assert float(last["over_batch_1"]) == greedy.batches[-1].metrics["over_batch_1"].value
@@ -227,9 +232,9 @@ def test_what_goes_wrong_with_an_arm_stays_there(
         for arm in ARMS
         if (size, *arm) != (2, "cheap", 3)
     }
-    assert found[5, "–", 0][1] == "MemoryError: not tried, because batch 3 had too little"
-    assert all(row.status == "ok" for row in result.rows)
-    reasons = result.verdict["reasons"]
+    assert found[5, None, 0][1] == "MemoryError: not tried, because batch 3 had too little"
+    assert all(row.status == "ok" for row in result.sweep)
+    reasons = result.reasons
     assert "Batch 2, cheap, K = 3: oom (OutOfMemoryError: no room for three)." in reasons
     assert "Batch 3: oom (OutOfMemoryError: no room for caches)." in reasons
 
@@ -251,7 +256,7 @@ def test_an_interrupt_keeps_the_finished_groups(
         measure(settings, k=3, drafts=("ngram",), output=tmp_path)
     result = load_result(tmp_path / "spec_decode_file.json", SpecDecodeResult)
     found = {(row.batch_size, row.draft, row.k): row for row in result.batches}
-    assert [len(found[2, *arm].raw["groups"]) for arm in (("–", 0), ("ngram", 3))] == [2, 2]
+    assert [len(found[2, *arm].groups) for arm in ((None, 0), ("ngram", 3))] == [2, 2]
     assert found[3, "ngram", 3].reason == "not tried, because batch 2 ended: interrupted"
     assert "Batch 2 ended after 2 of 5 groups: interrupted." in result.warnings
     assert (tmp_path / "speculation_batches_file.png").exists()
@@ -260,7 +265,7 @@ def test_an_interrupt_keeps_the_finished_groups(
 def test_models_that_decode_one_prompt_alone_are_refused_before_the_sweep(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impossible(self: NativeEngine, execution: Any) -> str:
+    def impossible(self: Any, execution: Any) -> str:
         self.fallback_reason = "the target is run eagerly: it is a test"
         return "eager"
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitdraft.compare.measured import AnyResult, arms_of
-from bitdraft.compare.pairing import judge, ratio_of_parts, ratio_of_ttft, tokens_and_seconds
+from bitdraft.compare import verdict as verdict_module
+from bitdraft.compare.measured import Measurement, rows_of
+from bitdraft.compare.pairing import judge, ratio_of_parts, ratio_of_ttft
+from bitdraft.compare.rows import Pair, compare_rows
+from bitdraft.metrics.speed import speed_ratio, tokens_and_seconds
 from bitdraft.schema.comparison import Comparison
-from bitdraft.compare.rows import Pair, compare_arms
-from bitdraft.compare.verdict import regressions_of
-from bitdraft.metrics.speed import speed_ratio
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.results import PrecisionResult
 from comparing import (
@@ -31,8 +31,14 @@ from comparing import (
     sweep,
     sweep_row,
 )
+from said import sentences
 
-Compare = Callable[[AnyResult, AnyResult], Comparison]
+
+def regressions_of(comparison: Comparison, limit: float) -> list[str]:
+    return sentences(verdict_module.regressions_of(comparison, limit))
+
+
+Compare = Callable[[Measurement, Measurement], Comparison]
 
 
 def wobbling(place: int) -> float:
@@ -57,8 +63,8 @@ def test_a_clear_regression(compared: Compare) -> None:
     for name in ("tpot_ms", "ttft_ms"):  # a time that grows is worse
         assert ratios[name].ratio.value == pytest.approx(1.25)
         assert (ratios[name].better, ratios[name].standing) == ("lower", "worse")
-    assert comparison.verdict["summary"].startswith("B is faster in none of 1 rows, slower in 1.")
-    assert "Largest regression: fp32, T" in comparison.verdict["summary"]
+    assert comparison.summary.startswith("B is faster in none of 1 rows, slower in 1.")
+    assert "Largest regression: fp32, T" in comparison.summary
     (line,) = regressions_of(comparison, 0.2)  # of the limit exactly, but for rounding
     assert line.startswith("fp32: tokens/s 0.800×")
     assert "tokens/s" not in regressions_of(comparison, 0.21)[0]
@@ -70,7 +76,7 @@ def test_an_improvement_fails_nothing(compared: Compare) -> None:
     ratios = comparison.rows[0].ratios
     assert ratios["throughput_tok_s"].ratio.value == pytest.approx(1.25)
     assert {ratios[name].standing for name in ("throughput_tok_s", "tpot_ms", "ttft_ms")} == {"better"}
-    assert "B is faster in 1 of 1 rows, slower in none" in comparison.verdict["summary"]
+    assert "B is faster in 1 of 1 rows, slower in none" in comparison.summary
     assert regressions_of(comparison, 0.0) == []
 
 
@@ -91,14 +97,14 @@ def test_what_differs_either_way_cannot_be_told_apart(compared: Compare) -> None
     assert ratio.ratio.low is not None
     assert ratio.ratio.high is not None
     assert ratio.ratio.low < 1 < ratio.ratio.high
-    assert comparison.verdict["summary"].startswith("The speeds of A and B cannot be told apart.")
-    assert "No significant regression" in comparison.verdict["summary"]
+    assert comparison.summary.startswith("The speeds of A and B cannot be told apart.")
+    assert "No significant regression" in comparison.summary
 
 
 def test_too_few_prompts_are_never_significant(compared: Compare) -> None:
     comparison = compared(one_precision(runs(num_prompts=4)), one_precision(runs(2.0, num_prompts=4)))
     assert comparison.rows[0].ratios["throughput_tok_s"].standing == "unknown"
-    assert "fewer than 5 prompts" in comparison.verdict["summary"]
+    assert "fewer than 5 prompts" in comparison.summary
     assert regressions_of(comparison, 0.0) == []
 
 
@@ -119,7 +125,7 @@ def test_what_no_longer_runs_is_a_regression_at_any_limit(compared: Compare) -> 
     back = compared(b, a)
     assert row_of(back, "bf16").status_change == "better"
     assert regressions_of(back, 0.0) == []
-    assert "What did not run in A does in B" in back.verdict["summary"]
+    assert "What did not run in A does in B" in back.summary
 
 
 def test_rows_of_one_side_are_listed(compared: Compare) -> None:
@@ -129,7 +135,7 @@ def test_rows_of_one_side_are_listed(compared: Compare) -> None:
     assert [row.name.short for row in comparison.rows] == ["fp32"]
     assert [name.short for name in comparison.only_a] == ["fp16"]
     assert [name.short for name in comparison.only_b] == ["bf16"]
-    assert {"Only in A: fp16.", "Only in B: bf16."} <= set(comparison.verdict["reasons"])
+    assert {"Only in A: fp16.", "Only in B: bf16."} <= set(comparison.reasons)
 
 
 def test_perplexity_is_paired_block_by_block(compared: Compare) -> None:
@@ -141,7 +147,7 @@ def test_perplexity_is_paired_block_by_block(compared: Compare) -> None:
     assert ratio.b / ratio.a == pytest.approx(ratio.ratio.value)
     assert ratio.a == pytest.approx(math.exp(sum(500 + i for i in range(10)) / 2560))
     assert (ratio.ratio.n, ratio.standing) == (10, "worse")
-    assert "Perplexity: fp32 +10.517 %" in comparison.verdict["summary"]
+    assert "Perplexity: fp32 +10.517 %" in comparison.summary
     assert regressions_of(comparison, 0.1) == ["fp32: PPL +10.517 % [+10.517, +10.517]"]
     assert regressions_of(comparison, 0.11) == []
 
@@ -159,7 +165,7 @@ def test_other_token_ids_are_counted(compared: Compare) -> None:
     others = [*runs()[:7], *runs(ids=5)[7:]]
     comparison = compared(one_precision(runs()), one_precision(others))
     assert comparison.rows[0].same_ids == (7, 10)
-    assert "Greedy texts: 7 of 10 have the same token ids." in comparison.verdict["reasons"]
+    assert "Greedy texts: 7 of 10 have the same token ids." in comparison.reasons
 
 
 def test_a_slower_machine_explains_what_is_no_larger(compared: Compare) -> None:
@@ -169,7 +175,7 @@ def test_a_slower_machine_explains_what_is_no_larger(compared: Compare) -> None:
         comparison = compared(a, one_precision(runs(slower), calibration_s=1.3e-3))
         assert comparison.rows[0].ratios["throughput_tok_s"].standing == standing
         assert comparison.rows[0].machine == pytest.approx(1 / 1.3)
-    assert any("fp32 0.77×" in reason for reason in comparison.verdict["reasons"])
+    assert any("fp32 0.77×" in reason for reason in comparison.reasons)
 
 
 def test_another_torch_or_machine_explains_nothing(compared: Compare) -> None:
@@ -179,18 +185,18 @@ def test_another_torch_or_machine_explains_nothing(compared: Compare) -> None:
     for change, words in changes:
         comparison = compared(one_precision(runs()), precision_result(slower, environment=change))
         assert comparison.rows[0].ratios["throughput_tok_s"].standing == "worse"
-        assert any(words in reason for reason in comparison.verdict["reasons"])
+        assert any(words in reason for reason in comparison.reasons)
 
 
 def test_small_drift_is_stated_and_takes_nothing(compared: Compare) -> None:
     comparison = compared(one_precision(runs()), one_precision(runs(1.05), calibration_s=1.08e-3))
     assert comparison.rows[0].ratios["throughput_tok_s"].standing == "worse"
-    assert any("fp32 0.93×" in reason for reason in comparison.verdict["reasons"])
-    assert any("were not measured in turn" in reason for reason in comparison.verdict["reasons"])
+    assert any("fp32 0.93×" in reason for reason in comparison.reasons)
+    assert any("were not measured in turn" in reason for reason in comparison.reasons)
 
 
 def test_identical_results_have_every_ratio_1(compared: Compare) -> None:
-    a = sweep(runs(), sweep_row("small", 3, runs(wobbling, step=2)), batches=(batch_row(2, "–", 0, runs()),))
+    a = sweep(runs(), sweep_row("small", 3, runs(wobbling, step=2)), batches=(batch_row(2, None, 0, runs()),))
     for result in (a, one_precision(runs(wobbling))):
         comparison = compared(result, result)
         for row in comparison.rows:
@@ -244,11 +250,11 @@ def test_turned_around_every_ratio_is_the_reciprocal(first: list[float], second:
     for factors in (first, second):
         drafted = runs(factors[::-1].__getitem__, num_prompts=6, step=2)
         sides.append(sweep(runs(factors.__getitem__, num_prompts=6), sweep_row("d", 3, drafted)))
-    arms = [arms_of(side, "s") for side in sides]
+    both = [rows_of(side, "s") for side in sides]
     pair = Pair(is_greedy=True, tokenizer_problem=None, same_work=True)
-    for name in arms[0]:
-        there = compare_arms(name, arms[0][name], arms[1][name], pair).ratios
-        back = compare_arms(name, arms[1][name], arms[0][name], pair).ratios
+    for name in both[0]:
+        there = compare_rows(name, both[0][name], both[1][name], pair).ratios
+        back = compare_rows(name, both[1][name], both[0][name], pair).ratios
         assert there.keys() == back.keys()
         for key, ratio in there.items():
             assert ratio.ratio.value * back[key].ratio.value == pytest.approx(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,17 @@ from typing import Any
 import pytest
 
 from bitdraft import Comparison, UserError, compare_results
+from bitdraft.compare import verdict as verdict_module
+from bitdraft.config import RecommendConfig
 from bitdraft.present.comparison_files import csv_text, markdown_text
-from bitdraft.compare.verdict import blind_spot, regressions_of
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import Choice, PrecisionResult, Recommendation, SpecDecodeResult
 from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
+from said import sentences
+
+
+def regressions_of(comparison: Comparison, limit: float) -> list[str]:
+    return sentences(verdict_module.regressions_of(comparison, limit))
 
 
 def plain_precision(**changes: Any) -> PrecisionResult:
@@ -115,9 +121,7 @@ def test_one_refused_pair_does_not_stop_the_others(tmp_path: Path) -> None:
     assert {row.name.source for row in comparison.rows} == {"spec_decode_stdlib"}
     (entry,) = comparison.refused
     assert (entry.source, entry.field, entry.values) == ("precision", "max_new_tokens", "9 in A, 5 in B")
-    assert any(
-        "precision is not compared: max_new_tokens is 9 in A" in r for r in comparison.verdict["reasons"]
-    )
+    assert any("precision is not compared: max_new_tokens is 9 in A" in r for r in comparison.reasons)
 
 
 def test_several_refused_pairs_are_all_named(tmp_path: Path) -> None:
@@ -141,8 +145,8 @@ def test_files_of_one_side_are_listed_and_plans_skipped(tmp_path: Path) -> None:
     a = {"precision": plain_precision(), "spec_decode_stdlib": plain_sweep(), "spec_decode_plan_stdlib": plan}
     comparison = of(tmp_path, a, {"precision": plain_precision()})
     assert comparison.files_only_a == ("spec_decode_stdlib",)
-    assert comparison.skipped == ("spec_decode_plan_stdlib",)
-    assert any("were skipped: spec_decode_plan_stdlib" in reason for reason in comparison.verdict["reasons"])
+    assert comparison.plans == ("spec_decode_plan_stdlib",)
+    assert any("were skipped: spec_decode_plan_stdlib" in reason for reason in comparison.reasons)
 
 
 def test_sweeps_are_matched_by_what_they_measured(tmp_path: Path) -> None:
@@ -164,8 +168,8 @@ def test_sweeps_are_matched_by_what_they_measured(tmp_path: Path) -> None:
 def test_folders_are_read_at_any_depth(tmp_path: Path) -> None:
     """As `recommend` leaves them; hidden folders apart."""
     choices = {
-        "a": {"precision": "bf16", "draft": "ngram", "k": 4},
-        "b": {"precision": "fp32", "draft": None},
+        "a": Choice(precision="bf16", draft="ngram", k=4),
+        "b": Choice(precision="fp32"),
     }
     for side, pace in (("a", 1.0), ("b", 2.0)):
         folder = save_to(tmp_path / side, precision=plain_precision())
@@ -178,7 +182,7 @@ def test_folders_are_read_at_any_depth(tmp_path: Path) -> None:
             name = precision if drafts is None else f"{precision}-drafts-{drafts}"
             save_to(folder / name, spec_decode_stdlib=swept)
         save_to(folder / ".old", precision=plain_precision())
-        save_to(folder, recommendation=Recommendation(config={}, choice=choices[side]))
+        save_to(folder, recommendation=Recommendation(config=RecommendConfig(), choice=choices[side]))
     comparison = compare_results(tmp_path / "a", tmp_path / "b")
     sources = {row.name.source for row in comparison.rows}
     assert sources == {
@@ -209,7 +213,7 @@ def test_what_b_lost_is_a_regression(tmp_path: Path) -> None:
     }
     gone = of(tmp_path, whole, {"precision": whole["precision"]})
     assert regressions_of(gone, 0.5) == ["spec_decode_stdlib: not in B"]
-    assert "B has not: spec_decode_stdlib" in gone.verdict["summary"]
+    assert "B has not: spec_decode_stdlib" in gone.summary
     for name, less, lost in (
         ("precision", precision_result(fp32, config={"precisions": ["fp32", "bf16"]}), ["bf16"]),
         ("precision", precision_result(fp32, config={"precisions": ["fp32"]}), []),
@@ -223,16 +227,23 @@ def test_what_b_lost_is_a_regression(tmp_path: Path) -> None:
         assert len(regressions_of(comparison, 0.5)) == len(lost)
 
 
-def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-3.5"])
+def test_times_that_are_none_are_refused(tmp_path: Path, value: str) -> None:
+    """The file and the field are named: nothing can be judged by nonsense."""
     a, b = (save_to(tmp_path / side, precision=plain_precision()) for side in ("a", "b"))
     file = b / "precision.json"
-    file.write_text(re.sub(r"(?<=[\[ ,])-?\d+\.\d+", "NaN", file.read_text()))
-    comparison = compare_results(a, b)
-    assert "throughput_tok_s" not in comparison.rows[0].ratios
-    assert any("for being no numbers" in note for note in comparison.rows[0].notes)
-    assert blind_spot(comparison) == "no row has a speed on both sides"
-    assert "No row has a speed" in comparison.verdict["summary"]
-    assert "same" not in comparison.verdict["summary"]
+    data = json.loads(file.read_text())
+    data["rows"][0]["runs"][2]["emissions"][1][0] = "VALUE"
+    file.write_text(json.dumps(data).replace('"VALUE"', value))
+    with pytest.raises(UserError, match=r"b/precision\.json: not a precision result \(rows\.0\.runs\.2"):
+        compare_results(a, b)
+
+
+def test_without_a_speed_nothing_can_be_judged(tmp_path: Path) -> None:
+    failed = precision_result(failed_row("fp32"))
+    blind = verdict_module.blind_spot(of(tmp_path, {"precision": failed}, {"precision": failed}))
+    assert blind is not None
+    assert sentences([blind]) == ["no row has a speed on both sides"]
 
 
 def test_synthetic_and_real_acceptance_do_not_meet(tmp_path: Path) -> None:
@@ -279,7 +290,7 @@ def test_perplexities_of_other_tokenizers_or_windows_are_left_out(
     (row,) = comparison.rows
     assert row.ratios["throughput_tok_s"].ratio.value == 1
     assert ("ppl" in row.ratios) == (why is None)
-    reasons = " ".join(comparison.verdict["reasons"])
+    reasons = " ".join(comparison.reasons)
     assert ("PPL left out" in reasons) == (why is not None)
     assert why is None or why in reasons
 
@@ -290,13 +301,13 @@ def test_lengths_that_were_cut_prove_no_tokenizer(tmp_path: Path) -> None:
     (row,) = of(tmp_path, {"precision": a}, {"precision": b}).rows
     assert "ppl" not in row.ratios
     assert row.same_ids is None
-    assert any("vocabularies of 300 and 500" in note for note in row.notes)
+    assert any("vocabularies of 300 and 500" in note.text for note in row.notes)
 
 
 def test_bits_per_byte_stand_in_for_perplexity(tmp_path: Path) -> None:
     def whole(bits: float, num_scored: int) -> PrecisionResult:
         row = precision_row("fp32", runs(), card={"num_scored_tokens": num_scored})
-        quality = row.quality | {"bits_per_byte": {"value": bits, "n": 1}, "num_bytes": 9000}
+        quality = row.quality.model_copy(update={"bits_per_byte": Figure(value=bits), "num_bytes": 9000})
         return precision_result(row.model_copy(update={"quality": quality}))
 
     (row,) = of(tmp_path, {"precision": whole(1.0, 2560)}, {"precision": whole(1.1, 2000)}).rows
@@ -351,9 +362,9 @@ def test_a_foreign_file_is_named(tmp_path: Path, content: str) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     a, b = (save_to(tmp_path / side, precision=plain_precision()) for side in "ab")
     record = json.loads((b / "precision.json").read_text())
-    record["rows"][0]["raw"]["generations"][0].pop("submit_s")
+    record["rows"][0]["runs"][0].pop("submit_s")
     (b / "precision.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="a result file is damaged"):
+    with pytest.raises(UserError, match=r"rows\.0\.runs\.0\.submit_s: Field required"):
         compare_results(a, b)
 
 
@@ -406,8 +417,6 @@ def test_rows_without_any_ratio_are_not_drawn(tmp_path: Path) -> None:
 
 
 def test_comparing_imports_no_torch() -> None:
-    program = (
-        "import sys, bitdraft.compare.compare, bitdraft.cli.comparison_table; print('torch' in sys.modules)"
-    )
+    program = "import sys, bitdraft.compare.compare, bitdraft.present.comparison_table; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from bitdraft.compare import verdict as verdict_module
 from bitdraft.schema.comparison import Comparison
-from bitdraft.compare.verdict import regressions_of
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.records import Divergence
+from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
 from comparing import batch_row, compare_in, failed_sweep_row, row_of, runs, sweep, sweep_row
+from said import sentences
+
+
+def regressions_of(comparison: Comparison, limit: float) -> list[str]:
+    return sentences(verdict_module.regressions_of(comparison, limit))
+
 
 Compare = Callable[[SpecDecodeResult, SpecDecodeResult], Comparison]
 
@@ -37,7 +44,7 @@ def test_a_sweep_is_compared_over_k_0_too(compared: Compare) -> None:
     assert other.ratios["speedup"].ratio.value == pytest.approx(0.5)
     assert other.ratios["speedup"].standing == "worse"
     assert other.same_ids == (10, 10)  # ids that the file left out are those of K = 0
-    assert any("No fixed work was timed" in reason for reason in comparison.verdict["reasons"])
+    assert any("No fixed work was timed" in reason for reason in comparison.reasons)
 
 
 def test_tokens_per_step_change_with_the_acceptance(compared: Compare) -> None:
@@ -80,7 +87,9 @@ def test_a_sweep_without_a_finished_prompt_is_a_regression(compared: Compare) ->
 
 def test_a_new_bug_is_a_regression_and_a_rounding_tie_is_none(compared: Compare) -> None:
     def with_divergence(kind: str) -> SpecDecodeResult:
-        lossless = {"identical": 9, "num_prompts": 10, "divergences": [{"kind": kind}]}
+        agrees = {"unchecked": None, "rounding tie": True, "bug": False}[kind]
+        found = Divergence(prompt=0, position=0, control_agrees=agrees)
+        lossless = LosslessCheck(identical=9, num_prompts=10, divergences=(found,))
         return sweep(runs(), sweep_row("small", 2, runs(step=2), lossless))
 
     good, tie, bug = (with_divergence(kind) for kind in ("unchecked", "rounding tie", "bug"))
@@ -93,7 +102,7 @@ def test_a_new_bug_is_a_regression_and_a_rounding_tie_is_none(compared: Compare)
 def test_larger_batches_are_matched_by_size_and_group(compared: Compare) -> None:
     """A group takes as long as its slowest row; five groups of two make an interval."""
     rows = {
-        side: (batch_row(2, "–", 0, runs(slow)), batch_row(2, "small", 3, runs(0.5 * fast * slow, step=2)))
+        side: (batch_row(2, None, 0, runs(slow)), batch_row(2, "small", 3, runs(0.5 * fast * slow, step=2)))
         for side, slow, fast in (("a", 1.0, 1.0), ("b", 1.25, 1.6))
     }
     a, b = (sweep(runs(), sweep_row("small", 3, runs(step=2)), batches=rows[side]) for side in "ab")

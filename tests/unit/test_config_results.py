@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
+import torch
 
-from bitdraft.config import PRECISIONS, Precision, PrecisionConfig, make_config
+from bitdraft import formats
+from bitdraft.config import PRECISIONS, PrecisionConfig, make_config
 from bitdraft.errors import UserError
-from bitdraft.formats.dtype import DTYPES
+from bitdraft.inputs.models import torch_dtype
 from bitdraft.schema.io import load_result, prepare_output, to_json, write_atomically
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionResult
+from bitdraft.schema.results import ModelRecord, PrecisionResult
 
 
-def test_the_precision_table_covers_the_precisions() -> None:
-    assert tuple(DTYPES) == PRECISIONS == get_args(Precision)
+def test_every_format_is_a_precision_with_a_dtype_of_its_own() -> None:
+    assert formats.NAMES == PRECISIONS
+    assert [torch_dtype(name) for name in PRECISIONS] == [torch.float32, torch.float16, torch.bfloat16]
+    assert len({formats.find(name).place for name in PRECISIONS}) == len(PRECISIONS)
+    assert formats.find("from another version").title == ""
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,7 @@ def test_reference_is_fp32_where_it_is_measured() -> None:
 
 
 def result() -> PrecisionResult:
-    return PrecisionResult(config={}, environment={}, model={"name": "m"}, text={}, rows=())
+    return PrecisionResult(config=PrecisionConfig(), model=ModelRecord(name="m"), rows=())
 
 
 def test_results_survive_json(tmp_path: Path) -> None:

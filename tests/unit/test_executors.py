@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from bitdraft.errors import UserError
-from bitdraft.runs.executors.child import classify
-from bitdraft.runs.executors.local import Event, run_job
+from bitdraft.runs.cell import Cell, Event, Failure
+from bitdraft.runs.executors.local import Local
+from bitdraft.runs.failures import classify
 
 HERE = "unit.test_executors"
 
@@ -58,8 +59,13 @@ def job_that_sleeps(_payload: Any, emit: Callable[..., None]) -> None:
 
 def run(job: Callable[..., None], payload: Any = None) -> tuple[Any, list[Event]]:
     events: list[Event] = []
-    failure = run_job(f"{HERE}:{job.__name__}", payload, events.append)
+    Local(timeout_s=20).submit(cell_of(job, payload), [], events.append)
+    failure = Failure.of(events.pop()) if events and events[-1]["event"] == "failure" else None
     return failure, events
+
+
+def cell_of(job: Callable[..., None], payload: Any = None) -> Cell:
+    return Cell("a cell", f"{HERE}:{job.__name__}", payload or {})
 
 
 def test_events_arrive_whole_whatever_the_job_prints() -> None:
@@ -70,8 +76,7 @@ def test_events_arrive_whole_whatever_the_job_prints() -> None:
 
 def test_a_killed_job_is_a_reason_and_keeps_its_events() -> None:
     failure, events = run(job_that_is_killed)
-    assert failure.status == "oom"
-    assert "killed" in failure.reason
+    assert (failure.status, failure.reason) == ("failed", "killed (SIGKILL)"), "and not guessed to be memory"
     assert events == [{"event": "result", "before": True}]
 
 
@@ -111,6 +116,6 @@ def test_an_interrupt_ends_the_job() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_job(f"{HERE}:job_that_sleeps", None, interrupt)
+        Local().submit(cell_of(job_that_sleeps), [], interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(seen[0], 0)

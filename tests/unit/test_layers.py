@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,29 +13,17 @@ import bitdraft
 SOURCE = Path(bitdraft.__file__).parent
 # One row a layer, lowest first; names are modules or packages under bitdraft.
 LAYERS = [
-    ["errors", "config", "schema", "stats", "metrics"],
-    ["drawing", "tables", "formats", "inputs", "probes"],
+    ["errors", "formats", "config", "schema", "stats", "metrics"],
+    ["inputs", "probes"],
     ["engine"],
     ["backends", "runs"],
     ["decoder", "precision", "spec_decode"],
-    ["compare", "recommend", "report"],
-    ["progress", "terminal", "cli"],
+    ["compare", "recommend"],
+    ["present"],
+    ["api", "cli"],
 ]
-NO_TORCH = {
-    "errors",
-    "config",
-    "schema",
-    "stats",
-    "metrics",
-    "drawing",
-    "tables",
-    "runs",
-    "compare",
-    "report",
-    "recommend",
-    "progress",
-    "terminal",
-}
+NO_TORCH = {"errors", "formats", "config", "schema", "stats", "metrics", "runs", "compare", "present"}
+LOWEST = frozenset(LAYERS[0])
 SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "runs"}]
 ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
@@ -71,6 +60,42 @@ def test_files_import_only_from_below() -> None:
     assert wrong == []
 
 
+def test_showing_knows_results_alone() -> None:
+    """What is right of the border reads nothing of what is left of it."""
+    wrong = [
+        f"{path.relative_to(SOURCE)} imports {target}"
+        for name, path in sources()
+        if name == "present"
+        for target in imported_modules(path) - LOWEST - {"present"}
+    ]
+    assert wrong == []
+
+
+def test_runs_know_nothing_of_what_a_cell_measures() -> None:
+    for name, path in sources():
+        if name == "runs":
+            assert imported_modules(path) <= {*LOWEST, "probes", "runs"}, path
+
+
+def test_formats_are_named_in_their_own_room_alone() -> None:
+    """Defaults of commands apart: a new format is one more file."""
+    named = re.compile(r'"(fp32|fp16|bf16)"')
+    found = [str(path.relative_to(SOURCE)) for name, path in sources() if named.search(path.read_text())]
+    assert [path for path in found if not path.startswith("formats/")] == []
+
+
+def test_nothing_reads_sentences() -> None:
+    """No logic looks into what is said for people."""
+    reading = re.compile(
+        r" in (text|reason|warning|summary|note)\b|(summary|reason|text)\.(startswith|endswith|find)"
+    )
+    for name, path in sources():
+        if name in ("precision", "spec_decode", "recommend", "compare", "runs", "present"):
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                assert not re.search(r'" in (text|reason|warning|summary)\b', line), f"{path}:{number}"
+                assert not reading.search(line) or " for " in line, f"{path}:{number}"
+
+
 def test_neighbours_do_not_import_each_other() -> None:
     for group in SIDE_BY_SIDE:
         for name, path in sources():
@@ -92,11 +117,11 @@ def test_help_and_package_import_no_torch() -> None:
 
 
 def test_showing_a_result_imports_no_torch() -> None:
-    modules = [*sorted(NO_TORCH), "runs.executors.local", "precision.output", "precision.evaluate"]
+    modules = [*sorted(NO_TORCH), "runs.executors.local", "runs.conduct", "precision.evaluate"]
     modules += ["schema.io", "stats.intervals", "metrics.speed", "metrics.quality", "metrics.acceptance"]
     modules += ["inputs.checkpoints", "inputs.tokenizers", "inputs.datasets", "inputs.windows"]
-    modules += ["spec_decode.output", "spec_decode.evaluate"]
-    modules += ["compare.compare", "report.page", "recommend.search"]
+    modules += ["spec_decode.evaluate", "recommend.search", "compare.compare", "api"]
+    modules += ["present.terminal", "present.sweep_files", "present.precision_files", "present.page.page"]
     program = "import sys\n" + "".join(f"import bitdraft.{name}\n" for name in modules)
     done = subprocess.run(
         [sys.executable, "-c", program + "print('torch' in sys.modules)"],

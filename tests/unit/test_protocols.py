@@ -82,24 +82,24 @@ def encode(text: str) -> list[int]:
 @pytest.mark.parametrize("protocol", get_args(PplProtocol))
 def test_every_protocol_carries_its_card(protocol: PplProtocol) -> None:
     plan = plan_scoring(DATASET, encode, protocol, context=600, prefix=0)
-    assert plan.card["num_scored_tokens"] == sum(w.num_scored for w in plan.windows) > 0
-    assert plan.card["dataset_sha256"] == DATASET.sha256
-    assert plan.card["normaliser"] == ("documents" if protocol == "documents" else "tokens")
-    assert plan.card["truncated"] is False
+    assert plan.card.num_scored_tokens == sum(w.num_scored for w in plan.windows) > 0
+    assert plan.card.dataset_sha256 == DATASET.sha256
+    assert plan.card.normaliser == ("documents" if protocol == "documents" else "tokens")
+    assert plan.card.truncated is False
 
 
 def test_lm_eval_counts_words_and_bytes_of_the_original_text() -> None:
     plan = plan_scoring(DATASET, encode, "lm-eval", context=64, prefix=0)
     assert plan.num_bytes == 360 + 320 + 360
     assert plan.num_words == 180 + 160 + 180
-    assert plan.card["num_documents"] == 3
-    assert plan.card["prefix_token"] == 0
+    assert plan.card.num_documents == 3
+    assert plan.card.prefix_token == 0
 
 
 def test_truncated_text_has_no_word_figures_and_says_so() -> None:
     plan = plan_scoring(DATASET, encode, "sliding", context=64, max_scored=100)
-    assert plan.card["num_scored_tokens"] == 100
-    assert plan.card["truncated"] is True
+    assert plan.card.num_scored_tokens == 100
+    assert plan.card.truncated is True
     assert (plan.num_words, plan.num_bytes) == (None, None)
 
 

@@ -10,9 +10,8 @@ import torch
 
 from bitdraft.config import PRECISIONS, ModelConfig, Precision, make_config
 from bitdraft.errors import UserError
-from bitdraft.formats.dtype import DTYPES
 from bitdraft.inputs.checkpoints import find_checkpoint
-from bitdraft.inputs.models import NOISE_LENGTH, LoadedModel, load_model
+from bitdraft.inputs.models import NOISE_LENGTH, LoadedModel, load_model, torch_dtype
 from bitdraft.inputs.shapes import SHAPE_FOLDER, SHAPES
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
 from tiny import save_shape, tokens
@@ -51,7 +50,7 @@ def test_embedded_shapes_have_the_published_sizes(shape: str) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_weights_are_drawn_in_the_asked_dtype_and_logits_are_finite(precision: Precision) -> None:
     loaded = draw("pythia-70m", precision)
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {DTYPES[precision]}
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch_dtype(precision)}
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     assert not loaded.model.training
     logits_BTV = loaded.model(torch.tensor([tokens(0, 12)])).logits

@@ -8,25 +8,44 @@ from typing import Any
 
 import pytest
 
-from bitdraft.config import Precision, RecommendConfig, make_config
+from bitdraft.config import (
+    Precision,
+    PrecisionConfig,
+    RecommendConfig,
+    SpecDecodeConfig,
+    make_config,
+)
 from bitdraft.errors import UserError
 from bitdraft.metrics.speed import speed_figures, speed_ratio
+from bitdraft.present.recommendation_files import markdown_text
+from bitdraft.present.sentences import with_sentences
 from bitdraft.recommend.budget import Pace, Work, fit_precisions, fit_sweep, pace_of, sweep_seconds
 from bitdraft.recommend.choose import contenders, mixed_could_pay
 from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Prediction, pareto, predictions_of
-from bitdraft.present.recommendation_files import markdown_text
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet, vllm_command
 from bitdraft.schema.io import to_json
-from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.records import Divergence, Figure, Generation
 from bitdraft.schema.results import (
+    BestK,
+    Choice,
+    CostRecord,
+    DraftPlan,
+    Environment,
+    LosslessCheck,
+    ModelRecord,
+    PlanPoint,
+    PrecisionRaw,
     PrecisionResult,
     PrecisionRow,
+    Quality,
     Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
+    TextRecord,
 )
+from said import sentences
 from tiny import generation
 
 CONFIG = RecommendConfig()
@@ -45,21 +64,27 @@ def precision_row(
     precision: str, token_s: float, delta: float | None = None, gib: float = 1.0, num_prompts: int = 10
 ) -> PrecisionRow:
     own = runs(token_s, num_prompts)
-    quality: dict[str, Any] = {}
+    change = None
     if delta is not None:
-        quality["delta_ln_ppl"] = Figure(value=delta, low=delta - 1e-4, high=delta + 1e-4, n=50).model_dump()
+        change = Figure(value=delta, low=delta - 1e-4, high=delta + 1e-4, n=50)
     metrics = {**speed_figures(own), "ppl": Figure(value=20.0), "peak_ram_gb": Figure(value=gib)}
-    raw = {"generations": [run.model_dump(mode="json") for run in own], "calibration_s": [1e-3, 1e-3]}
-    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality, raw=raw)
+    return PrecisionRow(
+        precision=precision,
+        status="ok",
+        metrics=metrics,
+        quality=Quality(delta_ln_ppl=change),
+        runs=tuple(own),
+        raw=PrecisionRaw(calibration_s=(1e-3, 1e-3)),
+    )
 
 
 def precision_result(*rows: PrecisionRow) -> PrecisionResult:
-    machine = {"device": "cpu", "cpu": "a CPU", "torch": "2", "transformers": "5", "time_utc": "now"}
+    machine = Environment(device="cpu", cpu="a CPU", torch="2", transformers="5", time_utc="now")
     return PrecisionResult(
-        config={"reference": None},
+        config=make_config(PrecisionConfig, {"precisions": tuple(row.precision for row in rows)}),
         environment=machine,
-        model={"name": "org/model", "stored_dtype": "fp32"},
-        text={"dataset": "stdlib"},
+        model=ModelRecord(name="org/model", stored_dtype="fp32"),
+        text=TextRecord(dataset="stdlib"),
         rows=rows,
     )
 
@@ -79,36 +104,24 @@ def sweep(
     for (draft, k), token_s in arms.items():
         own = runs(token_s, num_prompts, wobble)
         metrics = speed_figures(own) | {"speedup": speed_ratio(own, base), "peak_ram_gb": Figure(value=gib)}
-        raw = {"generations": [run.model_dump(mode="json") for run in own]}
-        lossless = {"divergences": [{"kind": "bug"}] if bug else []}
-        fields: dict[str, Any] = {"draft": draft, "k": k, "backend": "native", "status": "ok"}
-        rows.append(SpecDecodeRow(**fields, metrics=metrics, raw=raw, lossless=lossless))
+        found = (Divergence(prompt=0, position=0, control_agrees=False),) if bug else ()
+        lossless = LosslessCheck(identical=9, num_prompts=10, divergences=found)
+        rows.append(
+            SpecDecodeRow(draft=draft, k=k, status="ok", metrics=metrics, runs=tuple(own), lossless=lossless)
+        )
+    plain = SpecDecodeRow(draft=None, k=0, status="ok", runs=tuple(base))
     return SpecDecodeResult(
-        config={"precision": precision, "draft_precision": None, "plan": False},
-        environment={},
-        model={},
-        drafts={},
-        text={},
-        baseline={"raw": {"generations": [run.model_dump(mode="json") for run in base]}},
-        rows=tuple(rows),
-        verdict={"summary": f"of {precision}", "reasons": []},
+        config=make_config(SpecDecodeConfig, {"precision": precision}), rows=(plain, *rows)
     )
 
 
 def plan(precision: str, draft: str, points: dict[int, float], cost: float = 0.1) -> SpecDecodeResult:
     """Two tokens a step at these predicted speedups."""
-    by_k = {
-        str(k): {"replay": s, "replay_end_to_end": s, "tokens_per_step": 2.0, "leviathan": None}
-        for k, s in points.items()
-    }
+    by_k = {k: PlanPoint(replay=s, replay_end_to_end=s, tokens_per_step=2.0) for k, s in points.items()}
     return SpecDecodeResult(
-        config={"precision": precision, "draft_precision": None, "plan": True},
-        environment={},
-        model={},
-        drafts={},
-        text={},
-        costs={"draft_cost": {draft: cost}},
-        plan={draft: {"by_k": by_k}},
+        config=make_config(SpecDecodeConfig, {"precision": precision, "plan": True}),
+        costs=CostRecord(draft_cost={draft: cost}),
+        plan={draft: DraftPlan(by_k=by_k, best_k=BestK(replay=next(iter(points))))},
     )
 
 
@@ -119,12 +132,12 @@ def recommended(
     **settings: Any,
 ) -> Recommendation:
     found = Found(precision)
-    found.sweeps = {(one.config["precision"], None): one for one in sweeps}
-    found.plans = {(one.config["precision"], None): one for one in plans}
-    return build(make_config(RecommendConfig, settings), found)
+    found.sweeps = {(one.config.precision, None): one for one in sweeps}
+    found.plans = {(one.config.precision, None): one for one in plans}
+    return with_sentences(build(make_config(RecommendConfig, settings), found))
 
 
-def standings(result: Recommendation) -> dict[tuple[str, str, int], str]:
+def standings(result: Recommendation) -> dict[tuple[str, str | None, int], str]:
     return {(row.precision, row.draft, row.k): row.standing for row in result.contenders}
 
 
@@ -135,22 +148,16 @@ def test_a_clear_winner() -> None:
     result = recommended(
         precision_result(FP32, BF16), sweep("bf16", 0.010, {("ngram", 8): 0.005, ("small", 3): 0.008})
     )
-    assert result.choice == {
-        "precision": "bf16",
-        "speculate": True,
-        "draft": "ngram",
-        "k": 8,
-        "draft_precision": None,
-    }
-    summary = result.verdict["summary"]
+    assert result.choice == Choice(precision="bf16", speculate=True, draft="ngram", k=8)
+    summary = result.summary
     assert summary.startswith("Deploy bf16 with ngram, K = 8: ")
     assert "2.00× [2.00, 2.00] the tokens/s of plain decoding at bf16" in summary
     assert "Against plain decoding at fp32: 4.00×" in summary
     assert standings(result) == {
         ("bf16", "ngram", 8): "chosen",
         ("bf16", "small", 3): "slower",
-        ("bf16", "–", 0): "slower",
-        ("fp32", "–", 0): "slower",
+        ("bf16", None, 0): "slower",
+        ("fp32", None, 0): "slower",
     }
     # plain bf16 is slower than the choice and takes less memory
     front = {(row.precision, row.k) for row in result.contenders if row.is_pareto}
@@ -165,11 +172,11 @@ def test_a_tie_is_named_and_the_faster_by_value_chosen() -> None:
     # the same wobble in both: their ratio has no spread, so it is no tie
     assert standings(result)["bf16", "ngram", 8] == "slower"
     base, noisy = sweep("bf16", 0.010, {("ngram", 7): 0.0050}), sweep("bf16", 0.010, arms, wobble=0.1)
-    both = base.model_copy(update={"rows": (base.rows[0], noisy.rows[1])})
+    both = base.model_copy(update={"rows": (*base.rows[:2], noisy.rows[2])})
     result = recommended(precision_result(BF16), both)
-    assert result.choice["k"] == 7
+    assert result.choice.k == 7
     assert standings(result)["bf16", "ngram", 8] == "indistinguishable"
-    assert "bf16 with ngram, K = 8 cannot be told from it" in result.verdict["summary"]
+    assert "bf16 with ngram, K = 8 cannot be told from it" in result.summary
 
 
 def test_the_quality_limit_binds_for_speculation_too() -> None:
@@ -179,31 +186,32 @@ def test_the_quality_limit_binds_for_speculation_too() -> None:
         sweep("fp32", 0.020, {("ngram", 4): 0.015}),
         sweep("bf16", 0.010, {("ngram", 4): 0.005}),
     )
-    assert (result.choice["precision"], result.choice["k"]) == ("fp32", 4)
+    assert (result.choice.precision, result.choice.k) == ("fp32", 4)
     [out] = [row for row in result.contenders if row.precision == "bf16" and row.k == 0]
     assert out.standing == "out"
     assert "perplexity" in str(out.reason)
     assert standings(result)["bf16", "ngram", 4] == "slower"
     loose = recommended(precision_result(FP32, worse), max_ppl_increase=0.05)
-    assert loose.choice["precision"] == "bf16"
+    assert loose.choice.precision == "bf16"
 
 
 def test_the_memory_limit_binds_for_precision_and_draft() -> None:
     found = precision_result(FP32, BF16), sweep("bf16", 0.010, {("small", 3): 0.005}, gib=0.9)
-    assert recommended(*found, max_vram_gb=0.95).choice["draft"] == "small"
+    assert recommended(*found, max_vram_gb=0.95).choice.draft == "small"
     result = recommended(*found, max_vram_gb=0.8)
-    assert (result.choice["precision"], result.choice["speculate"]) == ("bf16", False)
-    assert "peak RAM of 0.90 GiB is above the limit of 0.8 GiB" in result.verdict["summary"]
+    assert (result.choice.precision, result.choice.speculate) == ("bf16", False)
+    assert "peak RAM of 0.90 GiB is above the limit of 0.8 GiB" in result.summary
     nothing = recommended(*found, max_vram_gb=0.5)
-    assert nothing.choice["precision"] is None
-    assert "within the limits" in nothing.verdict["summary"]
+    assert nothing.choice.precision is None
+    assert "within the limits" in nothing.summary
 
 
 def test_a_drafts_memory_is_what_it_adds_to_plain_decodings() -> None:
     swept = sweep("bf16", 0.010, {("small", 3): 0.005}, gib=0.9)
     for alone, expected in ((0.8, 0.7), (0.95, 0.6)):  # plain decoding has 0.6 of its own
-        metrics = {"peak_ram_gb": Figure(value=alone).model_dump()}
-        own = swept.model_copy(update={"baseline": swept.baseline | {"metrics": metrics}})
+        assert swept.baseline is not None
+        plain = swept.baseline.model_copy(update={"metrics": {"peak_ram_gb": Figure(value=alone)}})
+        own = swept.model_copy(update={"rows": (plain, *swept.rows[1:])})
         result = recommended(precision_result(FP32, BF16), own)
         [row] = [row for row in result.contenders if row.k]
         assert row.peak_memory_gb == pytest.approx(expected)
@@ -213,27 +221,27 @@ def test_the_time_to_the_first_token_is_limited_by_its_upper_end() -> None:
     ttft = BF16.metrics["ttft_ms"]
     assert ttft.high is not None
     result = recommended(precision_result(BF16), max_ttft_ms=ttft.high)
-    assert result.choice["precision"] == "bf16"
+    assert result.choice.precision == "bf16"
     result = recommended(precision_result(BF16), max_ttft_ms=(ttft.value + ttft.high) / 2)
-    assert result.choice["precision"] is None
-    assert any("time to the first token may be" in text for text in result.verdict["reasons"])
+    assert result.choice.precision is None
+    assert any("time to the first token may be" in text for text in result.reasons)
 
 
 def test_all_reasons_to_be_out_are_named() -> None:
     worse = precision_row("bf16", 0.010, 0.02, gib=2.0)
     result = recommended(precision_result(FP32, worse), max_vram_gb=1.5)
     [out] = [row for row in result.contenders if row.precision == "bf16"]
-    for text in (str(out.reason), " ".join(result.verdict["reasons"])):
+    for text in (str(out.reason), " ".join(result.reasons)):
         assert "perplexity may be" in text
         assert "above the limit of 1.5 GiB" in text
 
 
 def test_a_quality_that_is_unknown_is_not_called_worse() -> None:
     row = precision_row("bf16", 0.010, gib=0.6)
-    unknown = {"delta_ln_ppl": Figure(value=0.0, n=3).model_dump()}
+    unknown = Quality(delta_ln_ppl=Figure(value=0.0, n=3))
     result = recommended(precision_result(FP32, row.model_copy(update={"quality": unknown})))
-    assert result.choice["precision"] == "fp32"
-    reasons = " ".join(result.verdict["reasons"])
+    assert result.choice.precision == "fp32"
+    reasons = " ".join(result.reasons)
     assert "Too little text was scored to judge the quality of bf16" in reasons
     assert "within the quality limit" not in reasons
     assert "--ppl-max-tokens" in reasons
@@ -241,54 +249,48 @@ def test_a_quality_that_is_unknown_is_not_called_worse() -> None:
 
 def test_speculation_that_loses_is_refused() -> None:
     result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.014}))
-    assert result.choice == {
-        "precision": "bf16",
-        "speculate": False,
-        "draft": None,
-        "k": None,
-        "draft_precision": None,
-    }
-    assert "Do not speculate" in result.verdict["summary"]
-    assert "slower than plain decoding (0.71×)" in result.verdict["summary"]
+    assert result.choice == Choice(precision="bf16", speculate=False, draft=None, k=None)
+    assert "Do not speculate" in result.summary
+    assert "slower than plain decoding (0.71×)" in result.summary
 
 
 def test_a_gain_below_what_is_asked_for_is_refused() -> None:
     found = precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.0095})
-    assert recommended(*found).choice["speculate"] is True
-    assert recommended(*found, min_speedup=1.1).choice["speculate"] is False
+    assert recommended(*found).choice.speculate is True
+    assert recommended(*found, min_speedup=1.1).choice.speculate is False
 
 
 def test_a_text_that_is_not_the_targets_is_out() -> None:
     result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.005}, bug=True))
-    assert result.choice["speculate"] is False
+    assert result.choice.speculate is False
     assert standings(result)["bf16", "small", 3] == "out"
 
 
 def test_too_few_prompts_leave_it_open() -> None:
     few = precision_row("bf16", 0.010, num_prompts=4)
     result = recommended(precision_result(few), sweep("bf16", 0.010, {("small", 3): 0.005}, num_prompts=4))
-    assert (result.choice["precision"], result.choice["speculate"]) == ("bf16", None)
-    assert "4 prompts are too few to say whether to speculate" in result.verdict["summary"]
+    assert (result.choice.precision, result.choice.speculate) == ("bf16", None)
+    assert "4 prompts are too few to say whether to speculate" in result.summary
 
 
 def test_everything_failed() -> None:
     failed = PrecisionRow(precision="fp32", status="oom", reason="no memory")
     result = recommended(precision_result(failed))
-    assert result.choice["precision"] is None
-    assert "No precision could be measured" in result.verdict["summary"]
-    assert standings(result) == {("fp32", "–", 0): "out"}
-    assert "Nothing was measured" in recommended(None).verdict["summary"]
+    assert result.choice.precision is None
+    assert "No precision could be measured" in result.summary
+    assert standings(result) == {("fp32", None, 0): "out"}
+    assert "Nothing was measured" in recommended(None).summary
 
 
 def test_what_was_only_predicted_leaves_it_open() -> None:
     hopeful = recommended(precision_result(BF16), plans=(plan("bf16", "ngram", {4: 1.6}),))
-    assert (hopeful.choice["precision"], hopeful.choice["speculate"]) == ("bf16", None)
-    assert "nothing was measured" in hopeful.verdict["summary"]
-    assert "would bring 1.60×" in hopeful.verdict["summary"]
+    assert (hopeful.choice.precision, hopeful.choice.speculate) == ("bf16", None)
+    assert "nothing was measured" in hopeful.summary
+    assert "would bring 1.60×" in hopeful.summary
     lost = recommended(precision_result(BF16), plans=(plan("bf16", "ngram", {4: 0.6}),))
-    assert lost.choice["speculate"] is False
-    assert "Do not speculate: the best that is predicted" in lost.verdict["summary"]
-    assert recommended(precision_result(BF16)).choice["speculate"] is None
+    assert lost.choice.speculate is False
+    assert "Do not speculate: the best that is predicted" in lost.summary
+    assert recommended(precision_result(BF16)).choice.speculate is None
 
 
 def test_sweeps_are_compared_at_one_pace() -> None:
@@ -296,7 +298,7 @@ def test_sweeps_are_compared_at_one_pace() -> None:
     plain = precision_result(precision_row("fp32", 0.010), BF16)
     slowed = sweep("fp32", 0.020, {("ngram", 8): 0.006})
     result = recommended(plain, slowed, sweep("bf16", 0.010, {("ngram", 8): 0.005}))
-    assert (result.choice["precision"], result.choice["k"]) == ("fp32", 8)
+    assert (result.choice.precision, result.choice.k) == ("fp32", 8)
     assert any("50 % slower in the sweep" in text for text in result.warnings)
     # what is shown divides: a draft's tokens/s are plain decoding's, times its speedup
     shown = {(row.precision, row.k): row for row in result.contenders}
@@ -306,21 +308,19 @@ def test_sweeps_are_compared_at_one_pace() -> None:
     assert chosen.speedup is not None
     ratio = chosen.throughput_tok_s.value / base.throughput_tok_s.value
     assert ratio == pytest.approx(chosen.speedup.value)
-    assert (
-        f"Deploy fp32 with ngram, K = 8: {chosen.throughput_tok_s.value:.0f} tok" in result.verdict["summary"]
-    )
+    assert f"Deploy fp32 with ngram, K = 8: {chosen.throughput_tok_s.value:.0f} tok" in result.summary
 
 
 def test_the_largest_k_is_no_end() -> None:
     result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("ngram", 10): 0.005}))
-    assert any("K = 10 is the largest that was asked for" in text for text in result.verdict["reasons"])
+    assert any("K = 10 is the largest that was asked for" in text for text in result.reasons)
 
 
 def test_one_overflowing_precision_leaves_the_others() -> None:
     overflow = PrecisionRow(precision="fp16", status="overflow", reason="at layer 3")
     result = recommended(precision_result(FP32, overflow, BF16))
-    assert result.choice["precision"] == "bf16"
-    assert standings(result)["fp16", "–", 0] == "out"
+    assert result.choice.precision == "bf16"
+    assert standings(result)["fp16", None, 0] == "out"
 
 
 def test_another_precision_must_be_faster_beyond_doubt() -> None:
@@ -328,9 +328,9 @@ def test_another_precision_must_be_faster_beyond_doubt() -> None:
     plain = precision_result(precision_row("fp32", 0.012), BF16)
     own = sweep("bf16", 0.010, {("ngram", 8): 0.006})
     faster = recommended(plain, own, sweep("fp32", 0.012, {("ngram", 8): 0.004}))
-    assert faster.choice["precision"] == "fp32"
+    assert faster.choice.precision == "fp32"
     tied = recommended(plain, own, sweep("fp32", 0.012, {("ngram", 8): 0.0059}, wobble=0.1))
-    assert tied.choice["precision"] == "bf16"
+    assert tied.choice.precision == "bf16"
     assert standings(tied)["fp32", "ngram", 8] == "indistinguishable"
 
 
@@ -404,7 +404,8 @@ def test_work_is_cut_in_the_stated_order() -> None:
     config = make_config(RecommendConfig, {"max_new_tokens": 100})
 
     def fitted(within_s: float) -> tuple[Work, list[str]]:
-        return fit_precisions(work, pace, 100, config, "fp32", within_s)
+        part, cuts = fit_precisions(work, pace, 100, config, "fp32", within_s)
+        return part, sentences(cuts)
 
     assert fitted(1000) == (work, [])
     part, cuts = fitted(150)
@@ -415,7 +416,7 @@ def test_work_is_cut_in_the_stated_order() -> None:
     assert (part.num_prompts, part.scored) == (7, 2048)
     part, cuts = fitted(45)
     assert part.precisions == ("fp32", "bf16")
-    assert "fp16 was not measured" in cuts
+    assert "for the budget: fp16 was not measured" in cuts
     part, _ = fitted(1)
     assert part == Work(("fp32",), 5, 2048, 0)
 

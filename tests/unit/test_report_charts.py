@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from bitdraft.present.page import anatomy_part, batch_part, look, overview, precision_part, recommendation_part, sweep_part
+from bitdraft.present.page import (
+    anatomy_part,
+    batch_part,
+    look,
+    overview,
+    precision_part,
+    recommendation_part,
+    sweep_part,
+)
 from bitdraft.present.page.blocks import Chart, Section, Table, script_json
 from bitdraft.present.page.discover import Folder, Found
 from bitdraft.present.page.raw_part import flat, precision_tables, sweep_tables

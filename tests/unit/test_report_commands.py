@@ -123,8 +123,8 @@ def test_the_command_line_reads_the_same_configuration(
         seen.append(own)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bitdraft.precision.evaluate.evaluate_precision", capture)
-    monkeypatch.setattr("bitdraft.spec_decode.evaluate.evaluate_spec_decode", capture)
+    monkeypatch.setattr("bitdraft.api.evaluate_precision", capture)
+    monkeypatch.setattr("bitdraft.api.evaluate_spec_decode", capture)
     kind = name.replace("-", "_")
     words = shlex.split(command_of(kind, config.model_dump(mode="json", exclude={"output", "data_root"})))
     CliRunner().invoke(app, words[1:])

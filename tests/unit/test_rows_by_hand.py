@@ -39,7 +39,7 @@ def value(row: dict[str, Any], group: str, name: str) -> float:
 
 def test_speed_and_memory(result: dict[str, Any]) -> None:
     for row in result["rows"]:
-        raw, runs = row["raw"], row["raw"]["generations"]
+        raw, runs = row["raw"], row["runs"]
         tokens = sum(len(run["token_ids"]) for run in runs)
         assert tokens == 3 * 12
         seconds = sum(run["emissions"][-1][0] - run["submit_s"] for run in runs)

@@ -38,8 +38,8 @@ def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def rows(result: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each row with its runs."""
-    return [(row, row["raw"]["generations"]) for row in result["rows"]]
+    """Each (draft, K) with its runs."""
+    return [(row, row["runs"]) for row in result["rows"] if row["k"]]
 
 
 def seconds(runs: list[dict[str, Any]]) -> float:
@@ -47,8 +47,8 @@ def seconds(runs: list[dict[str, Any]]) -> float:
 
 
 def test_speed_and_speedup(result: dict[str, Any]) -> None:
-    baseline = result["baseline"]["raw"]["generations"]
-    base = result["baseline"]["metrics"]["throughput_tok_s"]["value"]
+    baseline = result["rows"][0]["runs"]
+    base = result["rows"][0]["metrics"]["throughput_tok_s"]["value"]
     assert base == pytest.approx(PROMPTS * NEW / seconds(baseline))
     for row, runs in rows(result):
         metrics = row["metrics"]
@@ -108,9 +108,9 @@ def test_predictions_from_the_costs(result: dict[str, Any]) -> None:
         step_ms = step["draft_predicted_ms"] + step["verify_predicted_ms"]
         share = step_ms * row["predicted"]["replay"] / tau
         assert share == pytest.approx(decode_ms, rel=0.25)  # a median of prompts' medians beside one of all
-    cheap = result["rows"][0]
+    cheap = result["rows"][1]
     assert cheap["predicted"]["leviathan"] > 0
-    assert result["rows"][1]["predicted"]["leviathan"] is None
+    assert result["rows"][2]["predicted"]["leviathan"] is None
 
 
 def test_replay_counts_from_agreement(result: dict[str, Any]) -> None:
@@ -118,6 +118,6 @@ def test_replay_counts_from_agreement(result: dict[str, Any]) -> None:
     replayed = result["replay"]["cheap"]["32"]
     assert replayed["realised_k"] == {}
     assert replayed["num_truncated_steps"] == replayed["num_steps"]
-    row = result["rows"][0]
-    steps = sum(len(run["steps"]) for run in row["raw"]["generations"])
+    row = result["rows"][1]
+    steps = sum(len(run["steps"]) for run in row["runs"])
     assert result["replay"]["cheap"]["3"]["num_steps"] == steps

@@ -10,14 +10,24 @@ import pytest
 
 from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures, speed_ratio
-from bitdraft.schema.records import Divergence, Generation, Step
-from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 from bitdraft.present.charts import sweep as chart
 from bitdraft.present.charts.anatomy import anatomy
+from bitdraft.present.sentences import with_sentences
 from bitdraft.present.sweep_files import csv_text, markdown_text
+from bitdraft.schema.records import Divergence, Generation, Step
+from bitdraft.schema.results import (
+    CostRecord,
+    DraftPlan,
+    LosslessCheck,
+    Predicted,
+    ReplayCheck,
+    SpecDecodeResult,
+    SpecDecodeRow,
+)
 from bitdraft.spec_decode.verdict import decide, decide_plan, warnings_of
+from said import Said, sentences
 
-COSTS = {"draft_cost": {"a": 0.1, "b": 0.2}, "verify_cost": {"0": 1.0, "2": 1.2, "4": 1.3}}
+COSTS = CostRecord(draft_cost={"a": 0.1, "b": 0.2}, verify_cost={0: 1.0, 2: 1.2, 4: 1.3})
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -45,74 +55,72 @@ class Sweep:
     def __init__(self, num_prompts: int = 10) -> None:
         self.base = runs(0.010, num_prompts)
         self.rows: list[SpecDecodeRow] = []
-        self.generations: dict[tuple[str, int], list[Generation]] = {}
 
     def add(self, draft: str, k: int, token_s: float, wobble: float = 0.0, **changes: Any) -> Sweep:
         found = runs(token_s, len(self.base), wobble)
-        metrics = speed_figures(found) | speculation_figures(found, k)
+        metrics = speed_figures(found) | speculation_figures([(run,) for run in found], k)
         metrics["speedup"] = metrics["decode_speedup"] = speed_ratio(found, self.base)
         fields: dict[str, Any] = {"draft": draft, "k": k, "backend": "native", "status": "ok"}
-        self.rows.append(SpecDecodeRow(**fields, metrics=metrics, **changes))
-        self.generations[draft, k] = found
+        self.rows.append(SpecDecodeRow(**fields, metrics=metrics, runs=tuple(found), **changes))
         return self
 
     def fail(self, draft: str, k: int, reason: str) -> Sweep:
         self.rows.append(SpecDecodeRow(draft=draft, k=k, backend="native", status="failed", reason=reason))
         return self
 
-    def verdict(self) -> dict[str, Any]:
-        return decide(self.rows, self.generations, COSTS)
+    def verdict(self) -> Said:
+        return Said(*decide(self.rows, COSTS))
 
 
 def test_a_clear_winner_is_named_with_its_speedup() -> None:
     verdict = Sweep().add("a", 2, 0.005).add("a", 4, 0.007).add("b", 2, 0.008).verdict()
-    assert (verdict["speculate"], verdict["draft"], verdict["k"]) == (True, "a", 2)
-    assert verdict["summary"].startswith("Speculate with a, K = 2: 2.00× [2.00, 2.00]")
-    assert verdict["indistinguishable"] == []
-    assert any("a, K = 2: a step brings 3.00 tokens for the time of 1.40" in r for r in verdict["reasons"])
+    assert (verdict.speculate, verdict.draft, verdict.k) == (True, "a", 2)
+    assert verdict.summary.startswith("Speculate with a, K = 2: 2.00× [2.00, 2.00]")
+    assert verdict.indistinguishable == ()
+    assert any("a, K = 2: a step brings 3.00 tokens for the time of 1.40" in r for r in verdict.reasons)
 
 
 def test_rows_within_the_noise_are_named_beside_it() -> None:
     sweep = Sweep().add("a", 2, 0.0050).add("a", 4, 0.0051, wobble=0.1).add("b", 2, 0.009)
     verdict = sweep.verdict()
-    assert verdict["speculate"] is True
-    assert sorted(map(tuple, verdict["indistinguishable"])) == [("a", 2), ("a", 4)]
-    assert "cannot be told from it" in verdict["summary"]
+    assert verdict.speculate is True
+    assert sorted(verdict.indistinguishable) == [("a", 2), ("a", 4)]
+    assert "cannot be told from it" in verdict.summary
 
 
 def test_a_slower_sweep_says_not_to_speculate() -> None:
     verdict = Sweep().add("a", 2, 0.012).add("b", 2, 0.02).verdict()
-    assert (verdict["speculate"], verdict["draft"], verdict["k"]) == (False, None, None)
-    assert verdict["summary"].startswith("Do not speculate: even the fastest, a, K = 2, is slower than plain")
+    assert (verdict.speculate, verdict.draft, verdict.k) == (False, None, None)
+    assert verdict.summary.startswith("Do not speculate: even the fastest, a, K = 2, is slower than plain")
 
 
 def test_a_tie_with_plain_decoding_says_not_to_speculate_either() -> None:
     verdict = Sweep().add("a", 2, 0.0099, wobble=0.1).verdict()
-    assert verdict["speculate"] is False
-    assert "cannot be told from plain decoding" in verdict["summary"]
+    assert verdict.speculate is False
+    assert "cannot be told from plain decoding" in verdict.summary
 
 
 def test_few_prompts_decide_nothing() -> None:
     verdict = Sweep(num_prompts=3).add("a", 2, 0.005).verdict()
-    assert verdict["speculate"] is None
-    assert verdict["summary"].startswith("3 prompts are too few to say. By value the best is a, K = 2: 2.00×")
+    assert verdict.speculate is None
+    assert verdict.summary.startswith("3 prompts are too few to say. By value the best is a, K = 2: 2.00×")
 
 
 def test_failures_are_reasons_and_the_rest_decides() -> None:
     sweep = Sweep().fail("a", 2, "out of memory").fail("a", 4, "out of memory").add("b", 2, 0.005)
     verdict = sweep.verdict()
-    assert verdict["draft"] == "b"
-    assert "a, K = 2 and 4: failed (out of memory)." in verdict["reasons"]
+    assert verdict.draft == "b"
+    assert "a, K = 2 and 4: failed (out of memory)." in verdict.reasons
     nothing = Sweep().fail("a", 2, "out of memory").verdict()
-    assert nothing["speculate"] is None
-    assert "nothing can be recommended" in nothing["summary"]
+    assert nothing.speculate is None
+    assert "nothing can be recommended" in nothing.summary
 
 
-def lossless(kind: str) -> dict[str, Any]:
+def lossless(kind: str) -> LosslessCheck:
     agrees = {"rounding tie": True, "bug": False, "unchecked": None}[kind]
     found = Divergence(prompt=3, position=7, expected=1, found=2, logit_gap=0.01, control_agrees=agrees)
     assert found.kind == kind
-    return {"identical": 9, "num_prompts": 10, "divergences": [found.model_dump() | {"kind": found.kind}]}
+    return LosslessCheck(identical=9, num_prompts=10, divergences=(found,))
 
 
 @pytest.mark.parametrize("kind", ["rounding tie", "bug", "unchecked"])
@@ -120,43 +128,45 @@ def test_differences_to_plain_decoding_are_told_apart(kind: str) -> None:
     sweep = Sweep().add("a", 2, 0.005, lossless=lossless(kind))
     assert any(
         f"9 of 10 runs gave the token ids of K = 0; the others: 1 {kind}." in r
-        for r in sweep.verdict()["reasons"]
+        for r in sweep.verdict().reasons
     )
     twice = Sweep().add("a", 2, 0.005, lossless=lossless(kind)).add("a", 3, 0.005, lossless=lossless(kind))
     many = kind if kind == "unchecked" else f"{kind}s"
-    assert any(f"the others: 2 {many}." in reason for reason in twice.verdict()["reasons"])
-    warnings = warnings_of(sweep.rows)
+    assert any(f"the others: 2 {many}." in reason for reason in twice.verdict().reasons)
+    warnings = sentences(warnings_of(sweep.rows))
     assert any("prompt 3 leaves the text of K = 0 at token 7" in w for w in warnings) == (kind == "bug")
 
 
 def test_a_replay_that_disagrees_is_a_warning_unless_it_is_a_tie() -> None:
     for tie in (True, False):
-        check = {
+        check: dict[str, Any] = {
             "num_compared": 10,
             "num_identical": 9,
             "mismatches": [{"prompt": 2, "step": 5, "measured": [2, 1, 0], "replayed": [2, 2, 0]}],
             "agrees": False,
         }
         if tie:
-            check["mismatches"][0]["rounding_tie"] = True  # type: ignore[index]
-        warnings = warnings_of(Sweep().add("a", 2, 0.005, replay_check=check).rows)
+            check["mismatches"][0]["rounding_tie"] = True
+        rows = Sweep().add("a", 2, 0.005, replay_check=ReplayCheck.model_validate(check)).rows
+        warnings = sentences(warnings_of(rows))
         assert any("measurement and replay disagree (prompt 2, step 5)" in w for w in warnings) is not tie
 
 
-def planned(speedup: float) -> dict[str, Any]:
+def planned(speedup: float) -> DraftPlan:
     point = {"leviathan": speedup, "replay": speedup, "replay_end_to_end": speedup, "tokens_per_step": 2.0}
     worse = point | {"replay_end_to_end": speedup * 0.9}
-    return {"alpha": 0.7, "by_k": {"2": worse, "4": point}, "best_k": {"leviathan": 2, "replay": 4}}
+    by_k = {2: worse, 4: point}
+    return DraftPlan.model_validate({"alpha": 0.7, "by_k": by_k, "best_k": {"leviathan": 2, "replay": 4}})
 
 
 def test_plans_name_the_best_draft_or_none() -> None:
-    verdict = decide_plan({"a": planned(1.3), "b": planned(1.6)}, 15)
-    assert (verdict["speculate"], verdict["draft"], verdict["k"]) == (True, "b", 4)
-    assert "Speculate with b, K = 4: predicted 1.60×" in verdict["summary"]
-    assert any("15 prompts" in reason for reason in verdict["reasons"])
-    refused = decide_plan({"a": planned(0.8)}, 15)
-    assert (refused["speculate"], refused["draft"]) == (False, None)
-    assert decide_plan({}, 0)["speculate"] is None
+    verdict = Said(*decide_plan({"a": planned(1.3), "b": planned(1.6)}, 15))
+    assert (verdict.speculate, verdict.draft, verdict.k) == (True, "b", 4)
+    assert "Speculate with b, K = 4: predicted 1.60×" in verdict.summary
+    assert any("15 prompts" in reason for reason in verdict.reasons)
+    refused = Said(*decide_plan({"a": planned(0.8)}, 15))
+    assert (refused.speculate, refused.draft) == (False, None)
+    assert decide_plan({}, 0)[0].speculate is None
 
 
 def result_of(sweep: Sweep, *, plan: bool = False, name: str = "a $model$") -> SpecDecodeResult:
@@ -169,27 +179,30 @@ def result_of(sweep: Sweep, *, plan: bool = False, name: str = "a $model$") -> S
         "max_new_tokens": 13,
         "precision": "fp32",
     }
-    replay = {str(k): {"acceptance_rate": 1 / k} for k in range(1, 33)}
-    metrics = {key: figure.model_dump() for key, figure in speed_figures(sweep.base).items()}
-    return SpecDecodeResult(
-        config=config | {"draft_precision": None, "backend": "native"},
-        environment={"cpu": "a processor", "torch": "2", "transformers": "5", "time_utc": "now"},
-        model={"name": name},
-        drafts={},
-        text={"dataset": "story", "sha256": "0" * 64, "prompt_ids": ["1"] * len(sweep.base)},
-        baseline={} if plan else {"metrics": metrics},
-        rows=tuple(sweep.rows),
-        replay={"a": replay, "b": replay},
-        plan={"a": planned(1.3), "b": planned(0.9)} if plan else {},
-        verdict={"summary": "Speculate | or not."},
+    replay = {k: {"acceptance_rate": 1 / k, "tokens_per_step": 2.0} for k in range(1, 33)}
+    base = SpecDecodeRow(
+        draft=None, k=0, status="ok", metrics=speed_figures(sweep.base), runs=tuple(sweep.base)
     )
+    fields: dict[str, Any] = {
+        "config": config | {"draft_precision": None, "backend": "native"},
+        "environment": {"cpu": "a processor", "torch": "2", "transformers": "5", "time_utc": "now"},
+        "model": {"name": name},
+        "text": {"dataset": "story", "sha256": "0" * 64, "prompt_ids": ["1"] * len(sweep.base)},
+        "replay": {"a": replay, "b": replay},
+    }
+    found = SpecDecodeResult(
+        rows=() if plan else (base, *sweep.rows),
+        plan={"a": planned(1.3), "b": planned(0.9)} if plan else {},
+        **fields,
+    )
+    return with_sentences(found)
 
 
 @pytest.mark.parametrize("case", ["all", "one k", "some failed", "all failed", "few prompts"])
 def test_charts_are_drawn_whatever_failed(case: str) -> None:
     sweep = Sweep(num_prompts=3 if case == "few prompts" else 10)
     if case != "all failed":
-        sweep.add("a", 2, 0.005, predicted={"replay": 1.9, "leviathan": 1.8})
+        sweep.add("a", 2, 0.005, predicted=Predicted(replay=1.9, leviathan=1.8))
     if case in ("all", "few prompts"):
         sweep.add("a", 4, 0.006).add("b", 2, 0.012).add("b", 4, 0.013)
     if case in ("some failed", "all failed"):

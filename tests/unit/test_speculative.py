@@ -194,9 +194,9 @@ def test_embeddings_may_be_padded_differently(target_vocab: int, draft_vocab: in
     assert runs.decode(config, "draft", 4, 0).token_ids == plain.token_ids
     assert max(plain.token_ids) < common
     for draft_name in ("draft", "ngram"):
-        warm = NativeEngine(EngineSetup(
-            target, {"draft": draft, "ngram": None}, common, SamplingConfig(temperature=1.0)
-        ))
+        warm = NativeEngine(
+            EngineSetup(target, {"draft": draft, "ngram": None}, common, SamplingConfig(temperature=1.0))
+        )
         warm.prepare(tokens(0, 20), config)
         assert len(warm.decode(config, draft_name, 4, 1).token_ids) == 30
 

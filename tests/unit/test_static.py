@@ -423,7 +423,7 @@ def large_linear(dtype: torch.dtype, num_outputs: int = 1024) -> Any:
 @pytest.fixture(params=["all", "few", "none"])
 def use(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What weights are packed for, which is measured otherwise."""
-    monkeypatch.setattr(cpu_kernels, "packed_for", lambda _: request.param)
+    monkeypatch.setattr(products.ProductChoices, "packed_for", lambda *_: request.param)
     return str(request.param)
 
 
@@ -532,19 +532,30 @@ def test_weights_are_packed_where_that_is_faster(
     seconds: list[float], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "_seconds", lambda *_: seconds)
-    assert products._measured.__wrapped__(8, 8, torch.float32, 1) == expected
+    assert products.ProductChoices().packed_for(torch.ones(8, 8)) == expected
 
 
-def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was() -> None:
-    products._measured.cache_clear()
+def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[tuple[int, int]] = []
+    seconds = products._seconds
+
+    def counted(num_out: int, num_in: int, dtype: torch.dtype) -> list[float]:
+        timed.append((num_out, num_in))
+        return seconds(num_out, num_in, dtype)
+
+    monkeypatch.setattr(products, "_seconds", counted)
     before = torch.backends.mkldnn.enabled
-    found = {products.packed_for(torch.ones(24, 40)) for _ in range(3)}
-    assert len(found) == 1
-    assert products._measured.cache_info().misses == 1
+    choices = products.ProductChoices()
+    assert len({choices.packed_for(torch.ones(24, 40)) for _ in range(3)}) == 1
+    assert timed == [(24, 40)]
     assert torch.backends.mkldnn.enabled == before
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         if products.can_pack(dtype):
-            assert all(spent_s > 0 for spent_s in products._seconds(24, 40, dtype))
+            assert all(spent_s > 0 for spent_s in seconds(24, 40, dtype))
+    # who goes on behind this process decides as it did
+    again = products.ProductChoices(choices.record())
+    assert again.packed_for(torch.ones(24, 40)) == choices.packed_for(torch.ones(24, 40))
+    assert timed == [(24, 40)]
 
 
 def test_few_row_kernels_restore_the_setting() -> None:

@@ -13,12 +13,12 @@ from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, SamplingConfig, SpecDecodeConfig, make_config
 from bitdraft.engine.static import forward
 from bitdraft.errors import UserError
-from bitdraft.schema.records import Generation
-from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.present.charts.sweep import title
 from bitdraft.present.sweep_files import csv_text, markdown_text
-from bitdraft.spec_decode.worker import Cell
+from bitdraft.schema.records import Generation
+from bitdraft.schema.results import SpecDecodeResult
 from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, forced_tokens, run_forced, stays
+from bitdraft.spec_decode.worker import Cell
 from bitdraft.spec_decode.workload import prepare
 from in_process import jobs_in_process
 from tiny import VOCAB, save_checkpoint, tiny_model, tokens
@@ -196,7 +196,7 @@ def test_everything_says_that_it_is_synthetic(
     header, *lines = csv_text(result).splitlines()
     assert header.split(",")[0] == "synthetic_acceptance"
     assert {line.split(",")[0] for line in lines} == {"0.7"}
-    assert result.verdict["summary"].startswith("Synthetic acceptance of 0.7: speeds are measured")
+    assert result.summary.startswith("Synthetic acceptance of 0.7: speeds are measured")
     assert result.config["synthetic_acceptance"] == ALPHA
     folder = next(tmp_path_factory.getbasetemp().glob("synthetic*/out"))
     names = {path.name for path in folder.iterdir()}

@@ -10,6 +10,7 @@ from bitdraft.schema.records import Generation, Step
 from bitdraft.spec_decode.replay import expected, model_chain
 from bitdraft.spec_decode.theory import (
     Costs,
+    CostSample,
     attribute_gap,
     cost_record,
     expected_tokens,
@@ -32,14 +33,14 @@ def test_costs_are_ratios_to_one_decode_forward() -> None:
 
 def test_costs_are_medians_over_all_prompts() -> None:
     samples = [
-        {"target_s": {"1": [0.01, 0.02], "3": [0.03]}, "draft_s": {"draft": [0.001], "gone": []}},
-        {"target_s": {"1": [0.05], "3": [0.05]}, "draft_s": {"draft": [0.003, 0.002]}},
+        CostSample({1: [0.01, 0.02], 3: [0.03]}, {"draft": [0.001], "gone": []}),
+        CostSample.of({"target_s": {"1": [0.05], "3": [0.05]}, "draft_s": {"draft": [0.003, 0.002]}}),
     ]
     costs = gather_costs(samples)
     assert costs == Costs({1: 0.02, 3: 0.04}, {"draft": 0.002})
     record = cost_record(samples, ["draft", "gone"], seed=0)
-    assert record["verify_cost"] == {"0": 1.0, "2": pytest.approx(2.0)}
-    assert record["draft_cost"] == {"draft": pytest.approx(0.1)}
+    assert record.verify_cost == {0: 1.0, 2: pytest.approx(2.0)}
+    assert record.draft_cost == {"draft": pytest.approx(0.1)}
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.8, 1.0])
@@ -80,22 +81,23 @@ def test_a_steps_time_is_divided_and_compared() -> None:
         finish_reason="length",
     )
     step = attribute_gap([run], found, "draft", COSTS)
-    assert (step["draft_ms"], step["verify_ms"], step["host_ms"]) == pytest.approx((2, 12, 1))
-    assert step["draft_predicted_ms"] == pytest.approx(4 / 3)
-    assert step["verify_predicted_ms"] == pytest.approx(34 / 3)
-    assert step["host_gap_ms"] == pytest.approx(1)
+    assert step is not None
+    assert (step.draft_ms, step.verify_ms, step.host_ms) == pytest.approx((2, 12, 1))
+    assert step.draft_predicted_ms == pytest.approx(4 / 3)
+    assert step.verify_predicted_ms == pytest.approx(34 / 3)
+    assert step.host_gap_ms == pytest.approx(1)
 
 
 def test_a_plan_names_the_best_k_of_each_prediction() -> None:
     chain = model_chain([1, 1, 1, 0] * 8, first=1, limit=40)
     expectations = {k: expected([chain], k) for k in (1, 2, 4)}
     plan = plan_draft(expectations, "draft", 0.75, COSTS, prefill_s=(0.02, 0.01))
-    by_k = plan["by_k"]
-    assert set(by_k) == {"1", "2", "4"}
+    by_k = plan.by_k
+    assert set(by_k) == {1, 2, 4}
     tokens = expectations[2].num_tokens
     steps_s = replay_seconds(expectations[2], "draft", COSTS)
-    assert by_k["2"]["replay"] == pytest.approx(tokens * 0.01 / steps_s)
-    assert by_k["2"]["replay_end_to_end"] == pytest.approx((0.02 + tokens * 0.01) / (0.03 + steps_s))
-    best = max(by_k, key=lambda k: by_k[k]["replay_end_to_end"])
-    assert plan["best_k"]["replay"] == int(best)
-    assert plan_draft(expectations, "draft", None, COSTS, (0.0, 0.0))["best_k"]["leviathan"] is None
+    assert by_k[2].replay == pytest.approx(tokens * 0.01 / steps_s)
+    assert by_k[2].replay_end_to_end == pytest.approx((0.02 + tokens * 0.01) / (0.03 + steps_s))
+    best = max(by_k, key=lambda k: by_k[k].replay_end_to_end)
+    assert plan.best_k.replay == best
+    assert plan_draft(expectations, "draft", None, COSTS, (0.0, 0.0)).best_k.leviathan is None

@@ -9,15 +9,22 @@ from typing import Any
 import pytest
 
 from bitdraft.metrics.speed import speed_figures
+from bitdraft.precision import verdict as verdict_module
+from bitdraft.precision.verdict import warnings_of
 from bitdraft.present.charts.precision import render
 from bitdraft.present.precision_files import columns, csv_text, markdown_text
-from bitdraft.precision.verdict import decide, warnings_of
-from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionResult, PrecisionRow
+from bitdraft.present.sentences import with_sentences
 from bitdraft.present.tables import best_rows
+from bitdraft.schema.records import Figure
+from bitdraft.schema.results import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
+from said import Said, sentences
 from tiny import generation
 
 LIMIT = 0.005
+
+
+def decide(*args: Any) -> Said:
+    return Said(*verdict_module.decide(*args))
 
 
 def ok_row(
@@ -34,13 +41,19 @@ def ok_row(
         generation(0, [token_s * (1 + 0.1 * prompt) * (i + 1) for i in range(8)])
         for prompt in range(num_prompts)
     ]
-    quality: dict[str, Any] = {"protocol": {"protocol": "sliding", "window": 64, "stride": 32}}
-    quality["protocol"] |= {"num_scored_tokens": 1000, "normaliser": "tokens"}
+    card = ProtocolCard(protocol="sliding", window=64, stride=32, num_scored_tokens=1000)
+    change = None
     if delta is not None:
-        quality["delta_ln_ppl"] = Figure(value=delta, low=delta - 1e-4, high=delta + 1e-4, n=50).model_dump()
+        change = Figure(value=delta, low=delta - 1e-4, high=delta + 1e-4, n=50)
     metrics = {**speed_figures(runs), "ppl": Figure(value=20.0), "peak_ram_gb": Figure(value=gib)}
-    raw = {"generations": [run.model_dump(mode="json") for run in runs], "calibration_s": [calibration_s] * 2}
-    return PrecisionRow(precision=precision, status="ok", metrics=metrics, quality=quality, raw=raw)
+    return PrecisionRow(
+        precision=precision,
+        status="ok",
+        metrics=metrics,
+        quality=Quality(protocol=card, delta_ln_ppl=change),
+        runs=tuple(runs),
+        raw=PrecisionRaw(calibration_s=(calibration_s,) * 2),
+    )
 
 
 def failed(precision: str, status: str) -> PrecisionRow:
@@ -50,59 +63,59 @@ def failed(precision: str, status: str) -> PrecisionRow:
 def test_a_clear_winner_is_named_with_its_numbers() -> None:
     rows = [ok_row("fp32", 0.02), ok_row("fp16", 0.02, 1e-4), ok_row("bf16", 0.01, 5e-4, gib=0.6)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "bf16"
-    assert verdict["summary"].startswith("Use bf16. Against fp32: 2.00×")
-    assert "perplexity +0.050 %" in verdict["summary"]
-    assert "peak RAM 0.60 against 1.00 GiB" in verdict["summary"]
-    assert verdict["indistinguishable"] == []
+    assert verdict.precision == "bf16"
+    assert verdict.summary.startswith("Use bf16. Against fp32: 2.00×")
+    assert "perplexity +0.050 %" in verdict.summary
+    assert "peak RAM 0.60 against 1.00 GiB" in verdict.summary
+    assert verdict.indistinguishable == ()
 
 
 def test_a_tie_in_speed_is_called_one_and_memory_decides() -> None:
     rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.01, 1e-4, gib=0.6)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "bf16"
-    assert verdict["indistinguishable"] == ["bf16", "fp32"]
-    assert "cannot be told from that of fp32; it takes less memory" in verdict["summary"]
+    assert verdict.precision == "bf16"
+    assert verdict.indistinguishable == ("bf16", "fp32")
+    assert "cannot be told from that of fp32; it takes less memory" in verdict.summary
 
 
 def test_a_full_tie_stays_at_the_reference() -> None:
     rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.01, 1e-4)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "fp32"
-    assert "cannot be told from that of bf16; it is the reference" in verdict["summary"]
+    assert verdict.precision == "fp32"
+    assert "cannot be told from that of bf16; it is the reference" in verdict.summary
 
 
 def test_the_quality_limit_binds_by_the_intervals_upper_end() -> None:
     fast = ok_row("bf16", 0.005, 0.00495)  # value inside the limit, upper end 0.00505 outside
     verdict = decide([ok_row("fp32", 0.01), fast], "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "fp32"
-    assert any("bf16 is out: its perplexity may be" in reason for reason in verdict["reasons"])
-    assert decide([ok_row("fp32", 0.01), fast], "fp32", 0.02, "fp32")["precision"] == "bf16"
+    assert verdict.precision == "fp32"
+    assert any("bf16 is out: its perplexity may be" in reason for reason in verdict.reasons)
+    assert decide([ok_row("fp32", 0.01), fast], "fp32", 0.02, "fp32").precision == "bf16"
 
 
 def test_a_slow_half_precision_is_not_recommended() -> None:
     verdict = decide([ok_row("fp32", 0.01), ok_row("fp16", 0.03, 1e-5, gib=0.5)], "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "fp32"
-    assert "No other measured precision is faster" in verdict["summary"]
+    assert verdict.precision == "fp32"
+    assert "No other measured precision is faster" in verdict.summary
 
 
 def test_a_difference_below_the_machines_drift_is_no_difference() -> None:
     rows = [ok_row("fp32", 0.0115), ok_row("bf16", 0.01, 1e-4, calibration_s=1.3e-3)]
-    assert decide(rows, "fp32", LIMIT, "fp32")["indistinguishable"] == ["bf16", "fp32"]
-    assert any("changed by 30 %" in warning for warning in warnings_of(rows))
+    assert decide(rows, "fp32", LIMIT, "fp32").indistinguishable == ("bf16", "fp32")
+    assert any("changed by 30 %" in warning for warning in sentences(warnings_of(rows)))
 
 
 def test_too_few_prompts_or_blocks_decide_nothing() -> None:
     rows = [ok_row("fp32", 0.02, num_prompts=4), ok_row("bf16", 0.01, 1e-4, num_prompts=4)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
-    assert (verdict["precision"], verdict["indistinguishable"]) == ("fp32", ["bf16", "fp32"])
+    assert (verdict.precision, verdict.indistinguishable) == ("fp32", ("bf16", "fp32"))
     row = ok_row("bf16", 0.01)
-    quality = row.quality | {"delta_ln_ppl": Figure(value=0.0, n=3).model_dump()}
+    quality = row.quality.model_copy(update={"delta_ln_ppl": Figure(value=0.0, n=3)})
     verdict = decide(
         [ok_row("fp32", 0.02), row.model_copy(update={"quality": quality})], "fp32", LIMIT, "fp32"
     )
-    assert verdict["precision"] == "fp32"
-    assert "3 blocks of scored text are too few" in verdict["reasons"][0]
+    assert verdict.precision == "fp32"
+    assert "3 blocks of scored text are too few" in verdict.reasons[0]
 
 
 def test_among_tied_the_reason_given_is_true() -> None:
@@ -113,43 +126,50 @@ def test_among_tied_the_reason_given_is_true() -> None:
         ok_row("bf16", 0.01, 0.0),
     ]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "fp16"
-    assert "from that of fp32 and bf16; it takes less memory" in verdict["summary"]
+    assert verdict.precision == "fp16"
+    assert "from that of fp32 and bf16; it takes less memory" in verdict.summary
 
 
 def test_a_single_precision_is_not_compared() -> None:
-    assert "only precision" in decide([ok_row("bf16", 0.01)], "bf16", LIMIT, "fp32")["summary"]
+    assert "only precision" in decide([ok_row("bf16", 0.01)], "bf16", LIMIT, "fp32").summary
 
 
 def test_one_overflowing_precision_leaves_the_others() -> None:
     verdict = decide(
         [ok_row("fp32", 0.02), failed("fp16", "overflow"), ok_row("bf16", 0.01, 0.0)], "fp32", LIMIT, "fp16"
     )
-    assert verdict["precision"] == "bf16"
-    assert verdict["reasons"][0] == "fp16 is out: overflow (a reason)."
-    assert "stored in fp16" in verdict["reasons"][1]
+    assert verdict.precision == "bf16"
+    assert verdict.reasons[0] == "fp16 is out: overflow (a reason)."
+    assert "stored in fp16" in verdict.reasons[1]
 
 
 def test_a_failed_reference_is_said() -> None:
     verdict = decide([failed("fp32", "oom"), ok_row("bf16", 0.01)], "fp32", LIMIT, "fp32")
-    assert verdict["precision"] == "bf16"
-    assert any("quality differences are unknown" in reason for reason in verdict["reasons"])
+    assert verdict.precision == "bf16"
+    assert any("quality differences are unknown" in reason for reason in verdict.reasons)
 
 
 def test_everything_failed_recommends_nothing() -> None:
     verdict = decide([failed("fp32", "oom"), failed("fp16", "failed")], "fp32", LIMIT, "fp32")
-    assert verdict["precision"] is None
+    assert verdict.precision is None
 
 
 def result(*rows: PrecisionRow, name: str = "org/model") -> PrecisionResult:
-    return PrecisionResult(
-        config={"max_new_tokens": 8, "backend": "native", "ppl_protocol": "sliding"},
-        environment={"cpu": "a CPU", "torch": "2", "transformers": "5", "time_utc": "now", "device": "cpu"},
-        model={"name": name, "stored_dtype": "fp32"},
-        text={"dataset": "stdlib", "sha256": "0" * 64, "prompt_ids": ["a"]},
-        rows=rows,
-        verdict=decide(rows, "fp32", LIMIT, "fp32"),
-    )
+    verdict, findings = verdict_module.decide(rows, "fp32", LIMIT, "fp32")
+    fields: dict[str, Any] = {
+        "config": {"max_new_tokens": 8, "backend": "native", "ppl_protocol": "sliding"},
+        "environment": {
+            "cpu": "a CPU",
+            "torch": "2",
+            "transformers": "5",
+            "time_utc": "now",
+            "device": "cpu",
+        },
+        "model": {"name": name, "stored_dtype": "fp32"},
+        "text": {"dataset": "stdlib", "sha256": "0" * 64, "prompt_ids": ["a"]},
+    }
+    found = PrecisionResult(rows=rows, verdict=verdict, findings=findings, **fields)
+    return with_sentences(found)
 
 
 ROWS = (ok_row("fp32", 0.02), failed("fp16", "unsupported"), ok_row("bf16", 0.01, 5e-4))
@@ -184,23 +204,23 @@ def test_csv_has_a_line_a_precision_and_an_end_a_figure() -> None:
 
 def test_random_weights_have_speed_and_memory_alone() -> None:
     rows = [
-        row.model_copy(update={"quality": {"not_measured": "random weights"}})
+        row.model_copy(update={"quality": Quality(not_measured="random weights")})
         for row in (ok_row("fp32", 0.02), ok_row("bf16", 0.01, gib=0.6))
     ]
     for row in rows:
         del row.metrics["ppl"]
     verdict = decide(rows, "fp32", LIMIT, "none")
-    assert verdict["precision"] is None
-    assert "Random weights: quality not measured. By speed and memory alone: bf16." in verdict["summary"]
-    assert "2.00×" in verdict["summary"]
-    assert "perplexity" not in verdict["summary"]
+    assert verdict.precision is None
+    assert "Random weights: quality not measured. By speed and memory alone: bf16." in verdict.summary
+    assert "2.00×" in verdict.summary
+    assert "perplexity" not in verdict.summary
     shown = result(*rows, failed("fp16", "oom"))
     assert not {"ppl", "delta_ln_ppl", "kl_divergence"} & {column.key for column in columns(shown.rows)}
     assert "PPL" not in markdown_text(shown)
     assert render(shown).startswith(b"\x89PNG")
     lost = decide([failed("fp32", "oom"), rows[1]], "fp32", LIMIT, "none")
-    assert "quality not measured" in lost["summary"]
-    assert lost["reasons"] == ["fp32 is out: oom (a reason)."]
+    assert "quality not measured" in lost.summary
+    assert lost.reasons == ["fp32 is out: oom (a reason)."]
 
 
 def test_markdown_holds_verdict_and_best_values() -> None:

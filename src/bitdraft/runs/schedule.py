@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.executors.base import TRANSIENT, Executor
@@ -27,22 +26,22 @@ def run_cell(run: Run, cell: Cell, executor: Executor, on_event: OnEvent) -> Fai
         on_event(cell, event)
     if journal.has_ended:
         return journal.failure
-    with contextlib.closing(_events(executor, cell, earlier)) as events:
-        for event in events:
-            if event["event"] == "machine":
-                run.note_machine(cell, str(event["name"]))
-            if event["event"] not in TRANSIENT:
-                journal.append(event)
-            on_event(cell, event)
-            if event["event"] == "failure":
-                return Failure.of(event)
+    failures: list[Failure] = []
+
+    def take(event: Event) -> None:
+        if event["event"] == "machine":
+            run.note_machine(cell, str(event["name"]))
+        if event["event"] not in TRANSIENT:
+            journal.append(event)
+        if event["event"] == "failure":
+            failures.append(Failure.of(event))
+        on_event(cell, event)
+
+    executor.submit(cell, earlier, take)
+    if failures:
+        return failures[-1]
     journal.append({"event": "done"})
     return None
-
-
-def _events(executor: Executor, cell: Cell, done: Sequence[Event]) -> Generator[Event, None, None]:
-    """A generator, so that closing it ends the cell."""
-    yield from executor.submit(cell, done)
 
 
 def run_cells(

@@ -12,6 +12,7 @@ from bitdraft.errors import UserError, one_line
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.failures import classify
 
+OnEvent = Callable[[Event], None]
 TRANSIENT = frozenset({"progress", "heartbeat"})
 """Kinds of events that no journal keeps."""
 
@@ -19,15 +20,19 @@ TRANSIENT = frozenset({"progress", "heartbeat"})
 class Executor(Protocol):
     """Where cells run. `slots` is how many at once, each with a device of its own.
 
-    `submit` starts a cell and yields its events as they arrive. `done` are those that an earlier, interrupted
-    attempt has left: the cell goes on behind them. What goes wrong with a cell is its last event, a
-    `failure`; a `UserError` that it raises is raised here. Closing the iterator ends the cell.
+    `submit` runs a cell to its end, and hands over its events as they arrive. `done` are those that an earlier,
+    interrupted attempt has left: the cell goes on behind them. What goes wrong with a cell is its last event, a
+    `failure`; a `UserError` that it raises is raised here. An exception from `on_event`, or an interrupt, ends
+    the cell and goes on.
     """
 
     @property
-    def slots(self) -> int: ...
+    def slots(self) -> int:
+        """How many cells may run at once."""
+        ...
 
-    def submit(self, cell: Cell, done: Sequence[Event]) -> Iterator[Event]: ...
+    def submit(self, cell: Cell, done: Sequence[Event], on_event: OnEvent) -> None:
+        """Run a cell."""
 
 
 class Emit:

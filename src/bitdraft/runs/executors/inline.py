@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from bitdraft.runs.cell import Cell, Event
-from bitdraft.runs.executors.base import Emit, payload_of, raise_user_error, run_function
+from bitdraft.runs.executors.base import Emit, OnEvent, payload_of, raise_user_error, run_function
 
 
 class Inline:
-    """All events arrive when the cell has ended; through JSON all the same, as from another process."""
+    """Events go through JSON all the same, as from another process."""
 
     slots = 1
 
-    def submit(self, cell: Cell, done: Sequence[Event]) -> Iterator[Event]:
+    def submit(self, cell: Cell, done: Sequence[Event], on_event: OnEvent) -> None:
         """See `Executor`."""
-        events: list[Event] = []
-        emit = Emit(lambda event: events.append(json.loads(json.dumps(event))))
-        run_function(cell.target, json.loads(json.dumps(payload_of(cell, done))), emit)
-        for event in events:
+
+        def hand_over(event: Event) -> None:
             if event["event"] == "user_error":
                 raise_user_error(event)
-            yield event
+            on_event(json.loads(json.dumps(event)))
+
+        payload = json.loads(json.dumps(payload_of(cell, done)))
+        run_function(cell.target, payload, Emit(hand_over))

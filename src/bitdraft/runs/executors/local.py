@@ -16,13 +16,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO
 
 import psutil
 
 from bitdraft.runs.cell import Cell, Event, Failure
-from bitdraft.runs.executors.base import payload_of, raise_user_error
+from bitdraft.runs.executors.base import OnEvent, payload_of, raise_user_error
 from bitdraft.runs.failures import ended_by, num_oom_kills
 
 DEFAULT_TIMEOUT_S = 1800.0
@@ -42,18 +42,18 @@ class Local:
             self._devices.put(device)
         self._hands_out = bool(devices)
 
-    def submit(self, cell: Cell, done: Sequence[Event]) -> Iterator[Event]:
+    def submit(self, cell: Cell, done: Sequence[Event], on_event: OnEvent) -> None:
         """See `Executor`."""
         if not self._hands_out:
-            yield from self._run(cell, done, None)
+            self._run(cell, done, on_event, None)
             return
         device = self._devices.get()
         try:
-            yield from self._run(cell, done, device)
+            self._run(cell, done, on_event, device)
         finally:
             self._devices.put(device)
 
-    def _run(self, cell: Cell, done: Sequence[Event], device: str | None) -> Iterator[Event]:
+    def _run(self, cell: Cell, done: Sequence[Event], on_event: OnEvent, device: str | None) -> None:
         environment = dict(os.environ)
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
@@ -72,11 +72,9 @@ class Local:
             watched = _Watched(process, self.timeout_s)
             try:
                 watched.tell({"target": cell.target, "payload": payload_of(cell, done)})
-                failed = False
-                for event in watched.events():
-                    failed = failed or event["event"] == "failure"
-                    yield event
-                process.wait()
+                failed = watched.hand_over(on_event)
+                if not failed:
+                    process.wait()
             finally:
                 watched.end()
             if not failed:
@@ -85,7 +83,7 @@ class Local:
                     process.returncode, _end_of(errors), oom_kills=kills, peak_bytes=watched.peak
                 )
                 if failure is not None:
-                    yield failure.as_event()
+                    on_event(failure.as_event())
 
 
 class _Watched:
@@ -112,29 +110,33 @@ class _Watched:
             self.process.stdin.write(json.dumps(job) + "\n")
             self.process.stdin.flush()
 
-    def events(self) -> Iterator[Event]:
-        """Until the child's output ends, or its silence has lasted too long."""
+    def hand_over(self, on_event: OnEvent) -> bool:
+        """All events, until the child's output ends or its silence has lasted too long. Whether one of them was
+        a failure."""
         heard_s = time.monotonic()
+        failed = False
         while True:
             try:
                 line = self._lines.get(timeout=_LOOK_S)
             except queue.Empty:
                 self._note_memory()
                 if time.monotonic() - heard_s > self.timeout_s:
-                    yield Failure(
-                        "failed",
-                        f"no sign of life for {self.timeout_s:g} s, so it was ended (--cell-timeout)",
-                    ).as_event()
-                    return
+                    on_event(self._silent().as_event())
+                    return True
                 continue
             heard_s = time.monotonic()
             if line is None or not line.endswith("\n"):
-                return  # it has ended, perhaps while it wrote
+                return failed  # it has ended, perhaps while it wrote
             event = json.loads(line)
             if event["event"] == "user_error":
                 raise_user_error(event)
+            failed = failed or event["event"] == "failure"
             if event["event"] != "heartbeat":
-                yield event
+                on_event(event)
+
+    def _silent(self) -> Failure:
+        reason = f"no sign of life for {self.timeout_s:g} s, so it was ended (--cell-timeout)"
+        return Failure("failed", reason)
 
     def _note_memory(self) -> None:
         with contextlib.suppress(psutil.Error):

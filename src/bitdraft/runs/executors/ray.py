@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import os
 import platform
+import queue
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from bitdraft.errors import UserError, one_line
 from bitdraft.runs.cell import Cell, Event, Failure
-from bitdraft.runs.executors.base import TRANSIENT
+from bitdraft.runs.executors.base import TRANSIENT, OnEvent, raise_user_error
 from bitdraft.runs.executors.local import Local
 
 _TRIES = 2
@@ -48,33 +51,36 @@ class RayCluster:
         gpus = int(sum(node["Resources"].get("GPU", 0) for node in alive))
         return max(1, gpus or len(alive))
 
-    def submit(self, cell: Cell, done: Sequence[Event]) -> Iterator[Event]:
+    def submit(self, cell: Cell, done: Sequence[Event], on_event: OnEvent) -> None:
         """See `Executor`."""
         events = list(done)
+
+        def keep(event: Event) -> None:
+            if event["event"] not in TRANSIENT:
+                events.append(event)
+            on_event(event)
+
         for attempt in range(1, _TRIES + 1):
             try:
-                for event in self._attempt(cell, events):
-                    if event["event"] not in TRANSIENT:
-                        events.append(event)
-                    yield event
+                self._attempt(cell, list(events), keep)
                 return
             except self._lost_errors() as error:
                 if attempt == _TRIES:
                     reason = f"its node was lost, and so was the next one ({type(error).__name__})"
-                    yield Failure("failed", reason, one_line(error)).as_event()
+                    on_event(Failure("failed", reason, one_line(error)).as_event())
 
-    def _attempt(self, cell: Cell, done: Sequence[Event]) -> Iterator[Event]:
+    def _attempt(self, cell: Cell, done: Sequence[Event], on_event: OnEvent) -> None:
         options: dict[str, Any] = {"num_cpus": 0 if cell.num_gpus else 1, "num_gpus": cell.num_gpus}
-        task = self._run.options(**options)
-        stream = task.remote(cell, list(done), self.timeout_s)
+        stream = self._run.options(**options).remote(cell, done, self.timeout_s)
         try:
             for reference in stream:
                 event: Event = self._ray.get(reference)
                 if event["event"] == "user_error":
-                    raise UserError(event["field"], event["value"], event["problem"], event["remedy"])
-                yield event
-        finally:
+                    raise_user_error(event)
+                on_event(event)
+        except BaseException:
             self._ray.cancel(stream, force=True)
+            raise
 
     def _lost_errors(self) -> tuple[type[BaseException], ...]:
         errors = self._ray.exceptions
@@ -96,18 +102,27 @@ def _ray() -> Any:
 
 
 def _run_on_node(cell: Cell, done: Sequence[Event], timeout_s: float) -> Iterator[Event]:
-    """On the node: the cell's events, with the machine's name first; a folder that isn't there is a failure."""
+    """On the node: the machine's name, then the cell's events; a folder that isn't there is a failure."""
     node = platform.node()
-    yield {"event": "machine", "name": f"{node} ({os.environ.get('RAY_NODE_NAME') or _node_id()})"}
-    missing = [folder for folder in _folders(cell) if not os.path.isdir(folder)]
+    yield {"event": "machine", "name": f"{node} ({_node_id()})"}
+    missing = [folder for folder in _folders(cell) if not Path(folder).is_dir()]
     if missing:
         reason = f"node {node} has no {missing[0]}: give a hub id, or put the folder there"
         yield Failure("failed", reason).as_event()
         return
-    try:
-        yield from Local(timeout_s=timeout_s).submit(cell, done)
-    except UserError as error:
-        yield {"event": "user_error", **error.as_dict()}
+    arrived: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            Local(timeout_s=timeout_s).submit(cell, done, arrived.put)
+        except UserError as error:
+            arrived.put({"event": "user_error", **error.as_dict()})
+        finally:
+            arrived.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    while (event := arrived.get()) is not None:
+        yield event
 
 
 def _node_id() -> str:
@@ -120,4 +135,4 @@ def _folders(cell: Cell) -> list[str]:
     """Checkpoints that the payload names by their place on the driver's disk."""
     payload = cell.payload
     named = [payload.get("config", {}).get("model"), *(payload.get("drafts") or {}).values()]
-    return [name for name in named if isinstance(name, str) and os.path.isabs(name)]
+    return [name for name in named if isinstance(name, str) and Path(name).is_absolute()]
