@@ -17,18 +17,18 @@ def main() -> bitdraft.SpecDecodeResult:
         "max_new_tokens": 48,
     }
     plan = bitdraft.evaluate_spec_decode(**common, drafts=tuple(DRAFTS.values()), k="1-8", plan=True)
-    print(plan.verdict["summary"])
-    draft, k = plan.verdict["draft"] or "ngram", plan.verdict["k"] or 4
+    print(plan.summary)
+    draft, k = plan.verdict.draft or "ngram", plan.verdict.k or 4
     result = bitdraft.evaluate_spec_decode(
         **common,
         drafts=DRAFTS[draft],
         k=(max(1, k - 1), k, k + 1),
         on_progress=lambda stage, done, total: print(f"{stage} {done}/{total}"),
     )
-    for row in result.rows:
+    for row in result.sweep:
         speedup, acceptance = row.metrics["speedup"], row.metrics["acceptance_rate"]
         print(f"{row.draft}, K = {row.k}: {speedup.value:.2f}×, acceptance rate {acceptance.value:.3f}")
-    print(result.verdict["summary"])
+    print(result.summary)
     return result
 
 

@@ -20,7 +20,7 @@ def main() -> bitdraft.PrecisionResult:
         speed, ppl = row.metrics["throughput_tok_s"], row.metrics["ppl"]
         spread = f"[{speed.low:.0f}, {speed.high:.0f}]"
         print(f"{row.precision}: {speed.value:.0f} tokens/s {spread}, PPL {ppl.value:.3f}")
-    print(result.verdict["summary"])
+    print(result.summary)
     return result
 
 

@@ -23,7 +23,7 @@ def main() -> bitdraft.Recommendation:
         if speed is not None:
             draft = "plain" if option.k == 0 else f"{option.draft}, K = {option.k}"
             print(f"{option.precision}, {draft}: {speed.value:.0f} tokens/s, {option.standing}")
-    print(result.verdict["summary"])
+    print(result.summary)
     for tool, snippet in result.snippets.items():
         print(f"\n--- {tool}\n{snippet}")
     return result

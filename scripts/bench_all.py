@@ -75,9 +75,9 @@ def main() -> None:
         compiled=args.compiled,
         models=tuple(name for name in args.models.split(",") if name),
     )
-    record: dict[str, Any] = {
-        "environment": describe(device) | {"ceilings": measure_ceilings(device, ("fp32", "bf16"))}
-    }
+    ceilings = measure_ceilings(device, ("fp32", "bf16"))
+    environment = describe(device).model_copy(update={"ceilings": ceilings})
+    record: dict[str, Any] = {"environment": environment.model_dump(mode="json")}
     reports = []
     for name in args.parts:
         start = now()

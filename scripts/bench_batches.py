@@ -158,14 +158,16 @@ def decoders_of(
     capacity = max(map(len, prompts)) + config.max_new_tokens
     decoders, notes = {}, []
     for size in pair.sizes:
-        decoder = NativeEngine(EngineSetup(
-            target,
-            {DRAFT: draft},
-            pair.vocab_size,
-            SamplingConfig(),
-            execution="static",
-            capacity=capacity,
-        ))
+        decoder = NativeEngine(
+            EngineSetup(
+                target,
+                {DRAFT: draft},
+                pair.vocab_size,
+                SamplingConfig(),
+                execution="static",
+                capacity=capacity,
+            )
+        )
         try:
             decoder.prepare_batch(prompts[:size], config)
         except (UserError, torch.OutOfMemoryError) as error:

@@ -32,10 +32,9 @@ from benchmarks import (
     say,
     table,
 )
-from bitdraft.backends import Backend
 from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.native import NativeEngine
-from bitdraft.backends.transformers import transformers
+from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.config import DecodingConfig, Execution, Precision
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
@@ -49,6 +48,7 @@ from bitdraft.metrics.speed import (
 from bitdraft.schema.records import Figure, Generation
 from static_cache import static_generate
 
+Way = Callable[[Sequence[int], DecodingConfig], Generation]
 SHAPES, LARGE_SHAPES = ("pythia-70m", "pythia-160m", "pythia-410m"), ("pythia-2.8b",)
 PEER = "generate"
 NATIVE: dict[str, Execution] = {
@@ -104,15 +104,15 @@ class Streams:
         return decode_bytes(run, self.weight_bytes, self.kv_bytes)
 
 
-def ways_of(model: Any, peer: Any, work: Work, compiled: bool) -> dict[str, Backend]:
+def ways_of(model: Any, peer: Any, work: Work, compiled: bool) -> dict[str, Way]:
     """A model of its own for each side: the native backend lays out a CPU model's weights anew."""
     capacity = work.capacity
-    ways: dict[str, Backend] = {
-        way: NativeEngine(EngineSetup(model, execution, capacity))
+    ways: dict[str, Way] = {
+        way: NativeEngine(EngineSetup(model, execution=execution, capacity=capacity)).generate
         for way, execution in NATIVE.items()
         if compiled or execution != "compiled"
     }
-    ways[PEER] = transformers(peer)
+    ways[PEER] = TransformersEngine(EngineSetup(peer)).generate
     ways["generate, static cache"] = static_generate(peer, capacity, compiled=False)
     if compiled:
         ways["generate, static cache, compiled"] = static_generate(peer, capacity, compiled=True)
@@ -120,7 +120,7 @@ def ways_of(model: Any, peer: Any, work: Work, compiled: bool) -> dict[str, Back
 
 
 def prepared(
-    ways: Mapping[str, Backend], work: Work, who: str
+    ways: Mapping[str, Way], work: Work, who: str
 ) -> tuple[dict[str, Callable[[list[int]], Generation]], list[str]]:
     """What runs, bound to its settings, and a note for what does not; compiling is done here."""
     arms: dict[str, Callable[[list[int]], Generation]] = {}

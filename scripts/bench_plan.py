@@ -26,9 +26,10 @@ def compare_plan(settings: Settings, precision: Precision) -> dict[str, Any]:
     start = now()
     sweep = bitdraft.evaluate_spec_decode(**question)
     sweep_s = now() - start
-    rows = {(row.draft, row.k): row for row in sweep.rows}
-    best = max(sweep.rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-    chosen = plan.verdict["draft"], plan.verdict["k"]
+    rows = {(row.draft, row.k): row for row in sweep.sweep}
+    best = max(sweep.sweep, key=lambda row: row.metrics["throughput_tok_s"].value)
+    assert plan.verdict.k is not None
+    chosen = plan.verdict.draft, plan.verdict.k
     figure = best.metrics["throughput_tok_s"]
     found = rows[chosen].metrics["throughput_tok_s"].value
     text = (

@@ -117,7 +117,7 @@ def measure(
     parts[PARTS[3]] = max(0.0, plain_ms - sum(parts.values()))
     return {
         "model": name,
-        "execution": decoder.execution(None),
+        "execution": decoder.execution(None)["execution"],
         "step_ms": plain_ms,
         **parts,
         "num_operations": round(count / num_steps),

@@ -32,6 +32,7 @@ from benchmarks import (
     same_texts,
     say,
     table,
+    tokens_per_step,
 )
 from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.native import NativeEngine
@@ -39,13 +40,12 @@ from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.config import MOST_K, DecodingConfig, Execution, Precision, SamplingConfig, SpecDecodeConfig
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.engine.drafters.lookup import NgramDrafter
-from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import decode_speed_ratio, speed_figures, speed_ratio
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
-from bitdraft.spec_decode.theory import Costs, gather_costs
+from bitdraft.spec_decode.theory import Costs, CostSample, gather_costs
 from speculation_picture import picture
 
 MODEL_KS, LOOKUP_KS, EAGER_K = (2, 3, 4, 6), (4, 8), 3
@@ -181,9 +181,9 @@ def sides_of(pair: Pair, precision: Precision, settings: Settings) -> dict[str, 
         executions.insert(1, "compiled")
     lookup: dict[str, Any] = {LOOKUP: None} if pair.alpha is None else {}
     sides: dict[str, Any] = {
-        execution: NativeEngine(EngineSetup(
-            target, drafts | lookup, pair.vocab_size, GREEDY, execution=execution, capacity=512
-        ))
+        execution: NativeEngine(
+            EngineSetup(target, drafts | lookup, pair.vocab_size, GREEDY, execution=execution, capacity=512)
+        )
         for execution in executions
     }
     if pair.alpha is None:
@@ -209,7 +209,9 @@ def compare(
         before=lambda item: bench.begin(*item),
         after=lambda place, item: bench.measure(place, item[1]),
     )
-    costs = {side: gather_costs(samples) for side, samples in bench.samples.items()}
+    costs = {
+        side: gather_costs([CostSample.of(own) for own in samples]) for side, samples in bench.samples.items()
+    }
     return [line_of(bench, arm, runs, costs) for arm in runs]
 
 
@@ -238,7 +240,7 @@ def line_of(
         return line
     line["over_k0"] = speed_ratio(found, base)
     line["decode_over_k0"] = decode_speed_ratio(found, base)
-    line["tokens_per_step"] = speculation_figures(found, k)["tokens_per_step"].value
+    line["tokens_per_step"] = tokens_per_step(found, k)
     texts = bench.followed.get(arm, [])[-len(found) :]  # behind those of the warm-up
     if texts:
         line["followed"] = same_texts(found, texts)

@@ -26,6 +26,7 @@ from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.models import LoadedModel, load_model
 from bitdraft.inputs.prompts import select_prompts
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.probes.clock import now, synchronize
 from bitdraft.schema.records import Figure, Generation
 
@@ -183,6 +184,11 @@ def same_texts(runs: Sequence[Generation], texts: Sequence[Sequence[int] | None]
     """How many runs have the token ids of the text at their place."""
     same = sum(run.token_ids == text for run, text in zip(runs, texts, strict=True))
     return f"{same}/{len(texts)}"
+
+
+def tokens_per_step(runs: Sequence[Generation], k: int) -> float:
+    """Of a draft at one K."""
+    return speculation_figures([(run,) for run in runs], k)["tokens_per_step"].value
 
 
 def ratio_text(figure: Figure | None) -> str:

@@ -178,12 +178,12 @@ def check_all(
     broke = False
     if target is not None:
         ceilings = measure_ceilings(device, (sizes.precision,))
-        record["ceilings"], record["target"] = ceilings, target
+        record["ceilings"], record["target"] = ceilings.model_dump(mode="json"), target
         say(f"loading {target} and {', '.join(sizes.drafts)}")
         names = {"target": target} | {name: name for name in sizes.drafts}
         models = {label: load(name, sizes.precision, device) for label, name in names.items()}
         settings = Settings(device)
-        check = Check(sizes, settings, budget, target, models, 1e9 * ceilings["copy_gb_s"], not_run)
+        check = Check(sizes, settings, budget, target, models, 1e9 * ceilings.copy_gb_s, not_run)
         sections, record["parts"], broke = measure(check)
     record["not_run"] = not_run
     failed = tests["state"] == "failed"

@@ -8,10 +8,10 @@ from typing import Any
 
 import bench_batches
 import bench_plain
-from benchmarks import dumped, has_compiler, interleave, same_ids, table
+from benchmarks import dumped, has_compiler, interleave, same_ids, table, tokens_per_step
+from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.engine.runner import Runner
-from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures, speed_ratio
 from bitdraft.schema.records import Generation
 from gpu_common import GREEDY, Check, Part
@@ -124,7 +124,7 @@ def assisted(check: Check, reserve_s: float) -> Part:
         if side == "native":
             line["over_transformers"] = speed_ratio(found, runs["transformers", drafted])
         if drafted:
-            line["tokens_per_step"] = speculation_figures(found, drafted)["tokens_per_step"].value
+            line["tokens_per_step"] = tokens_per_step(found, drafted)
         lines.append(line)
     text = ["## Assisted generation", table(ASSISTED_COLUMNS, lines)]
     return Part("\n\n".join(text), [dumped(line) for line in lines])

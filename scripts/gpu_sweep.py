@@ -8,17 +8,16 @@ from typing import Any
 
 import bench_prediction
 from bench_prediction import prediction, steps_of
-from benchmarks import dumped, interleave, same_ids, same_texts, say, table
+from benchmarks import dumped, interleave, same_ids, same_texts, say, table, tokens_per_step
 from bitdraft.backends.native import NativeEngine
 from bitdraft.config import SpecDecodeConfig
-from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import decode_speed_ratio, speed_figures, speed_ratio
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, model_chain
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
-from bitdraft.spec_decode.theory import gather_costs
+from bitdraft.spec_decode.theory import CostSample, gather_costs
 from gpu_budget import Budget, Point, affordable, by_importance, dropped_text
 from gpu_common import Check, Part
 
@@ -72,11 +71,12 @@ def sweep(check: Check, reserve_s: float) -> Part:
     if len(runs[None]) < len(prompts):
         check.not_run.append(f"sweep: only {len(runs[None])} of {len(prompts)} prompts, no time for more")
     lines = [bench.line_of(point, runs) for point in sorted(kept)]
-    execution = bench.decoder.execution(None)
+    how_run = bench.decoder.execution(None)
+    execution = how_run["execution"]
     if check.settings.device.type == "cuda" and "graphs" not in execution:
         check.not_run.append(f"CUDA graphs: none was captured, the sweep ran {execution}")
     how = (
-        f"Native, {execution}, prepared in {bench.decoder.preparation_seconds(None):.1f} s; "
+        f"Native, {execution}, prepared in {how_run['preparation_s']:.1f} s; "
         f"{len(runs[None])} prompts. "
         "The bound is the replay's at measured costs."
     )
@@ -155,14 +155,14 @@ class Sweep:
 
     def line_of(self, point: Point, runs: Mapping[Point | None, list[Generation]]) -> dict[str, Any]:
         found, base = runs[point], runs[None]
-        costs = gather_costs(self.samples)
+        costs = gather_costs([CostSample.of(own) for own in self.samples])
         chains = self.chains[point.alpha]
         return {
             **point._asdict(),
             "tok_s": speed_figures(found)["throughput_tok_s"].value,
             "over_k0": speed_ratio(found, base),
             "decode_over_k0": decode_speed_ratio(found, base),
-            "tokens_per_step": speculation_figures(found, point.k)["tokens_per_step"].value,
+            "tokens_per_step": tokens_per_step(found, point.k),
             "same_ids": same_ids(found, base),
             "followed": same_texts(found, self.followed[point]),
             **prediction(chains, (point.draft, point.k), (found, base), costs),

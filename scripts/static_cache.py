@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from transformers import CompileConfig, GenerationConfig
 
-from bitdraft.backends.transformers import _generation_defaults, transformers
+from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.transformers import TransformersEngine, _generation_defaults
 from bitdraft.config import DecodingConfig
 from bitdraft.schema.records import Generation
 
@@ -46,4 +47,4 @@ def static_generate(
     model: Any, capacity: int, *, compiled: bool
 ) -> Callable[[Sequence[int], DecodingConfig], Generation]:
     """`capacity`: tokens of the longest text to come."""
-    return transformers(_WithStaticCache(model, capacity, compiled))
+    return TransformersEngine(EngineSetup(_WithStaticCache(model, capacity, compiled))).generate

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +20,20 @@ def jobs_in_process() -> Iterator[pytest.MonkeyPatch]:
         for module in ("precision", "spec_decode"):
             patch.setattr(f"bitdraft.{module}.cells.measure_ceilings", lambda *_: Ceilings(copy_gb_s=10.0))
         yield patch
+
+
+def full_after(num_writes: int) -> Callable[[int], None]:
+    """A stand-in for `os.fsync` on a disk that fills up."""
+    left = [num_writes]
+
+    def fsync(_: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+
+    return fsync
+
+
+def files_of(folder: Path) -> set[str]:
+    """A run's results, without what it keeps for itself."""
+    return {path.name for path in folder.iterdir()} - {"run.json", "cells", ".lock"}

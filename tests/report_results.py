@@ -59,7 +59,7 @@ def said(
     """Findings with sentences of their own."""
     found = {"answer": [summary], "reason": reasons, "warning": warnings, "skipped": skipped}
     return tuple(
-        Finding(code="earlier.text", severity=severity, text=text)  # type: ignore[arg-type]
+        Finding(code="earlier.text", severity=severity, text=text)
         for severity, texts in found.items()
         for text in texts
     )
@@ -116,12 +116,12 @@ def sweep_row(draft: str, k: int, speedup: float, wide: float | None = 0.1) -> S
     step = {"draft_ms": 0.5 * k, "verify_ms": 2.0, "host_ms": 0.1, "draft_predicted_ms": 0.4 * k}
     step |= {"verify_predicted_ms": 1.9, "draft_gap_ms": 0.1 * k, "verify_gap_ms": 0.1, "host_gap_ms": 0.1}
     positions = [{"position": i, "n": 100, "share": 0.8 / i, "conditional": 0.7} for i in range(1, k + 1)]
-    fields: dict[str, Any] = dict(
-        draft=draft,
-        k=k,
-        backend="native",
-        status="ok",
-        metrics={
+    fields: dict[str, Any] = {
+        "draft": draft,
+        "k": k,
+        "backend": "native",
+        "status": "ok",
+        "metrics": {
             "throughput_tok_s": figure(100 * speedup, wide),
             "speedup": figure(speedup, wide),
             "decode_speedup": figure(speedup, wide),
@@ -130,13 +130,13 @@ def sweep_row(draft: str, k: int, speedup: float, wide: float | None = 0.1) -> S
             "tpot_ms": figure(10 / speedup, wide),
             "peak_ram_gb": figure(1.0, None, 1),
         },
-        acceptance_by_position=positions,
-        realised_k={"0": 3, str(k): 97},
-        num_truncated_steps=2,
-        lossless={"identical": 6, "num_prompts": 6, "divergences": []},
-        replay_check={"agrees": True, "num_compared": 6, "num_identical": 6, "mismatches": []},
-        predicted={"leviathan": speedup + 0.1, "replay": speedup + 0.05, "step": step},
-    )
+        "acceptance_by_position": positions,
+        "realised_k": {"0": 3, str(k): 97},
+        "num_truncated_steps": 2,
+        "lossless": {"identical": 6, "num_prompts": 6, "divergences": []},
+        "replay_check": {"agrees": True, "num_compared": 6, "num_identical": 6, "mismatches": []},
+        "predicted": {"leviathan": speedup + 0.1, "replay": speedup + 0.05, "step": step},
+    }
     return SpecDecodeRow(**fields)
 
 

@@ -1,4 +1,5 @@
-"""What a verdict says, for tests that hold its words: the verdict's fields, and the sentences of its findings."""
+"""What a verdict says, for tests that hold its words: the verdict's fields, and the sentences of its
+findings."""
 
 from __future__ import annotations
 

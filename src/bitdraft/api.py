@@ -1,9 +1,9 @@
 """The functions that users call: measure, recommend, compare, report.
 
-Each takes a configuration, or its fields as keywords, and with them those of `RunOptions`: where the run is kept
-(`output`), how it goes on (`fresh`, `retry_failed`, `mix_machines`), and where its cells run (`executor`,
-`devices`, `cell_timeout_s`). All raise `UserError` for a request that cannot be carried out, with `result` where
-something had been measured before.
+Each takes a configuration, or its fields as keywords, and with them those of `RunOptions`: where the run is
+kept (`output`), how it goes on (`fresh`, `retry_failed`, `mix_machines`), and where its cells run
+(`executor`, `devices`, `cell_timeout_s`). All raise `UserError` for a request that cannot be carried out,
+with `result` where something had been measured before.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ def evaluate_spec_decode(
     Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` and
     `batch_sizes` may be text such as `"3-10"`). With `output` set, that folder is the run's:
     spec_decode_<dataset>.json, .csv, .md and the charts are written there at the end, with `plan`
-    spec_decode_plan_<dataset> and its chart, and the same call goes on with what is missing. Raises `UserError`
-    for a request that cannot be carried out; what goes wrong with one draft becomes its rows' status. An
-    interrupt (`Interrupted`) keeps the prompts that were finished by all rows.
+    spec_decode_plan_<dataset> and its chart, and the same call goes on with what is missing. Raises
+    `UserError` for a request that cannot be carried out; what goes wrong with one draft becomes its rows'
+    status. An interrupt (`Interrupted`) keeps the prompts that were finished by all rows.
     """
     found, options = _both(SpecDecodeConfig, config, settings)
     return measure_spec_decode(found, options, sweep_files.publish, on_progress)

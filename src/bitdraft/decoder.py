@@ -51,7 +51,7 @@ class Completion:
 
 
 class Decoder:
-    """`Decoder("path/or/hub-id", precision="bf16", draft="ngram", k=8).generate("Once upon")`.
+    """`Decoder("path/or/hub-id", draft="ngram", k=8).generate("Once upon")`.
 
     Keywords are the fields of `DecoderConfig`; greedy unless `temperature` is above 0. Raises `UserError`.
     """

@@ -22,9 +22,9 @@ def test_batches_leave_table_verdict_and_files(checkpoint: Path, text_file: Path
         assert expected in text
     assert "Larger batches: all 24 texts, those of K = 0 included, are those of batch 1." in text
     loaded = load_result(tmp_path / "spec_decode_file.json", SpecDecodeResult)
-    assert loaded.config["batch_sizes"] == [1, 2, 3]
+    assert loaded.config.batch_sizes == (1, 2, 3)
     assert [(row.batch_size, row.draft, row.k, row.status) for row in loaded.batches] == [
-        (size, draft, k, "ok") for size in (2, 3) for draft, k in (("–", 0), ("ngram", 2))
+        (size, draft, k, "ok") for size in (2, 3) for draft, k in ((None, 0), ("ngram", 2))
     ]
     picture = tmp_path / "speculation_batches_file.png"
     drawn = picture.read_bytes()

@@ -105,9 +105,10 @@ def test_target_and_draft_come_from_the_hub(hub: Hub, tmp_path: Path) -> None:
     assert done.returncode == 0, (done.stderr, hub.requests)
     result = json.loads((output / "spec_decode_pg19.json").read_text())
     assert result["model"]["revision"] == result["drafts"]["small"]["revision"] == COMMIT
-    assert [row["status"] for row in result["rows"]] == ["ok"]
+    assert [row["status"] for row in result["rows"]] == ["ok", "ok"]
     missing = (*command[:2], "org/nothing", *command[3:])
-    done = run(hub.url, tmp_path / "home", "org/tiny", "--output", str(output), command=missing)
+    other = str(tmp_path / "other")
+    done = run(hub.url, tmp_path / "home", "org/tiny", "--output", other, command=missing)
     assert done.returncode == 2
     assert "--draft org/nothing: no such model on the hub or folder here" in done.stderr
 

@@ -62,19 +62,20 @@ def test_files_and_screen_say_the_same(run: Any) -> None:
     screen = " ".join(found.output.split())
     assert " ".join(result.summary.split()) in screen
     assert result.choice.precision in ("fp32", "bf16")
-    assert {stage["stage"] for stage in result.stages} >= {"precision", "plan"}
-    precision = load_result(folder / "precision.json", PrecisionResult)
+    assert {stage.stage for stage in result.stages} >= {"precision", "plan"}
+    precision = load_result(folder / "precision" / "precision.json", PrecisionResult)
     assert [row.precision for row in precision.rows] == ["fp32", "bf16"]
-    assert (folder / "precision_benchmark_2rows.png").exists()
-    assert load_result(folder / "fp32" / "spec_decode_plan_file.json", SpecDecodeResult).plan
+    assert (folder / "precision" / "precision_benchmark_2rows.png").exists()
+    assert load_result(folder / "plan-fp32" / "spec_decode_plan_file.json", SpecDecodeResult).plan
     assert result.summary in (folder / "recommendation.md").read_text()
     for name in ("transformers", "vllm", "native"):
         assert result.snippets[name].strip() in (folder / "recommendation.md").read_text()
     # what was measured is what a sweep of those arms alone holds
     for row in result.contenders:
         if row.k and row.standing in ("chosen", "slower", "indistinguishable"):
-            sweep = load_result(folder / row.precision / "spec_decode_file.json", SpecDecodeResult)
-            assert (row.draft, row.k) in {(one.draft, one.k) for one in sweep.rows}
+            below = f"sweep-{row.precision}"
+            sweep = load_result(folder / below / "spec_decode_file.json", SpecDecodeResult)
+            assert (row.draft, row.k) in {(one.draft, one.k) for one in sweep.sweep}
 
 
 @pytest.mark.parametrize("asked", ["plain", "ngram", "model"])
@@ -189,20 +190,20 @@ def test_a_budget_names_what_it_left_out(
     from bitdraft.precision import evaluate as module
     from bitdraft.recommend import search
 
-    spent_s, real = [0.0], module.evaluate_precision
+    spent_s, real = [0.0], module.measure_precision
 
-    def evaluate(*given: Any, **settings: Any) -> PrecisionResult:
-        found = real(*given, **settings)
+    def measure(*given: Any, **settings: Any) -> PrecisionResult:
+        found: PrecisionResult = real(*given, **settings)
         spent_s.append(10_000.0 if len(spent_s) == 2 else 5.0)  # behind the pilot's
         return found
 
-    monkeypatch.setattr(module, "evaluate_precision", evaluate)
+    monkeypatch.setattr(module, "measure_precision", measure)
     monkeypatch.setattr(search, "monotonic", lambda: spent_s[-1])
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
     found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--budget", "60s")
     assert found.exit_code == 0, found.output
     result = load_result(tmp_path / "recommendation.json", Recommendation)
-    assert [stage["stage"] for stage in result.stages] == ["pilot", "precision"]
+    assert [stage.stage for stage in result.stages] == ["pilot", "precision"]
     assert any("no plan at fp32" in text for text in result.skipped)
     assert "no draft was examined" in result.summary
     assert result.choice.speculate is None
@@ -221,11 +222,11 @@ def test_an_interrupt_keeps_what_is_finished(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "evaluate_spec_decode", interrupted)
+    monkeypatch.setattr(evaluate, "measure_spec_decode", interrupted)
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
     found = invoke(checkpoint, *text, *SMALL, *QUALITY)
     assert found.exit_code == 130
-    assert "What was finished is in" in found.stderr
+    assert "What was finished is shown above" in found.stderr
     result = load_result(tmp_path / "recommendation.json", Recommendation)
     assert result.choice.precision == "fp32"
     assert any("interrupted" in text for text in result.skipped)
@@ -250,5 +251,5 @@ def test_the_target_alone_gets_prompt_lookup(checkpoint: Path, story: Path, tmp_
         kl_max_tokens=0,
         device="cpu",
     )
-    assert {row.draft for row in result.contenders} == {"–", "ngram"}
+    assert {row.draft for row in result.contenders} == {None, "ngram"}
     assert not list(tmp_path.iterdir())

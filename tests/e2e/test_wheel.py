@@ -1,4 +1,4 @@
-"""The wheel without the repository: all package data is in it, and it recommends and reports."""
+"""The wheel without the repository: all package data is in it, and it measures and reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(site: Path, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_wheel_recommends_and_reports(site: Path, tmp_path: Path) -> None:
+def test_the_wheel_measures_and_reports(site: Path, tmp_path: Path) -> None:
     where = run(site, tmp_path, "-c", "import bitdraft; print(bitdraft.__file__)")
     assert where.strip() == str(site / "bitdraft" / "__init__.py")
     small = [
@@ -57,10 +57,19 @@ def test_the_wheel_recommends_and_reports(site: Path, tmp_path: Path) -> None:
         "--precisions",
         "fp32",
     ]
-    quality = ["--ppl-max-tokens", "600", "--kl-max-tokens", "0", "--draft", "ngram", "--k", "2-3"]
-    command = ["-m", "bitdraft", "recommend", "demo/target", *small, *quality, "--output", "out"]
-    assert "Deploy fp32" in run(site, tmp_path, *command)
+    command = [
+        "-m",
+        "bitdraft",
+        "precision",
+        "demo/target",
+        *small,
+        "--ppl-max-tokens",
+        "600",
+        "--output",
+        "out",
+    ]
+    assert "Use fp32" in run(site, tmp_path, *command)
     run(site, tmp_path, "-m", "bitdraft", "report", "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Deploy fp32" in page
+    assert "Use fp32" in page
     assert "Plotly" in page

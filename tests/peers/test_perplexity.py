@@ -107,7 +107,7 @@ def test_sliding_preset_equals_the_transformers_recipe(loaded: tuple[Any, Any]) 
         if end == ids.shape[1]:
             break
     plan, blocks = score(model, tokenizer, dataset, "sliding")
-    assert plan.card["num_scored_tokens"] == count == ids.shape[1] - 1
+    assert plan.card.num_scored_tokens == count == ids.shape[1] - 1
     assert perplexity(blocks).value == pytest.approx(math.exp(total / count), rel=1e-4)
 
 

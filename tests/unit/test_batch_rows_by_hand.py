@@ -295,4 +295,4 @@ def test_batches_are_static_where_auto_found_one_prompt_faster_eagerly(
     assert set(seen) == {("PrefilledPrompt", 1), ("StaticPrompts", 2), ("StaticPrompts", 3)}
     assert any("Batch 1 ran eagerly" in note for note in result.warnings)
     assert {row.status for row in result.batches} == {"ok"}
-    assert {row.lossless["identical"] for row in result.batches if row.lossless} == {2, 3}
+    assert {row.lossless.identical for row in result.batches if row.lossless} == {2, 3}

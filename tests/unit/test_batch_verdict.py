@@ -41,7 +41,8 @@ def metrics(speedup: float, wide: float | None, n: int) -> dict[str, Figure]:
 def rows_of(speedups: dict[int, float], wide: float | None = 0.02, n: int = 8) -> tuple[Rows, Rows]:
     """At every batch size K = 0, draft a at these speedups, and draft b, which is slower: batch 1, then the
     larger ones."""
-    rows, batches = [], []
+    rows: list[SpecDecodeRow] = []
+    batches: list[SpecDecodeRow] = []
     for size, speedup in speedups.items():
         for draft, k, value in ((None, 0, 1.0), ("a", 2, speedup), ("b", 2, speedup * 0.9)):
             checked = LosslessCheck(identical=8, num_prompts=8) if size > 1 else None
@@ -125,7 +126,7 @@ def test_without_intervals_it_is_by_value() -> None:
     assert [best.pays for best in record.best] == [None, None]
     assert (record.stops_at, record.by_value) == (4, (1, 4))
     rows, batches = rows_of({1: 1.5, 4: 1.3})
-    few_rows, few_batches = rows_of({8: 1.1, 16: 1.05}, wide=None, n=2)
+    _few_rows, few_batches = rows_of({8: 1.1, 16: 1.05}, wide=None, n=2)
     reasons = of_batches(rows, [*batches, *few_batches]).reasons
     sentence = "Speculation pays at every batch size that was measured; at batch 8 and 16 by value alone."
     assert sentence in reasons

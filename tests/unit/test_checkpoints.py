@@ -34,7 +34,7 @@ def test_stored_dtype_context_and_vocabulary_come_from_the_files(tmp_path: Path)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_every_parameter_has_the_asked_dtype(checkpoint: Path, precision: str) -> None:
     config = ModelConfig(model=str(checkpoint))
-    loaded = load_model(find_checkpoint(config), precision, CPU, config)  # type: ignore[arg-type]
+    loaded = load_model(find_checkpoint(config), precision, CPU, config)
     size = 4 if precision == "fp32" else 2
     num_parameters = sum(p.numel() for p in tiny_model().parameters())
     assert loaded.num_parameters == num_parameters

@@ -417,6 +417,7 @@ def test_rows_without_any_ratio_are_not_drawn(tmp_path: Path) -> None:
 
 
 def test_comparing_imports_no_torch() -> None:
-    program = "import sys, bitdraft.compare.compare, bitdraft.present.comparison_table; print('torch' in sys.modules)"
+    imports = "import sys, bitdraft.compare.compare, bitdraft.present.comparison_table"
+    program = f"{imports}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitdraft.backends import BACKENDS
-from bitdraft.config import DecodingConfig
+from bitdraft.backends import ENGINES, make_engine
+from bitdraft.backends.base import EngineSetup
+from bitdraft.config import BackendName, DecodingConfig
 from bitdraft.engine.loop import PrefilledPrompt
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import (
@@ -30,14 +31,16 @@ TWENTY = DecodingConfig(max_new_tokens=20)
 def test_native_equals_generate_token_for_token(kind: str) -> None:
     for seed in range(3):
         model = tiny_model(kind, seed)
-        runs = {name: make(model)(tokens(seed, 40), TWENTY) for name, make in BACKENDS.items()}
+        runs = {
+            name: make_engine(name, EngineSetup(model)).generate(tokens(seed, 40), TWENTY) for name in ENGINES
+        }
         assert runs["native"].token_ids == runs["transformers"].token_ids
         assert len(set(runs["native"].token_ids)) > 1
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_generations_keep_their_books(backend: str) -> None:
-    run = BACKENDS[backend](tiny_model())(PROMPT, TWENTY)  # type: ignore[index]
+@pytest.mark.parametrize("backend", list(ENGINES))
+def test_generations_keep_their_books(backend: BackendName) -> None:
+    run = make_engine(backend, EngineSetup(tiny_model())).generate(PROMPT, TWENTY)
     assert isinstance(run, Generation)
     assert run.prompt_tokens == len(PROMPT)
     assert sum(count for _, count in run.emissions) == len(run.token_ids) == 20
@@ -46,17 +49,17 @@ def test_generations_keep_their_books(backend: str) -> None:
     assert run.finish_reason == "length"
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_eos_ends_a_run_only_where_asked(backend: str) -> None:
+@pytest.mark.parametrize("backend", list(ENGINES))
+def test_eos_ends_a_run_only_where_asked(backend: BackendName) -> None:
     model = tiny_model()
-    free = BACKENDS[backend](model)(PROMPT, TWENTY)  # type: ignore[index]
+    free = make_engine(backend, EngineSetup(model)).generate(PROMPT, TWENTY)
     model.generation_config.eos_token_id = [free.token_ids[6], VOCAB - 1]
-    make = BACKENDS[backend](model)  # type: ignore[index]
+    generate = make_engine(backend, EngineSetup(model)).generate
     first_seen = free.token_ids.index(free.token_ids[6])
-    stopped = make(PROMPT, DecodingConfig(max_new_tokens=20, ignore_eos=False))
+    stopped = generate(PROMPT, DecodingConfig(max_new_tokens=20, ignore_eos=False))
     assert stopped.token_ids == free.token_ids[: first_seen + 1]
     assert stopped.finish_reason == "eos"
-    assert make(PROMPT, TWENTY).token_ids == free.token_ids
+    assert generate(PROMPT, TWENTY).token_ids == free.token_ids
     assert model.generation_config.eos_token_id == [free.token_ids[6], VOCAB - 1]
 
 

@@ -78,22 +78,28 @@ def test_runs_know_nothing_of_what_a_cell_measures() -> None:
 
 
 def test_formats_are_named_in_their_own_room_alone() -> None:
-    """Defaults of commands apart: a new format is one more file."""
+    """A new format is one more file."""
     named = re.compile(r'"(fp32|fp16|bf16)"')
     found = [str(path.relative_to(SOURCE)) for name, path in sources() if named.search(path.read_text())]
     assert [path for path in found if not path.startswith("formats/")] == []
 
 
 def test_nothing_reads_sentences() -> None:
-    """No logic looks into what is said for people."""
+    """No logic looks into what is said for people. What other libraries raise is told by their words
+    alone."""
+    said = "(text|reason|warning|summary|note)"
     reading = re.compile(
-        r" in (text|reason|warning|summary|note)\b|(summary|reason|text)\.(startswith|endswith|find)"
+        rf'["\'] (not )?in [\w.]*{said}\b|{said}\.(startswith|endswith|find|index|partition)'
     )
-    for name, path in sources():
-        if name in ("precision", "spec_decode", "recommend", "compare", "runs", "present"):
-            for number, line in enumerate(path.read_text().splitlines(), 1):
-                assert not re.search(r'" in (text|reason|warning|summary)\b', line), f"{path}:{number}"
-                assert not reading.search(line) or " for " in line, f"{path}:{number}"
+    found = [
+        f"{path.relative_to(SOURCE)}:{number}"
+        for name, path in sources()
+        if name in ("precision", "spec_decode", "recommend", "compare", "runs", "present")
+        if path.name != "failures.py"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if reading.search(line)
+    ]
+    assert found == []
 
 
 def test_neighbours_do_not_import_each_other() -> None:

@@ -155,7 +155,7 @@ def test_acceptance_counts_only_prompts_with_drafts() -> None:
     """Most prompts draft nothing: no resample may divide by zero."""
     quiet = generation(0, [1.0, 2.0, 3.0]).model_copy(update={"steps": (Step(0, 0),) * 2})
     busy = generation(0, [1.0, 2.0, 3.0]).model_copy(update={"steps": (Step(4, 1), Step(4, 3))})
-    figures = speculation_figures([quiet] * 9 + [busy], k=4)
+    figures = speculation_figures([(run,) for run in [quiet] * 9 + [busy]], k=4)
     assert figures["draft_acceptance"] == Figure(value=0.5, n=1, median=0.5)
     assert figures["tokens_per_step"].n == 10
-    assert "draft_acceptance" not in speculation_figures([quiet] * 6, k=4)
+    assert "draft_acceptance" not in speculation_figures([(quiet,)] * 6, k=4)

@@ -99,8 +99,8 @@ def test_a_shape_is_a_marked_checkpoint_with_the_embedded_tokenizer(tmp_path: Pa
     config = ModelConfig(model=str(save_shape(tmp_path)), random_weights=True)
     found = find_checkpoint(config)
     record = found.record()
-    assert record["name"] == f"{tmp_path} (random weights)"
-    assert (record["random_weights"], record["stored_dtype"], record["stored_bytes"]) == (True, "none", 0)
+    assert record.name == f"{tmp_path} (random weights)"
+    assert (record.random_weights, record.stored_dtype, record.stored_bytes) == (True, "none", 0)
     assert (found.architecture, found.context_tokens) == ("GPTNeoXForCausalLM", 256)
     embedded = load_tokenizer(find_checkpoint(ModelConfig()), ModelConfig())
     assert load_tokenizer(found, config).get_vocab() == embedded.get_vocab()

@@ -59,13 +59,13 @@ def test_prompt_lookup_drafts_where_it_has_something() -> None:
 def test_summary_by_hand() -> None:
     chain = model_chain([1, 1, 1, 0, 1, 1, 1, 1], first=1, limit=8)
     found = expected([chain], 2).summary()
-    assert found["num_steps"] == 3
-    assert found["tokens_per_step"] == pytest.approx(7 / 3)
-    assert found["acceptance_rate"] == pytest.approx((7 / 3 - 1) / 2)
-    assert found["draft_acceptance"] == 1
-    assert found["realised_k"] == {"2": 2}
-    assert found["num_truncated_steps"] == 1
-    assert [entry["share"] for entry in found["acceptance_by_position"]] == [1, 1]
+    assert found.num_steps == 3
+    assert found.tokens_per_step == pytest.approx(7 / 3)
+    assert found.acceptance_rate == pytest.approx((7 / 3 - 1) / 2)
+    assert found.draft_acceptance == 1
+    assert found.realised_k == {"2": 2}
+    assert found.num_truncated_steps == 1
+    assert [entry.share for entry in found.acceptance_by_position] == [1, 1]
 
 
 bits = st.lists(st.integers(0, 1), min_size=1, max_size=40)
@@ -113,7 +113,7 @@ def test_expectations_are_the_mean_over_all_certain_chains(weights: list[float],
 
 
 def test_every_k_is_there() -> None:
-    assert list(replay_all([model_chain([1] * 50, 1, 50)])) == [str(k) for k in range(1, MOST_K + 1)]
+    assert list(replay_all([model_chain([1] * 50, 1, 50)])) == list(range(1, MOST_K + 1))
 
 
 def chain_of(runs: NativeEngine, name: str, prompt: list[int], run: Generation, limit: int) -> Chain:
@@ -139,12 +139,13 @@ def test_replay_is_the_measurement_step_by_step(kind: str, seed: int, noise: flo
     drafts = {"draft": noisy_copy(kind, seed, noise), "ngram": None}
     prompt = tokens(seed + 7, 12)
     config = DecodingConfig(max_new_tokens=30, ignore_eos=not with_eos)
-    probe = NativeEngine(EngineSetup(target, drafts, VOCAB, SamplingConfig()))
+    setup = EngineSetup(target, drafts, VOCAB, execution="eager")
+    probe = NativeEngine(setup)
     free = DecodingConfig(max_new_tokens=30)
     probe.prepare(prompt, free)
     if with_eos:
         target.generation_config.eos_token_id = probe.decode(free, None, 0, 0).token_ids[17]
-    runs = NativeEngine(EngineSetup(target, drafts, VOCAB, SamplingConfig()))
+    runs = NativeEngine(setup)
     runs.prepare(prompt, config)
     plain = runs.decode(config, None, 0, 0)
     measured = {(d, k): runs.decode(config, d, k, 0) for d in drafts for k in range(1, 11)}
@@ -177,7 +178,7 @@ def test_expected_acceptance_of_samples_is_the_measured_one() -> None:
     tau = sum(map(step_tokens, measured)) / steps
     predicted = expected(chains, k).summary()
     assert 1.3 < tau < 3.9
-    assert predicted["tokens_per_step"] == pytest.approx(tau, rel=0.04)
+    assert predicted.tokens_per_step == pytest.approx(tau, rel=0.04)
     # Σ min(p, q) is the mean of min(1, q/p) over the target's samples
     mean_keep = sum(chain.keeps[i][0] for chain in chains for i in range(length)) / (150 * length)
     assert sum(overlaps) / len(overlaps) == pytest.approx(mean_keep, abs=0.02)
@@ -195,15 +196,15 @@ def embedded() -> NativeEngine:
         return load_model(find_checkpoint(config), "fp32", torch.device("cpu"), config).model
 
     drafts = {"draft-small": load("draft-small"), "draft-medium": load("draft-medium"), "ngram": None}
-    return NativeEngine(EngineSetup(load("target"), drafts, 2048, SamplingConfig()))
+    return NativeEngine(EngineSetup(load("target"), drafts, 2048))
 
 
 @pytest.mark.parametrize("dataset", ["wikitext", "pg19"])
 def test_embedded_models_are_lossless_and_replayed_exactly(
     dataset: str, embedded: NativeEngine, data_root: Any
 ) -> None:
-    """fp32, greedy: every draft, K = 1 … 10, fifteen prompts of each text."""
-    text = TextConfig(dataset=dataset, data_root=data_root, num_prompts=15, max_prompt_tokens=64)
+    """fp32, greedy: every draft, K = 1 … 10, six prompts of each text."""
+    text = TextConfig(dataset=dataset, data_root=data_root, num_prompts=6, max_prompt_tokens=64)
     model = ModelConfig()
     encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
     config = DecodingConfig(max_new_tokens=NEW_TOKENS)
@@ -220,4 +221,4 @@ def test_embedded_models_are_lossless_and_replayed_exactly(
                 assert run.token_ids == plain.token_ids, (prompt.prompt_id, name, k)
                 assert list(run.steps) == steps_of(chain, k), (prompt.prompt_id, name, k)
                 num_kept += sum(step.num_accepted for step in run.steps)
-    assert num_kept > 500
+    assert num_kept > 200

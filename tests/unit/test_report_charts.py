@@ -22,7 +22,8 @@ from bitdraft.present.page.blocks import Chart, Section, Table, script_json
 from bitdraft.present.page.discover import Folder, Found
 from bitdraft.present.page.raw_part import flat, precision_tables, sweep_tables
 from bitdraft.present.page.run import build_run
-from bitdraft.schema.records import Figure
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.results import Choice, Limits, Quality, SpecDecodeResult
 from report_results import (
     KS,
     batch_rows,
@@ -31,6 +32,7 @@ from report_results import (
     plan_result,
     precision_result,
     recommendation,
+    said,
     sweep_result,
     sweep_row,
 )
@@ -41,6 +43,11 @@ def trace(chart: Chart | None, name: str) -> dict[str, Any]:
     assert chart is not None
     (found,) = [t for t in chart.data if t.get("name") == name and t.get("showlegend") is not False]
     return found
+
+
+def with_batches() -> SpecDecodeResult:
+    """A sweep, and larger batches behind it."""
+    return sweep_result(rows=(*sweep_result().rows, *batch_rows()))
 
 
 def tables_of(section: Section) -> dict[str, Table]:
@@ -78,7 +85,7 @@ def test_quality_differences_are_in_percent_and_nats() -> None:
 
 def test_a_limit_far_out_is_said_and_not_drawn() -> None:
     result = precision_result()
-    far = result.model_copy(update={"verdict": result.verdict | {"max_ppl_increase": 0.5}})
+    far = result.model_copy(update={"verdict": result.verdict.model_copy(update={"max_ppl_increase": 0.5})})
     change = precision_part.quality_charts(far)[0]
     assert change.layout["shapes"] == []
     assert "+50 %" in change.caption
@@ -95,7 +102,7 @@ def test_the_trade_off_holds_speed_quality_and_memory() -> None:
 def test_random_weights_have_no_quality() -> None:
     result = precision_result()
     rows = tuple(
-        row.model_copy(update={"quality": {"not_measured": "random weights"}}) for row in result.rows
+        row.model_copy(update={"quality": Quality(not_measured="random weights")}) for row in result.rows
     )
     bare = result.model_copy(update={"rows": rows})
     assert len(precision_part.metric_charts(bare)) == 4
@@ -131,7 +138,7 @@ def test_acceptance_over_k_has_the_replay_beside_it() -> None:
 
 def test_few_prompts_have_neither_bands_nor_bars() -> None:
     rows = tuple(sweep_row("a", k, 1.5, wide=None) for k in KS)
-    chart = sweep_part.throughput_chart(sweep_result(rows=rows))
+    chart = sweep_part.throughput_chart(sweep_result(rows=(sweep_result().rows[0], *rows)))
     assert not [t for t in chart.data if t["legendgroup"] == "a" and t.get("fill")]
     assert "error_y" not in trace(chart, "a")
     assert "[" not in trace(chart, "a")["hovertext"][0].partition("of K")[0]
@@ -184,7 +191,8 @@ def test_a_sweeps_table_has_every_row_and_marks_the_best() -> None:
 
 def test_lossless_counts_and_names_where_texts_part() -> None:
     result = sweep_result()
-    rows = (result.rows[0].model_copy(update={"lossless": divergence()}), *result.rows[1:])
+    baseline, first, *others = result.rows
+    rows = (baseline, first.model_copy(update={"lossless": divergence()}), *others)
     section = sweep_part.section(result.model_copy(update={"rows": rows}), "title")
     (part,) = [part for part in section.parts if part.title == "Lossless"]
     assert "29 of 30 runs gave the token ids of K = 0" in part.blocks[0].text  # type: ignore[union-attr]
@@ -200,7 +208,7 @@ def test_lossless_counts_and_names_where_texts_part() -> None:
 
 
 def test_batches_begin_with_the_sweep_and_leave_out_what_failed() -> None:
-    result = sweep_result(batches=batch_rows())
+    result = with_batches()
     section = batch_part.section(result)
     throughput, speedup = [block for block in section.blocks if isinstance(block, Chart)]
     assert (trace(throughput, "K = 0")["x"], trace(throughput, "K = 0")["y"]) == ([1, 4, 8], [100, 400, 800])
@@ -242,7 +250,14 @@ def test_the_front_holds_what_was_measured() -> None:
 
 def test_a_recommendation_without_anything_is_shown() -> None:
     bare = recommendation().model_copy(
-        update={"contenders": (), "choice": {}, "snippets": {}, "stages": (), "skipped": (), "limits": {}}
+        update={
+            "contenders": (),
+            "choice": Choice(),
+            "snippets": {},
+            "stages": (),
+            "findings": said("Nothing was found."),
+            "limits": Limits(),
+        }
     )
     section = recommendation_part.section(bare, "Recommendation")
     assert (len(section.blocks), section.parts) == (1, [])
@@ -278,36 +293,37 @@ def test_raw_tables_hold_every_figure() -> None:
         "6",
         "–",
     ]
-    names = [table.title for table in sweep_tables(sweep_result(batches=batch_rows()))]
+    names = [table.title for table in sweep_tables(with_batches())]
     assert names == ["Figures", "Realised K", "Replay of every K"]
     realised = sweep_tables(sweep_result())[1]
     assert [cell.text for cell in realised.rows[0]] == ["a", "2", "0: 3, 2: 97", "2"]
 
 
-def run(submit_s: float, first_s: float, last_s: float, with_text: bool = True) -> dict[str, Any]:
+def run(submit_s: float, first_s: float, last_s: float) -> Generation:
     """Ten tokens, the first at `first_s`."""
-    record = {"prompt_tokens": 5, "submit_s": submit_s, "emissions": [(first_s, 1), (last_s, 9)]}
-    text = {"token_ids": list(range(10))} if with_text else {}
-    return record | {"finish_reason": "length"} | text
+    return Generation(
+        prompt_tokens=5,
+        submit_s=submit_s,
+        emissions=((first_s, 1), (last_s, 9)),
+        token_ids=tuple(range(10)),
+        finish_reason="length",
+    )
 
 
 def test_raw_tables_hold_every_prompt() -> None:
     text = {"dataset": "stdlib", "prompt_ids": ["one", "two"]}
-    plain = [run(0, 0.1, 1.0), run(10, 10.2, 12.0)]
+    plain = (run(0, 0.1, 1.0), run(10, 10.2, 12.0))
     result = precision_result(text=text)
-    rows = (result.rows[0].model_copy(update={"raw": {"generations": plain}}), *result.rows[1:])
+    rows = (result.rows[0].model_copy(update={"runs": plain}), *result.rows[1:])
     prompts = precision_tables(result.model_copy(update={"rows": rows}))[1]
     assert prompts.columns == ["Prompt", "Tokens", "FP32 tok/s", "FP32 TTFT (ms)"]
     assert [[cell.text for cell in row] for row in prompts.rows] == [
         ["one", "5", "10.0", "100.00"],
         ["two", "5", "5.0", "200.00"],
     ]
-    own = sweep_row("a", 3, 2.0).model_copy(
-        update={"raw": {"generations": [run(0, 0.1, 0.5, with_text=False), run(10, 10.2, 11.0)]}}
-    )
-    sweep = sweep_result(rows=(sweep_row("a", 2, 1.5), own), text=text)
-    base = sweep.baseline | {"raw": {"generations": plain}}
-    prompts = sweep_tables(sweep.model_copy(update={"baseline": base}))[1]
+    own = sweep_row("a", 3, 2.0).model_copy(update={"runs": (run(0, 0.1, 0.5), run(10, 10.2, 11.0))})
+    base = sweep_result().rows[0].model_copy(update={"runs": plain})
+    prompts = sweep_tables(sweep_result(rows=(base, sweep_row("a", 2, 1.5), own), text=text))[1]
     assert prompts.columns[-1] == "a, K = 3 (×)"
     assert [[cell.text for cell in row] for row in prompts.rows] == [
         ["one", "5", "10.0", "100.00", "2.00"],

@@ -21,12 +21,14 @@ from bitdraft.present.page.discover import read_folders
 from bitdraft.present.page.page import write_report
 from bitdraft.present.page.run import build_run
 from bitdraft.schema.io import to_json
+from earlier import earlier_files
 from report_results import (
     MARKUP,
     batch_rows,
     plan_result,
     precision_result,
     recommendation,
+    said,
     save,
     sweep_result,
 )
@@ -76,7 +78,7 @@ def full(folder: Path, name: str = "org/model") -> Path:
         folder,
         recommendation=recommendation(name),
         precision=precision_result(name),
-        spec_decode_stdlib=sweep_result(name, batches=batch_rows()),
+        spec_decode_stdlib=sweep_result(name, rows=(*sweep_result(name).rows, *batch_rows())),
         spec_decode_plan_stdlib=plan_result(name),
     )
 
@@ -161,7 +163,7 @@ def test_markup_in_names_stays_text(tmp_path: Path) -> None:
     save(
         tmp_path,
         recommendation=recommendation(MARKUP),
-        precision=precision_result(MARKUP, warnings=(MARKUP,)),
+        precision=precision_result(MARKUP, findings=said("Use bf16.", warnings=[MARKUP])),
         spec_decode_x=sweep_result(MARKUP, draft=f"</script>{MARKUP}", text={"dataset": MARKUP} | TEXT_REST),
     )
     path = write_report(tmp_path)
@@ -215,14 +217,14 @@ def test_a_damaged_file_is_a_warning_beside_the_others(tmp_path: Path) -> None:
     save(tmp_path, precision=precision_result())
     (tmp_path / "spec_decode_half.json").write_text('{"kind": "spec_')
     (tmp_path / "spec_decode_later.json").write_text('{"schema_version": 99}')
-    lost = sweep_result().model_copy(
-        update={"rows": (sweep_result().rows[0].model_copy(update={"metrics": {}}),)}
-    )
+    rows = tuple(row.model_copy(update={"metrics": {}}) for row in sweep_result().rows)
+    lost = sweep_result(rows=rows)
     (tmp_path / "spec_decode_lost.json").write_text(to_json(lost))
     nan = to_json(sweep_result()).replace('"leviathan": 1.5,', '"leviathan": NaN,', 1)
     (tmp_path / "spec_decode_nan.json").write_text(nan)
-    bare = sweep_result().model_copy(update={"text": {}})
-    (tmp_path / "spec_decode_bare.json").write_text(to_json(bare))
+    (tmp_path / "spec_decode_rows.json").write_text(
+        to_json(sweep_result()).replace('"rows": [', '"rows": [3,', 1)
+    )
     (tmp_path / "recommendation.json").write_text('{"kind": "recommendation"}')
     with pytest.warns(UserWarning, match="cannot be shown") as found:
         _, text = read(write_report(tmp_path))
@@ -236,21 +238,17 @@ def test_a_damaged_file_is_a_warning_beside_the_others(tmp_path: Path) -> None:
     assert "spec_decode_later.json cannot be shown: schema version 99 is newer" in text
     assert "spec_decode_lost.json cannot be shown: it is damaged (KeyError" in text
     assert "spec_decode_nan.json cannot be shown: it is damaged (ValueError" in text
-    assert "spec_decode_bare.json cannot be shown: it is damaged (KeyError" in text
+    assert "spec_decode_rows.json cannot be shown: not a spec-decode result" in text
     assert "7 warnings" in text
     assert "Use bf16." in text
 
 
 @pytest.mark.parametrize("version", [1, 2, 3])
-def test_every_schema_version_is_read(tmp_path: Path, version: int) -> None:
-    for name, result in (("precision", precision_result()), ("spec_decode_x", sweep_result())):
-        data = json.loads(to_json(result)) | {"schema_version": version}
-        if version < 2:
-            data.pop("batches", None)
-        (tmp_path / f"{name}.json").write_text(json.dumps(data))
+def test_the_page_of_files_of_every_version_says_what_they_said(tmp_path: Path, version: int) -> None:
+    said = earlier_files(version, tmp_path)
     _, text = read(write_report(tmp_path))
-    assert "Use bf16." in text
-    assert "Speculate with a, K = 3." in text
+    for data in said.values():
+        assert " ".join(data["verdict"]["summary"].split()) in text
 
 
 def error_of(*folders: Path, output: Path | None = None) -> UserError:
@@ -272,8 +270,8 @@ def test_what_cannot_be_shown_names_field_value_and_remedy(tmp_path: Path) -> No
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "precision.json").write_text("[]")
     assert "no result file can be read (precision.json cannot be shown" in error_of(tmp_path / "bad").problem
-    broken = sweep_result().model_copy(update={"text": {}})
-    save(tmp_path / "broken", spec_decode_x=broken)
+    rows = tuple(row.model_copy(update={"metrics": {}}) for row in sweep_result().rows)
+    save(tmp_path / "broken", spec_decode_x=sweep_result(rows=rows))
     assert "no result file can be shown (spec_decode_x.json" in error_of(tmp_path / "broken").problem
     good = save(tmp_path / "good", precision=precision_result())
     assert error_of(good, output=tmp_path).problem == "is a folder"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitdraft.backends import ENGINES, make_engine
 from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.native import NativeEngine
 from bitdraft.backends.transformers import TransformersEngine, UnexpectedK, _IdClock, _steps
@@ -32,8 +34,8 @@ def execution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(forward, "sample_of", lambda _: None)
     real = NativeEngine.__init__
 
-    def fixed(*args: Any, **settings: Any) -> None:
-        real(*args, **{"execution": request.param} | settings)
+    def fixed(self: NativeEngine, setup: EngineSetup) -> None:
+        real(self, setup if setup.execution != "auto" else replace(setup, execution=request.param))
 
     monkeypatch.setattr(NativeEngine, "__init__", fixed)
     return str(request.param)
@@ -342,8 +344,8 @@ def test_both_backends_give_the_same_ids_and_a_true_k(kind: str) -> None:
         target, draft = tiny_model(kind, seed), noisy_copy(kind, seed, 0.05)
         config = DecodingConfig(max_new_tokens=24)
         runs = []
-        for backend in (NativeEngine, TransformersEngine):
-            decoder = backend(target, {"draft": draft}, VOCAB, GREEDY)
+        for name in ENGINES:
+            decoder = make_engine(name, EngineSetup(target, {"draft": draft}, VOCAB))
             decoder.prepare(tokens(seed, 20), config)
             runs.append(decoder.decode(config, "draft", k, 0))
             assert decoder.decode(config, None, 0, 0).token_ids == runs[0].token_ids

@@ -16,9 +16,9 @@ from bitdraft.errors import UserError
 from bitdraft.present.charts.sweep import title
 from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.records import Generation
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
 from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, forced_tokens, run_forced, stays
-from bitdraft.spec_decode.worker import Cell
+from bitdraft.spec_decode.worker import Worker
 from bitdraft.spec_decode.workload import prepare
 from in_process import jobs_in_process
 from tiny import VOCAB, save_checkpoint, tiny_model, tokens
@@ -110,16 +110,18 @@ def test_nothing_is_recorded_while_a_run_is_timed(
 ) -> None:
     """Drafts that are made to say something go a way of their own, which the warm-up goes, too."""
     grown_s: dict[int, list[float]] = {}
-    real = Cell.decode
+    real = Worker.decode
 
-    def decode(self: Any, decoder: Any, draft: str | None, k: int, index: int) -> Generation:
-        before_s = decoder.preparation_seconds(None) + decoder.preparation_seconds(draft)
-        found = real(self, decoder, draft, k, index)
-        after_s = decoder.preparation_seconds(None) + decoder.preparation_seconds(draft)
-        grown_s.setdefault(self.config.max_new_tokens, []).append(after_s - before_s)
+    def prepared_s(engine: Any, draft: str | None) -> float:
+        return float(sum(engine.execution(model)["preparation_s"] for model in (None, draft)))
+
+    def decode(self: Worker, engine: Any, draft: str | None, k: int, index: int) -> Generation:
+        before_s = prepared_s(engine, draft)
+        found = real(self, engine, draft, k, index)
+        grown_s.setdefault(self.config.max_new_tokens, []).append(prepared_s(engine, draft) - before_s)
         return found
 
-    monkeypatch.setattr(Cell, "decode", decode)
+    monkeypatch.setattr(Worker, "decode", decode)
     with jobs_in_process():
         bitdraft.evaluate_spec_decode(
             model=str(checkpoint),
@@ -163,27 +165,27 @@ def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SpecDe
 
 def test_a_synthetic_sweep_is_lossless_and_the_replay_of_its_bits(result: SpecDecodeResult) -> None:
     bits = [agreement_bits(ALPHA, NEW, 0, index) for index in range(PROMPTS)]
-    for row in result.rows:
-        assert row.lossless == {"identical": PROMPTS, "num_prompts": PROMPTS, "divergences": []}
+    for row in result.sweep:
+        assert row.lossless == LosslessCheck(identical=PROMPTS, num_prompts=PROMPTS)
         assert row.replay_check is not None
-        assert row.replay_check["num_identical"] == PROMPTS
+        assert row.replay_check.num_identical == PROMPTS
         first = row.acceptance_by_position[0]
-        assert first["share"] == pytest.approx(ALPHA, abs=0.2)
+        assert first.share == pytest.approx(ALPHA, abs=0.2)
         # one step by hand: it begins at output token 1
-        steps = row.raw["generations"][0]["steps"]
+        steps = row.runs[0].steps
         kept = next((i for i, agrees in enumerate(bits[0][1:]) if not agrees), NEW)
-        assert steps[0][1] == min(kept, row.k)
-    assert result.replay["draft"]["1"]["acceptance_rate"] == pytest.approx(ALPHA, abs=0.15)
+        assert steps[0].num_accepted == min(kept, row.k)
+    assert result.replay["draft"][1].acceptance_rate == pytest.approx(ALPHA, abs=0.15)
 
 
 def test_batches_are_forced_too(result: SpecDecodeResult) -> None:
     assert [(row.draft, row.k, row.status) for row in result.batches] == [
-        ("–", 0, "ok"),
+        (None, 0, "ok"),
         ("draft", 2, "ok"),
         ("draft", 5, "ok"),
     ]
     for row in result.batches:
-        assert row.lossless == {"identical": 4, "num_prompts": 4}
+        assert row.lossless == LosslessCheck(identical=4, num_prompts=4)
     tau = {row.k: row.metrics["tokens_per_step"].value for row in result.batches if row.k}
     assert tau[5] > tau[2] > 1.5
 
@@ -197,7 +199,7 @@ def test_everything_says_that_it_is_synthetic(
     assert header.split(",")[0] == "synthetic_acceptance"
     assert {line.split(",")[0] for line in lines} == {"0.7"}
     assert result.summary.startswith("Synthetic acceptance of 0.7: speeds are measured")
-    assert result.config["synthetic_acceptance"] == ALPHA
+    assert result.config.synthetic_acceptance == ALPHA
     folder = next(tmp_path_factory.getbasetemp().glob("synthetic*/out"))
     names = {path.name for path in folder.iterdir()}
     assert {"spec_decode_synthetic_file.json", "speculative_comparison_synthetic_file.png"} <= names

@@ -1,8 +1,8 @@
 """The two kinds of backend, and what one can.
 
-A *token model* gives logits for tokens over a cache that can be rolled back: our own loops, the replay, costs,
-quality and the lossless check work on it. An *engine* takes requests and returns records, with counts of its
-own. What an engine can beyond that is said by its `Capabilities`, and nothing asks for its class.
+A *token model* gives logits for tokens over a cache that can be rolled back: our own loops, the replay,
+costs, quality and the lossless check work on it. An *engine* takes requests and returns records, with counts
+of its own. What an engine can beyond that is said by its `Capabilities`, and nothing asks for its class.
 
 The native engine decodes over token models; `engine.runner.Runner` makes one of a transformers model.
 """
@@ -35,7 +35,8 @@ class TokenModel(Protocol):
         """Begin a sequence of at most `capacity` tokens."""
 
     def forward(self, tokens_BT: torch.Tensor, num_logits: int = 1) -> torch.Tensor:
-        """Feed T tokens behind those in the cache; the logits of the last `num_logits`, B × num_logits × V."""
+        """Feed T tokens behind those in the cache; the logits of the last `num_logits`, B × num_logits ×
+        V."""
         ...
 
     def keep(self, num_tokens: int) -> None:
@@ -74,8 +75,8 @@ class Capabilities:
 @dataclass(frozen=True)
 class EngineSetup:
     """What an engine is made of. A draft that is None is prompt lookup; `drafts` holds the models by their
-    labels. `vocab_size` is where all logits end. `capacity` is the longest text to come, in tokens, if that is
-    known. `choices` are which products read which weights on a CPU."""
+    labels. `vocab_size` is where all logits end. `capacity` is the longest text to come, in tokens, if that
+    is known. `choices` are which products read which weights on a CPU."""
 
     target: Any
     drafts: Mapping[str, Any | None] = field(default_factory=dict)
@@ -87,7 +88,8 @@ class EngineSetup:
 
 
 class Engine:
-    """Decodes one prompt after another, with any of its drafts at any K. Subclasses say what more they can."""
+    """Decodes one prompt after another, with any of its drafts at any K. Subclasses say what more they
+    can."""
 
     capabilities: ClassVar[Capabilities] = Capabilities()
     fallback_reason: str | None = None
@@ -105,14 +107,14 @@ class Engine:
         raise NotImplementedError
 
     def generate(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
-        """Decode a prompt without a draft; that numbers are not finite is no error here: the speed of a format
-        that overflows is still its speed."""
+        """Decode a prompt without a draft; that numbers are not finite is no error here: the speed of a
+        format that overflows is still its speed."""
         self.prepare(prompt, config)
         return self.decode(config, None, 0, 0)
 
     def execution(self, draft: str | None) -> dict[str, Any]:
-        """How the forwards of the target, or of a draft that is a model, are run (`execution`), and the seconds
-        that preparing them took (`preparation_s`)."""
+        """How the forwards of the target, or of a draft that is a model, are run (`execution`), and the
+        seconds that preparing them took (`preparation_s`)."""
         return {"execution": "eager"}
 
     def decisions(self) -> dict[str, Any]:
@@ -152,5 +154,6 @@ class Engine:
         raise NotImplementedError
 
     def verify_seconds(self, text: list[int], num_drafted: int) -> float:
-        """What the target's forward over the text's last token and `num_drafted` behind it takes (`costs`)."""
+        """What the target's forward over the text's last token and `num_drafted` behind it takes
+        (`costs`)."""
         raise NotImplementedError

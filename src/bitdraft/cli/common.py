@@ -58,8 +58,8 @@ RandomWeights = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        help="The run's folder: results, charts and journal. (default: results/MODEL-COMMAND-HASH, so that the "
-        "same command goes on with its own run)",
+        help="The run's folder: results, charts and journal. (default: results/MODEL-COMMAND-HASH, so that "
+        "the same command goes on with its own run)",
     ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what the folder already holds.")]
@@ -97,9 +97,9 @@ _FLAGS = {
 def errors_to_exit(
     debug: bool, show: Callable[[Any], None] | None = None, subject: str = "MODEL"
 ) -> Iterator[None]:
-    """A user's error is one line and exit code 2; an interrupt shows what is finished, exit code 130 (143 where a
-    signal other than Ctrl-C's asked for it). `show` shows a result, `subject` is what the command calls its
-    model."""
+    """A user's error is one line and exit code 2; an interrupt shows what is finished, exit code 130 (143
+    where a signal other than Ctrl-C's asked for it). `show` shows a result, `subject` is what the command
+    calls its model."""
     from bitdraft.errors import Interrupted, UserError
     from bitdraft.runs.conduct import interruptible
 

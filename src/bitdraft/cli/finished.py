@@ -13,7 +13,8 @@ from bitdraft.schema.manifest import read_manifest
 
 
 def say_kept(console: Console, kind: str, config: Config, options: RunOptions, files: str) -> Path | None:
-    """Where the run is; and if it had been finished before, since when, and how to measure anew. The folder."""
+    """Where the run is; and if it had been finished before, since when, and how to measure anew. The
+    folder."""
     folder = folder_of(kind, config, options)
     if folder is None:
         return None

@@ -39,6 +39,7 @@ from bitdraft.cli.common import (
     errors_to_exit,
     run_options,
 )
+from bitdraft.config import PRECISIONS
 
 # flags that are no settings under their own name
 _OTHER_NAMES = ("debug", "stop_at_eos", "draft", "batch_size")
@@ -65,7 +66,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     max_prompt_tokens: MaxPromptTokens = 1024,
     max_new_tokens: MaxNewTokens = 200,
     stop_at_eos: StopAtEos = False,
-    precision: Annotated[str, typer.Option(help="Of the target: fp32, fp16 or bf16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="Of the target: fp32, fp16 or bf16.")] = PRECISIONS[0],
     draft_precision: Annotated[
         str | None, typer.Option(help="Of the drafts. (default: the target's)")
     ] = None,

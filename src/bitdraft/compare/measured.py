@@ -1,4 +1,5 @@
-"""A result file by its rows: whatever has a row of its own, with its raw runs and what else is compared of it."""
+"""A result file by its rows: whatever has a row of its own, with its raw runs and what else is compared of
+it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Weights and products in one floating-point type: fp32, fp16, bf16.
 
-bf16 has fp32's range and is more often a CPU's own arithmetic than fp16, which is therefore left out first where
-time is short.
+bf16 has fp32's range and is more often a CPU's own arithmetic than fp16, which is therefore left out first
+where time is short.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ _WHOLE_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 2**24, 2**16, 16
 
 def content_id(checkpoint: Checkpoint) -> str:
     """A hash of what a checkpoint holds: the whole of small files, and of large ones their sizes and sixteen
-    pieces spread over them, which is a matter of milliseconds for any size. With random weights, of the shape."""
+    pieces spread over them, which is a matter of milliseconds for any size. With random weights, of the
+    shape."""
     digest = hashlib.sha256(checkpoint.architecture.encode())
     patterns = ("config.json",) if checkpoint.random_weights else _CONTENT
     files = sorted(

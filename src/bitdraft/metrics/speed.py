@@ -82,7 +82,8 @@ def span_ms_and_tokens(item: Item) -> tuple[float, int]:
 
 
 def item_figures(items: Sequence[Item], seed: int = 0) -> dict[str, Figure]:
-    """Throughput and, where anything came after the first tokens, TPOT, of items that were decoded at once."""
+    """Throughput and, where anything came after the first tokens, TPOT, of items that were decoded at
+    once."""
     tokens, seconds = zip(*map(tokens_and_seconds, items), strict=True)
     figures = {"throughput_tok_s": ratio_of_sums(tokens, seconds, seed)}
     spans = [span for span in map(span_ms_and_tokens, items) if span[1] > 0]

@@ -100,8 +100,8 @@ class RowContext:
 def build_row(
     precision: str, records: Records, context: RowContext, failure: Failure | None = None
 ) -> PrecisionRow:
-    """A row of what was measured: `ok`; `overflow` with the place where it began (its speed is still real); or
-    what ended it. A divergence that failed is missing from a row that stands."""
+    """A row of what was measured: `ok`; `overflow` with the place where it began (its speed is still real);
+    or what ended it. A divergence that failed is missing from a row that stands."""
     if len(records.generations) < context.num_prompts:
         found = failure or Failure("failed", _unfinished(records, context.num_prompts))
         raw = PrecisionRaw(detail=found.detail or None)

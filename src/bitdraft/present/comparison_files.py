@@ -148,8 +148,8 @@ def _difference_lines(found: Sequence[Difference], num_files: int) -> list[str]:
 
 
 def publish(comparison: Comparison, folder: Path | None) -> Comparison:
-    """Give the comparison its sentences; write comparison.json, .csv, .md and, where there is any ratio to draw,
-    .png."""
+    """Give the comparison its sentences; write comparison.json, .csv, .md and, where there is any ratio to
+    draw, .png."""
     found = with_sentences(comparison)
     if folder is None:
         return found

@@ -31,7 +31,8 @@ SPEEDS = (
 
 
 def publish(result: Recommendation, folder: Path | None) -> tuple[Recommendation, list[str]]:
-    """Give the result its sentences; write recommendation.json and .md. Returns it with the names of its files."""
+    """Give the result its sentences; write recommendation.json and .md. Returns it with the names of its
+    files."""
     found = with_sentences(result)
     if folder is None:
         return found, []

@@ -1,7 +1,7 @@
 """Findings in plain English: the one place where conclusions become sentences, from code and figures alone.
 
-Each code has a function of its finding. What a finding is made of (`parts`) is said by the same table; a part is
-a clause, without a full stop.
+Each code has a function of its finding. What a finding is made of (`parts`) is said by the same table; a part
+is a clause, without a full stop.
 """
 
 from __future__ import annotations
@@ -68,17 +68,19 @@ def all_said(findings: Iterable[Finding]) -> list[str]:
     return [sentence(finding) for finding in findings]
 
 
-# --- runs ----------------------------------------------------------------------------------------------------
+# --- runs ---------------------------------------------------------------------------------------------------
 
 _RUNS: dict[str, Sentence] = {
     "earlier.text": lambda f: f.text,
     "run.incomplete": lambda f: "The run was ended before its end: give the same command again to go on.",
     "run.machines": lambda f: (
-        f"Measured on several machines ({joined(f.words('machines'))}): speeds of different cells are those of "
+        f"Measured on several machines ({joined(f.words('machines'))}): speeds of different cells are "
+        "those of "
         "different machines."
     ),
     "run.mixed": lambda f: (
-        f"Continued on another machine or with other versions (--mix-machines, {counted(f.number('n'), 'part')}): "
+        "Continued on another machine or with other versions (--mix-machines, "
+        f"{counted(f.number('n'), 'part')}): "
         "differences between cells may be the machines'."
     ),
     "run.interrupted": lambda f: "what followed: the run was interrupted",
@@ -86,7 +88,7 @@ _RUNS: dict[str, Sentence] = {
     "row.status": lambda f: f"{f.word('status')}: {f.word('why')}",
 }
 
-# --- precision -----------------------------------------------------------------------------------------------
+# --- precision ----------------------------------------------------------------------------------------------
 
 
 def _tied(f: Finding) -> str:
@@ -138,8 +140,10 @@ _PRECISION: dict[str, Sentence] = {
         "and a third precision rounds the weights as well."
     ),
     "precision.drift": lambda f: (
-        f"The machine's speed changed by {100 * (f.number('drift') - 1):.0f} % between precisions (fixed work, "
-        "timed between the prompts). Speed differences below that say nothing: measure again on a quiet machine."
+        f"The machine's speed changed by {100 * (f.number('drift') - 1):.0f} % between precisions (fixed "
+        "work, "
+        "timed between the prompts). Speed differences below that say nothing: measure again on a quiet "
+        "machine."
     ),
     "precision.wide_interval": lambda f: (
         f"{f.subject}: throughput varies widely between prompts (interval {100 * f.number('width'):.0f} %)."
@@ -155,7 +159,7 @@ _PRECISION: dict[str, Sentence] = {
     ),
 }
 
-# --- spec_decode ---------------------------------------------------------------------------------------------
+# --- spec_decode --------------------------------------------------------------------------------------------
 
 
 def _refuse(f: Finding) -> str:
@@ -224,14 +228,16 @@ _SPEC_DECODE: dict[str, Sentence] = {
     "spec.lossless": _lossless,
     "spec.step": lambda f: (
         f"{f.subject}: a step brings {f.number('tokens_per_step'):.2f} tokens for the time of "
-        f"{f.number('break_even'):.2f} (K draft forwards of {f.number('draft_cost'):.2f} and a verification of "
+        f"{f.number('break_even'):.2f} (K draft forwards of {f.number('draft_cost'):.2f} and a "
+        "verification of "
         f"{f.number('verify_cost'):.2f})."
     ),
     "spec.largest_k": lambda f: (
         f"K = {f.number('k'):.0f} is the largest that was asked for: a larger one may be faster still."
     ),
     "spec.other_k": lambda f: (
-        f"{f.subject}: K = {f.number('k'):.0f}, which was not asked for, is predicted to be faster than any that "
+        f"{f.subject}: K = {f.number('k'):.0f}, which was not asked for, is predicted to be faster than "
+        "any that "
         f"was ({f.number('speedup'):.2f}× against {f.number('asked'):.2f}× after the prefill)."
     ),
     "spec.bug": lambda f: (
@@ -254,11 +260,13 @@ _SPEC_DECODE: dict[str, Sentence] = {
         f"Ended after {f.number('done'):.0f} of {f.number('of'):.0f} prompts: {f.word('why')}."
     ),
     "spec.strayed": lambda f: (
-        f"{f.number('n'):.0f} runs left the text that their draft follows at every try, so that less is accepted "
+        f"{f.number('n'):.0f} runs left the text that their draft follows at every try, so that less is "
+        "accepted "
         "than stated."
     ),
     "spec.draft_size": lambda f: (
-        f"Draft {f.subject} is no smaller than the target ({f.number('size'):,.0f} and {f.number('target'):,.0f} "
+        f"Draft {f.subject} is no smaller than the target ({f.number('size'):,.0f} and "
+        f"{f.number('target'):,.0f} "
         "parameters): it is unlikely to make it faster."
     ),
     "plan.none": lambda f: "No draft could be planned for.",
@@ -266,7 +274,8 @@ _SPEC_DECODE: dict[str, Sentence] = {
         f"Speculate with {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of plain decoding."
     ),
     "plan.refuse": lambda f: (
-        f"Do not speculate: the best is {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of plain "
+        f"Do not speculate: the best is {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of "
+        "plain "
         "decoding."
     ),
     "plan.draft": lambda f: (
@@ -280,7 +289,7 @@ _SPEC_DECODE: dict[str, Sentence] = {
     "plan.out": lambda f: f"{f.subject} is out: {f.word('status')} ({f.word('why')}).",
 }
 
-# --- larger batches ------------------------------------------------------------------------------------------
+# --- larger batches -----------------------------------------------------------------------------------------
 
 
 def _batch_too_few(f: Finding) -> str:
@@ -341,11 +350,12 @@ _BATCHES: dict[str, Sentence] = {
     ),
     "batch.lossless": _batch_lossless,
     "batch.ended_early": lambda f: (
-        f"Batch {f.word('batch_size')} ended after {f.word('done')} of {f.word('of')} groups: {f.word('why')}."
+        f"Batch {f.word('batch_size')} ended after {f.word('done')} of {f.word('of')} groups: "
+        f"{f.word('why')}."
     ),
 }
 
-# --- recommend -----------------------------------------------------------------------------------------------
+# --- recommend ----------------------------------------------------------------------------------------------
 
 
 def _limit_memory(f: Finding) -> str:
@@ -395,11 +405,13 @@ _RECOMMEND: dict[str, Sentence] = {
         f"Speculation brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.subject}."
     ),
     "recommend.too_few": lambda f: (
-        f"{f.figure('speedup').n} prompts are too few to say whether to speculate. By value {f.subject} brings "
+        f"{f.figure('speedup').n} prompts are too few to say whether to speculate. By value {f.subject} "
+        "brings "
         f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.word('precision')}."
     ),
     "recommend.open_predicted": lambda f: (
-        f"Whether to speculate is open: nothing was measured. The best that is predicted, {f.subject}, would bring "
+        f"Whether to speculate is open: nothing was measured. The best that is predicted, {f.subject}, "
+        "would bring "
         f"{f.number('speedup'):.2f}× the tokens/s of plain decoding."
     ),
     "recommend.open": lambda f: "Whether to speculate is open: no draft was examined.",
@@ -433,7 +445,8 @@ _RECOMMEND: dict[str, Sentence] = {
         f"forwards cost nothing, {f.word('best')} would be faster."
     ),
     "recommend.late": lambda f: (
-        f"The budget of {f.number('budget_s'):.0f} s was exceeded: {f.number('spent_s'):.0f} s were used. What "
+        f"The budget of {f.number('budget_s'):.0f} s was exceeded: {f.number('spent_s'):.0f} s were used. "
+        "What "
         "measurements take is estimated."
     ),
     "recommend.pace": _pace,
@@ -445,7 +458,8 @@ _RECOMMEND: dict[str, Sentence] = {
         f"for the budget: perplexity on {f.number('kept'):,.0f} tokens in place of {f.number('asked'):,.0f}"
     ),
     "budget.compared": lambda f: (
-        f"for the budget: KL divergence on {f.number('kept'):,.0f} tokens in place of {f.number('asked'):,.0f}"
+        f"for the budget: KL divergence on {f.number('kept'):,.0f} tokens in place of "
+        f"{f.number('asked'):,.0f}"
     ),
     "budget.plan": lambda f: f"for the budget: no plan at {f.subject}, so no draft was considered there",
     "budget.contender": lambda f: (
@@ -453,7 +467,7 @@ _RECOMMEND: dict[str, Sentence] = {
     ),
 }
 
-# --- compare -------------------------------------------------------------------------------------------------
+# --- compare ------------------------------------------------------------------------------------------------
 
 
 def _speeds(f: Finding) -> str:
@@ -518,7 +532,8 @@ def _work_timed(f: Finding) -> str:
 _COMPARE: dict[str, Sentence] = {
     "compare.no_speed_at_all": lambda f: "No row has a speed on both sides.",
     "compare.nothing_significant": lambda f: (
-        "Nothing is significant: fewer than 5 prompts (or groups of them) have no interval. Measure more of them."
+        "Nothing is significant: fewer than 5 prompts (or groups of them) have no interval. Measure more "
+        "of them."
     ),
     "compare.same_speed": _same_speed,
     "compare.speeds": _speeds,

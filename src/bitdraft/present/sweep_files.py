@@ -43,8 +43,8 @@ def columns(rows: Sequence[SpecDecodeRow]) -> list[Column]:
 
 
 def csv_text(result: SpecDecodeResult) -> str:
-    """A line for the baseline and one for every (draft, K), larger batches last: every metric with its interval
-    and n; or a line a prediction."""
+    """A line for the baseline and one for every (draft, K), larger batches last: every metric with its
+    interval and n; or a line a prediction."""
     if result.config.plan:
         lines = [
             {"draft": draft, "k": k, **point.model_dump()}

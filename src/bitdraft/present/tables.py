@@ -82,6 +82,7 @@ def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
 def machine_line(environment: Environment) -> str:
     """Where and when, for the foot of a file."""
     return (
-        f"Machine: {environment.hardware}, torch {environment.torch}, transformers {environment.transformers}, "
+        f"Machine: {environment.hardware}, torch {environment.torch}, transformers "
+        f"{environment.transformers}, "
         f"{environment.time_utc}."
     )

@@ -19,9 +19,9 @@ from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeRes
 
 @dataclass(frozen=True)
 class Option:
-    """One way to run the model that was measured; without a draft, plain decoding. `problems` say why it cannot
-    be recommended. `pace` is how much faster the machine ran plain decoding at this precision alone than in
-    the sweep that this option is from, by which options of different sweeps are compared."""
+    """One way to run the model that was measured; without a draft, plain decoding. `problems` say why it
+    cannot be recommended. `pace` is how much faster the machine ran plain decoding at this precision alone
+    than in the sweep that this option is from, by which options of different sweeps are compared."""
 
     precision: str
     draft: str | None

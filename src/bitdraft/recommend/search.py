@@ -219,8 +219,8 @@ class _Search:
             raise
 
     def _fitted(self) -> dict[str, Any]:
-        """What of the precision module's work is done: all, or with a budget what fits into its share of it, by
-        a pilot."""
+        """What of the precision module's work is done: all, or with a budget what fits into its share of it,
+        by a pilot."""
         decided: dict[str, Any] = {
             "settings": {"precisions": list(self.config.precisions)},
             "num_prompts": self.config.num_prompts,

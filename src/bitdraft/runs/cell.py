@@ -41,10 +41,10 @@ class Failure:
 class Cell:
     """`target` is a `module:function` that is called with (`payload`, emit) in a process of its own.
 
-    `name` is for people, unique in its run. `identity` holds all that decides the numbers: the configuration's
-    part of it, and hashes of checkpoints and texts. `payload` is JSON, and all that the function is given:
-    prompts by value, checkpoints by their folders. `num_gpus` is what an executor that hands out devices
-    gives it.
+    `name` is for people, unique in its run. `identity` holds all that decides the numbers: the
+    configuration's part of it, and hashes of checkpoints and texts. `payload` is JSON, and all that the
+    function is given: prompts by value, checkpoints by their folders. `num_gpus` is what an executor that
+    hands out devices gives it.
     """
 
     name: str

@@ -75,6 +75,11 @@ class Conduct(Generic[_R]):
             raise
         result, files = self._publish(fold, publish, is_complete=True)
         self.run.finish(files)
+        if self.run.unsaved is not None:
+            remedy = "Free space there, and give the command again"
+            problem = UserError("output", self.folder, self.run.unsaved, remedy)
+            problem.result = result
+            raise problem
         return result
 
     def _publish(
@@ -85,21 +90,13 @@ class Conduct(Generic[_R]):
         is_complete: bool,
     ) -> tuple[_R, Sequence[str]]:
         found = self._completed(fold.result(is_complete=is_complete), is_complete)
-        unsaved = self.run.unsaved
         try:
             result, files = publish(found, self.folder)
         except UserError as error:
             error.result = publish(found, None)[0]
             raise
-        if unsaved is not None and is_complete:
-            problem = UserError(
-                "output", self.folder, unsaved, "Free space there, and give the command again"
-            )
-            problem.result = result
-            raise problem
         if not is_complete:
-            with contextlib.suppress(UserError):
-                self.run.update(state="interrupted", files=tuple(files))
+            self.run.update(state="interrupted", files=tuple(files))
         return result, files
 
     def _completed(self, result: _R, is_complete: bool) -> _R:

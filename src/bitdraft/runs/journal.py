@@ -21,8 +21,8 @@ _ENDS = ("done", "failure")
 
 
 class Journal:
-    """Without a path the events are kept in memory alone. With `retry_failed`, one that ended with a failure is
-    begun anew. Raises `UserError` where the file is of another cell."""
+    """Without a path the events are kept in memory alone. With `retry_failed`, one that ended with a failure
+    is begun anew. Raises `UserError` where the file is of another cell."""
 
     def __init__(self, path: Path | None, header: Mapping[str, Any], *, retry_failed: bool = False) -> None:
         self.events: list[Event] = []

@@ -33,13 +33,14 @@ from bitdraft.schema.io import prepare_output, write_atomically
 from bitdraft.schema.manifest import MANIFEST, CellEntry, Manifest, read_manifest
 
 CELLS, LOCK = "cells", ".lock"
+_COMMANDS = {"spec_decode": "spec-decode", "recommendation": "recommend"}
 _FRESH = "Name another folder with --output, or measure anew with --fresh"
 
 
 def default_folder(root: Path, model: str, kind: str, config: Mapping[str, Any]) -> Path:
     """`results/<model>-<command>-<short hash of the configuration>`: the same command finds its own run."""
     name = slug(Path(model).name or model, 32)
-    return root / f"{name}-{kind.replace('_', '-')}-{fingerprint(config, 8)}"
+    return root / f"{name}-{_COMMANDS.get(kind, kind)}-{fingerprint(config, 8)}"
 
 
 def versions() -> dict[str, str | None]:
@@ -60,8 +61,8 @@ def now_utc() -> str:
 class Run:
     """An open run. Without a folder nothing is kept, and all else is the same.
 
-    Used as a context: it holds the folder's lock, and leaves the state `interrupted` behind unless `finish` was
-    called. Raises `UserError` where the folder holds another run, or is in use.
+    Used as a context: it holds the folder's lock, and leaves the state `interrupted` behind unless `finish`
+    was called. Raises `UserError` where the folder holds another run, or is in use.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Run:
             updated_utc=stamp,
         )
         self.was_finished = False
+        self._problem: str | None = None
         self._lock: FileLock | None = None
         self._journals: dict[str, Journal] = {}
 
@@ -100,9 +102,19 @@ class Run:
         if self.folder is None:
             return
         if self.manifest.state == "running" and self.manifest.cells:
-            self._quietly(state="interrupted")
+            self.update(state="interrupted")
         if self._lock is not None:
-            self._lock.release()
+            self._leave(self.folder, self._lock)
+
+    def _leave(self, folder: Path, lock: FileLock) -> None:
+        """Release the folder. Where nothing was measured, as for a bad request, nothing of the run stays."""
+        with contextlib.suppress(OSError):
+            if self.manifest.state == "interrupted" and not any((folder / CELLS).glob("*.jsonl")):
+                (folder / MANIFEST).unlink(missing_ok=True)
+            if not (folder / MANIFEST).exists():
+                (folder / LOCK).unlink()
+                folder.rmdir()  # if it is empty
+        lock.release()
 
     def _continue(self) -> None:
         """Take over what the folder holds, if it is this run's."""
@@ -146,8 +158,8 @@ class Run:
 
     @property
     def unsaved(self) -> str | None:
-        """Why some event is on no disk; None where all are."""
-        return next((j.problem for j in self._journals.values() if j.problem is not None), None)
+        """Why something of the run is on no disk; None where all is."""
+        return self._problem or next((j.problem for j in self._journals.values() if j.problem), None)
 
     def note_machine(self, cell: Cell, name: str) -> None:
         """Where a cell was computed, where that is not here."""
@@ -164,16 +176,17 @@ class Run:
         )
 
     def update(self, **changes: Any) -> None:
-        """Change the manifest, on disk as well."""
+        """Change the manifest, on disk as well. That the disk is full ends no measuring: it is `unsaved`."""
         self.manifest = self.manifest.model_copy(update=changes | {"updated_utc": now_utc()})
-        if self.folder is not None:
-            text = json.dumps(self.manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        if self.folder is None:
+            return
+        text = json.dumps(self.manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        try:
             write_atomically(self.folder / MANIFEST, text + "\n")
-
-    def _quietly(self, **changes: Any) -> None:
-        """On the way out of an error, which must not be replaced by another."""
-        with contextlib.suppress(UserError):
-            self.update(**changes)
+        except UserError as error:
+            if not (self.folder / MANIFEST).exists():
+                raise  # nothing has begun
+            self._problem = f"{MANIFEST} {error.problem}"
 
 
 def _locked(folder: Path) -> FileLock:
@@ -201,7 +214,8 @@ def _clear(folder: Path, before: Manifest) -> None:
 
 def _refuse_other(folder: Path, before: Manifest, own: Manifest) -> None:
     if before.kind != own.kind:
-        problem = f"holds a run of {before.kind.replace('_', '-')}, this is {own.kind.replace('_', '-')}"
+        there, here = (_COMMANDS.get(kind, kind) for kind in (before.kind, own.kind))
+        problem = f"holds a run of {there}, this is {here}"
         raise UserError("output", folder, problem, _FRESH)
     names = sorted(set(before.config) | set(own.config))
     found = [n for n in names if before.config.get(n) != own.config.get(n)]

@@ -84,8 +84,8 @@ class RowComparison(Record):
 
 
 class Refusal(Record):
-    """Why two files are not compared: what of them differs, both values, and what to do. `problem` and `remedy`
-    are texts for people, as in an error."""
+    """Why two files are not compared: what of them differs, both values, and what to do. `problem` and
+    `remedy` are texts for people, as in an error."""
 
     source: str
     field: str

@@ -11,15 +11,15 @@ from pydantic import Field
 from bitdraft.schema.records import Figure, Record
 
 Severity = Literal["answer", "reason", "warning", "skipped"]
-"""`answer`: part of what a run says first; `reason`: why; `warning`: what takes trust from it; `skipped`: what
-was not done."""
+"""`answer`: part of what a run says first; `reason`: why; `warning`: what takes trust from it; `skipped`:
+what was not done."""
 
 Value = bool | int | float | Figure | str | tuple[str, ...] | tuple[int, ...] | tuple[float, ...] | None
 
 
 class Finding(Record):
-    """`code` is `module.what`, `subject` a variant, a (draft, K), a file; "" for the whole result. `figures` are
-    numbers, names and figures by the names that the sentence uses them under, `parts` findings that it is
+    """`code` is `module.what`, `subject` a variant, a (draft, K), a file; "" for the whole result. `figures`
+    are numbers, names and figures by the names that the sentence uses them under, `parts` findings that it is
     made of: why something is out."""
 
     code: str

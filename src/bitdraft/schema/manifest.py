@@ -25,8 +25,8 @@ class CellEntry(Record):
 
 class Manifest(Record):
     """What a run's folder says of itself. `config` is what was asked; `files` are the run's results by their
-    names; `shown_again` says
-    that it was finished before it was last opened; `mixed` are the machines and versions that continued it under `--mix-machines`."""
+    names; `shown_again` says that it was finished before it was last opened; `mixed` are the machines and
+    versions that continued it under `--mix-machines`."""
 
     manifest_version: int = MANIFEST_VERSION
     kind: str
@@ -56,8 +56,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def counted_files(folder: Path, pattern: str) -> list[Path]:
-    """Result files of this name at any depth, hidden folders apart, in order of their paths. Where a folder is
-    a run's, only those that its manifest names: what an earlier run left there is not mixed in."""
+    """Result files of this name at any depth, hidden folders apart, in order of their paths. Where a folder
+    is a run's, only those that its manifest names: what an earlier run left there is not mixed in."""
     found = []
     manifests: dict[Path, Manifest | None] = {}
     for file in sorted(folder.rglob(pattern)):

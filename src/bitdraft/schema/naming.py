@@ -7,7 +7,8 @@ Pair = tuple[str, str | None]
 
 
 def draft_name(draft: str | None, k: int, draft_precision: str | None = None) -> str:
-    """`small in bf16, K = 3`, without a precision where it is the target's; `plain decoding` without a draft."""
+    """`small in bf16, K = 3`, without a precision where it is the target's; `plain decoding` without a
+    draft."""
     if draft is None:
         return "plain decoding"
     return f"{draft}{f' in {draft_precision}' if draft_precision else ''}, K = {k}"

@@ -174,7 +174,8 @@ class PrecisionRaw(Sparse):
 
 
 class PrecisionRow(Record):
-    """One precision: its requests (`runs`), the figures that follow, and why there are none where it failed."""
+    """One precision: its requests (`runs`), the figures that follow, and why there are none where it
+    failed."""
 
     precision: str
     status: Status
@@ -250,7 +251,7 @@ class PrecisionResult(Result):
     verdict: PrecisionVerdict = PrecisionVerdict()
 
 
-# --- spec_decode ---------------------------------------------------------------------------------------------
+# --- spec_decode --------------------------------------------------------------------------------------------
 
 
 class PositionAcceptance(Record):
@@ -347,8 +348,8 @@ class SpecDecodeRow(Record):
     """One draft at one K, with `batch_size` prompts at once; K = 0, which has no draft, is the baseline.
 
     `runs` are in the order of the prompts; `groups` are the places of those that were decoded at once, for
-    batch sizes above 1. `lossless` is None for sampling. What is predicted, replayed and counted by step is of
-    batch 1 alone.
+    batch sizes above 1. `lossless` is None for sampling. What is predicted, replayed and counted by step is
+    of batch 1 alone.
     """
 
     draft: str | None
@@ -458,7 +459,8 @@ class BatchVerdict(Record):
 
 
 class SpecDecodeVerdict(Record):
-    """`speculate` is None where it is unknown; `indistinguishable` are (draft, K), the chosen one included."""
+    """`speculate` is None where it is unknown; `indistinguishable` are (draft, K), the chosen one
+    included."""
 
     speculate: bool | None = None
     draft: str | None = None
@@ -468,8 +470,8 @@ class SpecDecodeVerdict(Record):
 
 
 class SpecDecodeResult(Result):
-    """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every batch
-    size; `replay` and `plan` are by draft, `replay` then by K. A plan has no rows."""
+    """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every
+    batch size; `replay` and `plan` are by draft, `replay` then by K. A plan has no rows."""
 
     kind: Literal["spec_decode"] = "spec_decode"
     config: SpecDecodeConfig
@@ -558,7 +560,7 @@ def _without_known_texts(rows: Sequence[dict[str, Any]]) -> None:
                 del run["token_ids"]
 
 
-# --- recommend -----------------------------------------------------------------------------------------------
+# --- recommend ----------------------------------------------------------------------------------------------
 
 
 class Contender(Record):
@@ -589,7 +591,8 @@ class Contender(Record):
 
 
 class Choice(Record):
-    """What to deploy. `speculate` is None where it is unknown, `precision` where nothing can be recommended."""
+    """What to deploy. `speculate` is None where it is unknown, `precision` where nothing can be
+    recommended."""
 
     precision: str | None = None
     speculate: bool | None = None
@@ -621,8 +624,8 @@ class Stage(Record):
 
 
 class Recommendation(Result):
-    """What to deploy, and all that was considered. `snippets` are ready to run, by tool (`transformers`, `vllm`,
-    `native`). `memory_name` is `peak_vram_gb` or `peak_ram_gb`."""
+    """What to deploy, and all that was considered. `snippets` are ready to run, by tool (`transformers`,
+    `vllm`, `native`). `memory_name` is `peak_vram_gb` or `peak_ram_gb`."""
 
     kind: Literal["recommendation"] = "recommendation"
     config: RecommendConfig

@@ -1,7 +1,7 @@
 """From a sweep's records to its result. Pure: the same records give the same numbers.
 
-The items of every figure and of its interval are prompts at batch 1, and groups of prompts that were decoded at
-once above.
+The items of every figure and of its interval are prompts at batch 1, and groups of prompts that were decoded
+at once above.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Items = list[tuple[tuple[int, ...], tuple[Generation, ...]]]
 
 
 def build_rows(records: Records) -> tuple[SpecDecodeRow, ...]:
-    """The baseline and every (draft, K) that was asked for; then the same for every batch size that was tried,
-    without what the sweep has lost. A row that did not finish says why."""
+    """The baseline and every (draft, K) that was asked for; then the same for every batch size that was
+    tried, without what the sweep has lost. A row that did not finish says why."""
     if records.config.plan:
         return ()
     asked = records.config.configurations(records.labels)
@@ -256,8 +256,8 @@ def _mismatch(
 def _predicted(
     records: Records, draft: str, k: int, runs: list[Generation], chains: list[Chain]
 ) -> Predicted:
-    """Speedups after the prefill by formula and by replay, and where a step's time goes; nothing where no step
-    was made."""
+    """Speedups after the prefill by formula and by replay, and where a step's time goes; nothing where no
+    step was made."""
     costs = records.costs()
     expectation = expected(chains, k)
     if costs is None or draft not in costs.draft_s or not expectation.num_steps:

@@ -43,8 +43,9 @@ def check_batches(worker: Worker, engine: Engine) -> None:
 
 
 def measure_batches(worker: Worker, engine: Engine) -> None:
-    """Emits a `batch` for each group, and a `batch_failed` for each (draft, K) that is lost at a batch size or,
-    without a draft, for the end of one. Where memory is too small for a batch, larger ones are not tried."""
+    """Emits a `batch` for each group, and a `batch_failed` for each (draft, K) that is lost at a batch size
+    or, without a draft, for the end of one. Where memory is too small for a batch, larger ones are not
+    tried."""
     sizes = worker.config.batch_sizes[1:]
     lost = {(e["batch_size"], e["draft"], e["k"]) for e in worker.earlier("batch_failed")}
     total = sum(len(groups_of(len(worker.prompts), size)) for size in sizes)
@@ -86,8 +87,8 @@ class _Batch:
     active: list[Own]
 
     def warm_up(self, groups: list[list[int]]) -> None:
-        """Every (draft, K) once, briefly, on the group with the longest prompt, whose caches are large enough for
-        all: the first forward of each shape is slow, and so is an allocation."""
+        """Every (draft, K) once, briefly, on the group with the longest prompt, whose caches are large enough
+        for all: the first forward of each shape is slow, and so is an allocation."""
         config, prompts = self.worker.config, self.worker.prompts
         longest = max(groups, key=lambda group: max(len(prompts[place]) for place in group))
         self.engine.prepare_batch([prompts[place] for place in longest], config)

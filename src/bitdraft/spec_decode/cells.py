@@ -166,7 +166,8 @@ def _warm_up(worker: Worker, engine: Engine) -> None:
 
 
 def _sweep_prompt(worker: Worker, engine: Engine, index: int) -> list[Diverged]:
-    """The baseline and every (draft, K) on one prompt, the order reversed on every other one; what diverged."""
+    """The baseline and every (draft, K) on one prompt, the order reversed on every other one; what
+    diverged."""
     prompt, config = worker.prompts[index], worker.config
     engine.prepare(prompt, config)
     if config.synthetic_acceptance is not None:

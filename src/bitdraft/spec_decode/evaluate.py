@@ -1,5 +1,5 @@
-"""Run the spec_decode module: prepare, sweep (or plan) in one cell, take memory in others, fold the events into a
-result."""
+"""Run the spec_decode module: prepare, sweep (or plan) in one cell, take memory in others, fold the events
+into a result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ SWEEP, PLAN, MEMORY = "sweep", "plan", "memory"
 def measure_spec_decode(
     config: SpecDecodeConfig, options: RunOptions, publish: Publish, on_progress: Progress | None = None
 ) -> SpecDecodeResult:
-    """Measure what a configuration asks for, or what is missing of it. See `bitdraft.evaluate_spec_decode`."""
+    """Measure what a configuration asks for, or what is missing of it. See
+    `bitdraft.evaluate_spec_decode`."""
     report = on_progress or (lambda *_: None)
     report("prepare", 0, 1)
     with open_run("spec_decode", config, options) as conduct:

@@ -1,4 +1,5 @@
-"""What a sweep's cells have emitted so far, parsed once, and what the numbers are made of: runs, costs, chains."""
+"""What a sweep's cells have emitted so far, parsed once, and what the numbers are made of: runs, costs,
+chains."""
 
 from __future__ import annotations
 
@@ -139,8 +140,8 @@ class Records:
                 self.drafts[label] = self.drafts[label].model_copy(update=found)
 
     def end_early(self, num_prompts: int, status: Status, why: str) -> None:
-        """The sweep's cell ended before its end: what isn't finished says why. Without any prompt every row has
-        failed; behind the last prompt it was a larger batch."""
+        """The sweep's cell ended before its end: what isn't finished says why. Without any prompt every row
+        has failed; behind the last prompt it was a larger batch."""
         if not self.prompts:
             for own in self.config.configurations(self.labels):
                 self.failures.setdefault(Configuration(*own), (status, why))
@@ -224,7 +225,8 @@ class Records:
         return float(values.mean()) if values.size else None
 
     def unfinished(self) -> list[tuple[int, int, int, str]]:
-        """(size, groups done, groups in all, why) of the batch sizes that ended after some of their groups."""
+        """(size, groups done, groups in all, why) of the batch sizes that ended after some of their
+        groups."""
         return [
             (own.batch_size, len(self.groups[own.batch_size]), len(self.prompts) // own.batch_size, why)
             for own, (_, why) in self.failures.items()

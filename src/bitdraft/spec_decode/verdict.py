@@ -1,10 +1,10 @@
 """Whether to speculate, with which draft and K, and up to which batch size, as findings that the intervals
 support. Pure.
 
-At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower end
-of the candidate's speedup over the baseline is above 1. At batch 1, rows whose throughput can't be told from the
-candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing is claimed
-but what it is by value.
+At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
+end of the candidate's speedup over the baseline is above 1. At batch 1, rows whose throughput can't be told
+from the candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing
+is claimed but what it is by value.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def caveats(config: SpecDecodeConfig) -> tuple[Finding, ...]:
     return (answer("spec.random_weights"),) if config.random_weights else ()
 
 
-# --- plans ---------------------------------------------------------------------------------------------------
+# --- plans --------------------------------------------------------------------------------------------------
 
 
 def decide_plan(plan: Mapping[str, DraftPlan], num_prompts: int) -> Decided:
@@ -199,7 +199,7 @@ def decide_plan(plan: Mapping[str, DraftPlan], num_prompts: int) -> Decided:
     return verdict, tuple(findings)
 
 
-# --- larger batches ------------------------------------------------------------------------------------------
+# --- larger batches -----------------------------------------------------------------------------------------
 
 
 def _decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None, list[Finding]]:

@@ -29,8 +29,8 @@ _PRIME = 1_000_003
 @dataclass
 class Worker:
     """What all stages share. `active` are the (draft, K) that still run; a failure takes one out. `texts` are
-    the baseline's by a prompt's index, which oracle tokens follow (synthetic acceptance), and `num_strayed` the
-    runs that left theirs at every try. `done` are an earlier attempt's events."""
+    the baseline's by a prompt's index, which oracle tokens follow (synthetic acceptance), and `num_strayed`
+    the runs that left theirs at every try. `done` are an earlier attempt's events."""
 
     config: SpecDecodeConfig
     prompts: list[list[int]]

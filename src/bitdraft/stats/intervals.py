@@ -24,7 +24,8 @@ def resample_counts(num_items: int, seed: int, num_resamples: int = NUM_RESAMPLE
 
 
 def interval(resampled: Floats) -> tuple[float, float] | tuple[None, None]:
-    """The central 95 % of resampled statistics; none where a resample has no value (a division by nothing)."""
+    """The central 95 % of resampled statistics; none where a resample has no value (a division by
+    nothing)."""
     if not np.isfinite(resampled).all():
         return None, None
     low, high = np.percentile(resampled, [2.5, 97.5])

@@ -184,10 +184,13 @@ def footnote(result: SpecDecodeResult, batch: str = "batch 1", items: str = "pro
     config = result.config
     how = "greedy" if config.temperature == 0 else f"temperature {config.temperature:g}"
     draft = config.draft_precision or config.precision
+    if result.plan:
+        what = "predicted from replay and measured costs, nothing was swept"
+    else:
+        what = f"bands: 95 % bootstrap interval over {items}"
     return plain(
         f"{len(result.text.prompt_ids)} prompts × {new_tokens(config)} new tokens, {batch}, {how}, "
-        f"target {config.precision}, drafts {draft}, {how_run(result)}; "
-        f"bands: 95 % bootstrap interval over {items}"
+        f"target {config.precision}, drafts {draft}, {how_run(result)}; {what}"
     )
 
 
@@ -218,5 +221,5 @@ def plan(result: SpecDecodeResult) -> bytes:
         k_axis(axis, result)
         legend(axis, fontsize=9.5, loc="best")
     canvas.suptitle(title(result), fontsize=13)
-    canvas.supxlabel(footnote(result).partition(";")[0] + "; predicted, not swept", fontsize=8.5, color=INK)
+    canvas.supxlabel(footnote(result), fontsize=8.5, color=INK)
     return png(canvas)

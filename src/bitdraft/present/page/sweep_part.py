@@ -48,8 +48,6 @@ def section(result: SpecDecodeResult, title: str) -> Section:
 def _how(result: SpecDecodeResult) -> str:
     # what the pictures say; `$` is escaped in it for matplotlib
     text = footnote(result).replace(r"\$", "$")
-    if result.plan:
-        text = f"{text.partition(';')[0]}; predicted from replay and measured costs, nothing was swept"
     marks = []
     if result.config.random_weights:
         marks.append("Random weights: acceptance, and so speedup, says nothing of trained ones.")

@@ -20,10 +20,10 @@ TRANSIENT = frozenset({"progress", "heartbeat"})
 class Executor(Protocol):
     """Where cells run. `slots` is how many at once, each with a device of its own.
 
-    `submit` runs a cell to its end, and hands over its events as they arrive. `done` are those that an earlier,
-    interrupted attempt has left: the cell goes on behind them. What goes wrong with a cell is its last event, a
-    `failure`; a `UserError` that it raises is raised here. An exception from `on_event`, or an interrupt, ends
-    the cell and goes on.
+    `submit` runs a cell to its end, and hands over its events as they arrive. `done` are those that an
+    earlier, interrupted attempt has left: the cell goes on behind them. What goes wrong with a cell is its
+    last event, a `failure`; a `UserError` that it raises is raised here. An exception from `on_event`, or an
+    interrupt, ends the cell and goes on.
     """
 
     @property

@@ -31,8 +31,9 @@ _DETAIL_CHARS = 4000
 
 
 class Local:
-    """`devices` are CUDA devices to be handed out, one a cell (`CUDA_VISIBLE_DEVICES`); without any, cells run
-    one after another. A cell that gives no sign of life for `timeout_s` is ended and becomes a failure."""
+    """`devices` are CUDA devices to be handed out, one a cell (`CUDA_VISIBLE_DEVICES`); without any, cells
+    run one after another. A cell that gives no sign of life for `timeout_s` is ended and becomes a
+    failure."""
 
     def __init__(self, devices: Sequence[str] = (), timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self.slots = max(1, len(devices))
@@ -111,8 +112,8 @@ class _Watched:
             self.process.stdin.flush()
 
     def hand_over(self, on_event: OnEvent) -> bool:
-        """All events, until the child's output ends or its silence has lasted too long. Whether one of them was
-        a failure."""
+        """All events, until the child's output ends or its silence has lasted too long. Whether one of them
+        was a failure."""
         heard_s = time.monotonic()
         failed = False
         while True:

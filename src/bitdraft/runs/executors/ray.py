@@ -1,9 +1,9 @@
 """Run cells as tasks of a Ray cluster.
 
 A task starts the cell in a process of its own on its node, as `local` does, and streams its events back; the
-driver journals them. A node that is lost takes its cells with it: each is tried once more elsewhere, behind the
-events that had arrived. Prompts and configuration travel by value; a checkpoint is a hub id and revision, or a
-folder that the node must have.
+driver journals them. A node that is lost takes its cells with it: each is tried once more elsewhere, behind
+the events that had arrived. Prompts and configuration travel by value; a checkpoint is a hub id and revision,
+or a folder that the node must have.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _TRIES = 2
 
 
 class RayCluster:
-    """`address` is a running cluster's; None starts one on this machine. `slots` is how many cells its resources
-    hold at once: GPUs where there are any, else one a node."""
+    """`address` is a running cluster's; None starts one on this machine. `slots` is how many cells its
+    resources hold at once: GPUs where there are any, else one a node."""
 
     def __init__(self, address: str | None, timeout_s: float) -> None:
         ray = _ray()
