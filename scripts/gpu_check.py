@@ -165,7 +165,10 @@ def check_all(
 ) -> tuple[dict[str, Any], str, int]:
     """(record, Markdown, exit code)"""
     budget = Budget(args.budget_s)
-    record: dict[str, Any] = {"environment": describe(device), "dry_run": args.dry_run}
+    record: dict[str, Any] = {
+        "environment": describe(device).model_dump(mode="json"),
+        "dry_run": args.dry_run,
+    }
     tests = (
         {"state": "not run", "summary": "left out by --skip-tests"} if args.skip_tests else run_tests(budget)
     )

@@ -58,6 +58,14 @@ def hub(tmp_path: Path, checkpoint: Path) -> Iterator[Hub]:
         yield server
 
 
+# the command in one process: each one more would load all libraries again
+IN_PROCESS = """
+from bitdraft.cli import main
+from in_process import jobs_in_process
+
+with jobs_in_process():
+    main()
+"""
 PRECISION = ("precision", "--precisions", "fp32", "--ppl-max-tokens", "300")
 
 
@@ -74,8 +82,8 @@ def run(
     }
     small = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "4", "--device", "cpu"]
     return subprocess.run(
-        [sys.executable, "-m", "bitdraft", *command, *arguments, *small],
-        env={**os.environ, **settings},
+        [sys.executable, "-c", IN_PROCESS, *command, *arguments, *small],
+        env={**os.environ, **settings, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         timeout=180,

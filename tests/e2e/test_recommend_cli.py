@@ -29,7 +29,7 @@ def invoke(*arguments: object) -> Result:
 
 @pytest.fixture
 def in_process() -> Iterator[None]:
-    """Seconds less a process; one whole run has its own all the same (`run`)."""
+    """Seconds less a cell."""
     with jobs_in_process():
         yield
 
@@ -52,7 +52,9 @@ def run(checkpoint: Path, draft: Path, story: Path, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("recommend")
     precisions = ["--precisions", "fp32,bf16", "--draft", draft, "--draft", "ngram", "--k", "1-4"]
     text = ["--dataset", f"file:{story}", "--output", folder]
-    return invoke(checkpoint, *precisions, *text, *SMALL, *QUALITY, "--max-ppl-increase", "50%"), folder
+    with jobs_in_process():
+        found = invoke(checkpoint, *precisions, *text, *SMALL, *QUALITY, "--max-ppl-increase", "50%")
+    return found, folder
 
 
 def test_files_and_screen_say_the_same(run: Any) -> None:

@@ -247,7 +247,9 @@ def test_a_damaged_file_is_a_warning_beside_the_others(tmp_path: Path) -> None:
 def test_the_page_of_files_of_every_version_says_what_they_said(tmp_path: Path, version: int) -> None:
     said = earlier_files(version, tmp_path)
     _, text = read(write_report(tmp_path))
-    for data in said.values():
+    for name, data in said.items():
+        if "plan" in name:
+            continue  # what was measured is said in its place
         assert " ".join(data["verdict"]["summary"].split()) in text
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import bitdraft
+from in_process import jobs_in_process
 from tiny import noisy_copy, save_checkpoint
 
 PROMPTS, NEW, K = 6, 20, 3
@@ -22,18 +23,19 @@ def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     draft = save_checkpoint(folder / "draft", noisy_copy("gpt_neox", 0, 0.05))
     text = folder / "text.txt"
     text.write_text("".join(f"the cat and the hen number {i} sat in the barn\n" for i in range(80)))
-    bitdraft.evaluate_spec_decode(
-        model=str(checkpoint),
-        drafts=(f"cheap={draft}", "ngram"),
-        k=K,
-        dataset=f"file:{text}",
-        num_prompts=PROMPTS,
-        max_prompt_tokens=20,
-        max_new_tokens=NEW,
-        device="cpu",
-        output=folder,
-    )
-    loaded: dict[str, Any] = json.loads((folder / "spec_decode_file.json").read_text())
+    with jobs_in_process():
+        bitdraft.evaluate_spec_decode(
+            model=str(checkpoint),
+            drafts=(f"cheap={draft}", "ngram"),
+            k=K,
+            dataset=f"file:{text}",
+            num_prompts=PROMPTS,
+            max_prompt_tokens=20,
+            max_new_tokens=NEW,
+            device="cpu",
+            output=folder / "out",
+        )
+    loaded: dict[str, Any] = json.loads((folder / "out" / "spec_decode_file.json").read_text())
     return loaded
 
 

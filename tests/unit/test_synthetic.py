@@ -148,19 +148,20 @@ def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SpecDe
     draft = save_checkpoint(folder / "draft", tiny_model("gpt_neox", 1))
     text = folder / "text.txt"
     text.write_text("".join(f"the cat and the hen number {i} sat in the barn\n" for i in range(80)))
-    return bitdraft.evaluate_spec_decode(
-        model=str(checkpoint),
-        drafts=str(draft),
-        k=(2, 5),
-        dataset=f"file:{text}",
-        synthetic_acceptance=ALPHA,
-        batch_sizes=(1, 2),
-        num_prompts=PROMPTS,
-        max_prompt_tokens=20,
-        max_new_tokens=NEW,
-        device="cpu",
-        output=folder / "out",
-    )
+    with jobs_in_process():
+        return bitdraft.evaluate_spec_decode(
+            model=str(checkpoint),
+            drafts=str(draft),
+            k=(2, 5),
+            dataset=f"file:{text}",
+            synthetic_acceptance=ALPHA,
+            batch_sizes=(1, 2),
+            num_prompts=PROMPTS,
+            max_prompt_tokens=20,
+            max_new_tokens=NEW,
+            device="cpu",
+            output=folder / "out",
+        )
 
 
 def test_a_synthetic_sweep_is_lossless_and_the_replay_of_its_bits(result: SpecDecodeResult) -> None:
