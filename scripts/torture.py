@@ -201,13 +201,13 @@ class Tally:
     slowest_s: float = 0.0
 
 
-def torture(root: Path, num_kills: int, seed: int, *, say: bool = True) -> Tally:
+def torture(root: Path, num_kills: int, seed: int, *, only_forked: bool = False, say: bool = True) -> Tally:
     """Raises `AssertionError` at the first difference."""
     drawn, tally = random.Random(seed), Tally()
     every = commands(root)
     truth, seconds = {}, {}
     for command in every:
-        for forked in (True, False):
+        for forked in (True,) if only_forked else (True, False):
             folder = root / f"whole-{command.name}-{forked}"
             start = time.monotonic()
             process = command.start(folder, forked=forked)
@@ -218,7 +218,7 @@ def torture(root: Path, num_kills: int, seed: int, *, say: bool = True) -> Tally
     for number in itertools.count():
         if tally.kills >= num_kills:
             return tally
-        command, forked = every[number % len(every)], number % 10 != 0
+        command, forked = every[number % len(every)], only_forked or number % 10 != 0
         delays = growing(drawn, seconds[command.name, forked])
         folder = root / f"{command.name}-{number}"
         own = until_done(command, folder, forked, delays, tally)

@@ -1,0 +1,89 @@
+"""What every engine promises. What only some can is said by their capabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bitdraft.backends import ENGINES, Engine, EngineSetup, make_engine
+from bitdraft.config import BackendName, DecodingConfig, SamplingConfig
+from tiny import VOCAB, noisy_copy, tiny_model, tokens
+
+PROMPT = tokens(3, 20)
+LENGTH = DecodingConfig(max_new_tokens=16)
+
+
+def engine(name: BackendName, **changes: Any) -> Engine:
+    setup: dict[str, Any] = {"drafts": {"draft": noisy_copy("gpt_neox", 0, 0.05)}, "vocab_size": VOCAB}
+    return make_engine(name, EngineSetup(tiny_model(), **setup | {"execution": "eager"} | changes))
+
+
+def plain() -> tuple[int, ...]:
+    found = engine("native").generate(PROMPT, LENGTH).token_ids
+    assert len(found) == LENGTH.max_new_tokens
+    return found
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_records_are_whole(name: BackendName) -> None:
+    own = engine(name)
+    own.prepare(PROMPT, LENGTH)
+    for draft, k in ((None, 0), ("draft", 3)):
+        run = own.decode(LENGTH, draft, k, 0)
+        assert run.prompt_tokens == len(PROMPT)
+        assert run.token_ids == plain()
+        assert run.finish_reason == "length"
+        times = [run.submit_s, *(time_s for time_s, _ in run.emissions)]
+        assert times == sorted(times)
+        assert sum(count for _, count in run.emissions) == len(run.token_ids)
+        assert bool(run.steps) == bool(k)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+@pytest.mark.parametrize("k", [1, 4])
+def test_k_is_what_was_asked(name: BackendName, k: int) -> None:
+    own = engine(name)
+    own.prepare(PROMPT, LENGTH)
+    run = own.decode(LENGTH, "draft", k, 0)
+    for step in run.steps:
+        assert 0 <= step.num_accepted <= step.num_drafted <= k
+        assert step.num_drafted == k or step.truncated
+    first = 1 if own.capabilities.prefill_apart else 0
+    assert first + sum(step.num_accepted + 1 for step in run.steps) >= len(run.token_ids)
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_eos_ends_a_text_where_it_is_asked_to(name: BackendName) -> None:
+    text = plain()
+    target = tiny_model()
+    target.generation_config.eos_token_id = text[7]
+    own = make_engine(name, EngineSetup(target, {}, VOCAB, execution="eager"))
+    run = own.generate(PROMPT, DecodingConfig(max_new_tokens=16, ignore_eos=False))
+    assert (run.token_ids, run.finish_reason) == (text[: text.index(text[7]) + 1], "eos")
+    assert own.generate(PROMPT, LENGTH).token_ids == text
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_a_seed_gives_the_same_samples(name: BackendName) -> None:
+    own = engine(name, sampling=SamplingConfig(temperature=1.0))
+    own.prepare(PROMPT, LENGTH)
+    first, again, other = (own.decode(LENGTH, None, 0, seed).token_ids for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("name", list(ENGINES))
+def test_capabilities_are_true(name: BackendName) -> None:
+    own = engine(name)
+    own.prepare(PROMPT, LENGTH)
+    for has, ask in (
+        (own.capabilities.token_models, lambda: own.runner(None)),
+        (own.capabilities.batches, lambda: own.prepare_batch([PROMPT], LENGTH)),
+        (own.capabilities.costs, lambda: own.kv_bytes_per_token(None)),
+    ):
+        if has:
+            ask()
+        else:
+            with pytest.raises(NotImplementedError):
+                ask()
+    assert isinstance(own.execution(None)["execution"], str)
