@@ -61,7 +61,8 @@ def wait_for(payload: dict[str, Any], emit: Emit) -> None:
     while not Path(payload["file"]).exists():
         emit("progress", stage="wait", done=0, total=1)
         time.sleep(0.1)
-    emit("second", behind=len(payload["done"]))
+    if not any(event["event"] == "second" for event in payload["done"]):
+        emit("second", behind=len(payload["done"]))
 
 
 def which_device(_: dict[str, Any], emit: Emit) -> None:

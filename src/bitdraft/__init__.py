@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         evaluate_precision,
         evaluate_spec_decode,
         recommend_deployment,
+        run_matrix,
     )
     from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate_precision",
     "evaluate_spec_decode",
     "recommend_deployment",
+    "run_matrix",
     "write_report",
 ]
 
@@ -59,6 +61,7 @@ _HOMES = {
     "evaluate_precision": "bitdraft.api",
     "evaluate_spec_decode": "bitdraft.api",
     "recommend_deployment": "bitdraft.api",
+    "run_matrix": "bitdraft.api",
     "write_report": "bitdraft.present.page.page",
 }
 

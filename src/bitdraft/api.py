@@ -1,4 +1,4 @@
-"""The functions that users call: measure, recommend, compare, report.
+"""The functions that users call: measure, recommend, carry out a matrix, compare.
 
 Each takes a configuration, or its fields as keywords, and with them those of `RunOptions`: where the run is
 kept (`output`), how it goes on (`fresh`, `retry_failed`, `mix_machines`), and where its cells run
@@ -8,6 +8,7 @@ with `result` where something had been measured before.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from bitdraft.compare.compare import compare_folders
 from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
 from bitdraft.config.base import Config
 from bitdraft.config.running import RunOptions
+from bitdraft.matrix.carry_out import Outcome, carry_out
+from bitdraft.matrix.read import Wanted, read_matrix
 from bitdraft.precision.evaluate import Progress as PrecisionProgress
 from bitdraft.precision.evaluate import measure_precision
 from bitdraft.present import comparison_files, precision_files, recommendation_files, sweep_files
@@ -22,7 +25,7 @@ from bitdraft.recommend.search import Progress as SearchProgress
 from bitdraft.recommend.search import Publishers, search_deployment
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.io import prepare_output
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.results import PrecisionResult, Recommendation, Result, SpecDecodeResult
 from bitdraft.spec_decode.evaluate import Progress as SweepProgress
 from bitdraft.spec_decode.evaluate import measure_spec_decode
 
@@ -102,3 +105,32 @@ def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None =
     if folder is not None:
         prepare_output(folder)
     return comparison_files.publish(compare_folders(Path(a), Path(b)), folder)
+
+
+def run_matrix(
+    matrix: str | Path | Sequence[Wanted],
+    *,
+    output: str | Path,
+    on_run: Callable[[int, Wanted], None] | None = None,
+    **settings: Any,
+) -> list[Outcome]:
+    """Carry out all runs of a matrix file, each in a folder of its own below `output`.
+
+    The same call goes on with what is missing. A run that cannot be carried out becomes its `Outcome`'s
+    `error` and does not end the others. Keywords are the fields of `RunOptions`. Raises `UserError` for a
+    file that is no matrix.
+    """
+    wanted = read_matrix(Path(matrix)) if isinstance(matrix, str | Path) else matrix
+    return carry_out(wanted, make_config(RunOptions, settings), Path(output), measure_run, on_run)
+
+
+def measure_run(
+    wanted: Wanted, options: RunOptions, on_progress: Callable[..., None] | None = None
+) -> Result:
+    """One run of a matrix; `on_progress` is what its command takes."""
+    ways: dict[str, Callable[..., Result]] = {
+        "precision": evaluate_precision,
+        "spec-decode": evaluate_spec_decode,
+        "recommend": recommend_deployment,
+    }
+    return ways[wanted.command](wanted.config, on_progress=on_progress, **dict(options))

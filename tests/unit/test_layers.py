@@ -18,7 +18,7 @@ LAYERS = [
     ["engine"],
     ["backends", "runs"],
     ["decoder", "precision", "spec_decode"],
-    ["compare", "recommend"],
+    ["compare", "recommend", "matrix"],
     ["present"],
     ["api", "cli"],
 ]

@@ -18,6 +18,7 @@ from bitdraft.cli.compare import compare
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
 from bitdraft.cli.report import report
+from bitdraft.cli.run import run
 from bitdraft.cli.spec_decode import spec_decode
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ def _root(
 app.command()(recommend)
 app.command()(precision)
 app.command(name="spec-decode")(spec_decode)
+app.command()(run)
 app.command()(compare)
 app.command()(report)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import queue
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from bitdraft.runs.executors.base import TRANSIENT, OnEvent, raise_user_error
 from bitdraft.runs.executors.local import Local
 
 _TRIES = 2
+_REACH_S = 5.0
 
 
 class RayCluster:
@@ -33,6 +35,7 @@ class RayCluster:
         ray = _ray()
         self._ray, self.timeout_s = ray, timeout_s
         if not ray.is_initialized():
+            _check_reachable(address)
             paths = [path for path in sys.path if path]
             environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}} if address is None else None
             try:
@@ -41,7 +44,9 @@ class RayCluster:
                 )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 problem = f"cannot be reached ({one_line(error)})"
-                raise UserError("ray_address", address, problem, "Start a cluster with: ray start") from error
+                raise UserError(
+                    "ray_address", address, problem, "Start a cluster with: ray start --head"
+                ) from error
         self._run = ray.remote(max_retries=0, num_returns="streaming")(_run_on_node)
 
     @property
@@ -90,6 +95,22 @@ class RayCluster:
             errors.ObjectLostError,
             errors.LocalRayletDiedError,
         )
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_REACH_S).close()
+    except OSError as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> UserError:
+    problem = f"cannot be reached ({one_line(error)})"
+    return UserError("ray_address", address, problem, "Start a cluster with: ray start --head")
 
 
 def _ray() -> Any:

@@ -1,0 +1,122 @@
+"""`bitdraft run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bitdraft.cli.common import (
+    CellTimeout,
+    Debug,
+    Devices,
+    ExecutorFlag,
+    Fresh,
+    MixMachines,
+    RayAddress,
+    RetryFailed,
+    errors_to_exit,
+    run_options,
+)
+
+if TYPE_CHECKING:
+    from bitdraft.config.running import RunOptions
+    from bitdraft.matrix.carry_out import Outcome
+    from bitdraft.matrix.read import Wanted
+    from bitdraft.schema.results import Result
+
+
+def run(  # noqa: PLR0917 - typer reads one parameter a flag
+    matrix: Annotated[Path, typer.Argument(metavar="MATRIX.toml", help="Which runs; see the guide.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs, their cells and about how long each takes.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of all runs. (default: results/NAME of the file)")
+    ] = None,
+    fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    mix_machines: MixMachines = False,
+    executor: ExecutorFlag = "local",
+    ray_address: RayAddress = None,
+    devices: Devices = "",
+    cell_timeout: CellTimeout = "30m",
+    debug: Debug = False,
+) -> None:
+    """Carry out many runs from one file; the same command goes on with what is missing."""
+    settings = {name: v for name, v in locals().items() if name not in ("matrix", "dry_run", "debug")}
+    with errors_to_exit(debug):
+        from bitdraft.api import measure_run
+        from bitdraft.matrix.carry_out import carry_out
+        from bitdraft.matrix.read import read_matrix
+
+        options = run_options(settings)
+        assert options.root is not None
+        root = options.output or options.root / matrix.stem
+        wanted = read_matrix(matrix)
+        if dry_run:
+            _list(wanted, root)
+            return
+
+        def say(place: int, one: Wanted) -> None:
+            console.rule(f"{place} of {len(wanted)}: {one.title}", align="left")
+
+        def measure(one: Wanted, own: RunOptions) -> Result:
+            with _progress(one, console) as progress:
+                return measure_run(one, own, progress)
+
+        console = Console()
+        outcomes = carry_out(wanted, options, root, measure, say)
+        _show(outcomes, console)
+        console.print(f"A page of it all: bitdraft report {root}", highlight=False, markup=False)
+        if any(outcome.error is not None for outcome in outcomes):
+            raise typer.Exit(1)
+
+
+def _progress(wanted: Wanted, console: Console) -> Any:
+    from bitdraft.config import PrecisionConfig
+    from bitdraft.present.progress import SWEEP_STAGES, LiveProgress, SearchProgress, StageProgress
+
+    if isinstance(wanted.config, PrecisionConfig):
+        return LiveProgress(console, len(wanted.config.precisions))
+    return SearchProgress(console) if wanted.command == "recommend" else StageProgress(console, SWEEP_STAGES)
+
+
+def _show(outcomes: Sequence[Outcome], console: Console) -> None:
+    console.rule("All runs", align="left")
+    for outcome in outcomes:
+        console.print(outcome.wanted.title, style="bold", highlight=False, markup=False)
+        if outcome.result is not None:
+            console.print(f"  {outcome.result.summary}", highlight=False, markup=False)
+        else:
+            console.print(f"  Not measured: {outcome.error}", highlight=False, markup=False)
+        console.print(f"  {outcome.folder}/", highlight=False, markup=False, soft_wrap=True)
+
+
+def _list(wanted: Sequence[Wanted], root: Path) -> None:
+    from bitdraft.config import ModelConfig
+    from bitdraft.inputs.models import resolve_device
+    from bitdraft.matrix.carry_out import folder_of_run
+    from bitdraft.matrix.expect import expected_cells, total_s
+    from bitdraft.present.matrix_table import show_expected
+    from bitdraft.probes.ceilings import measure_ceilings
+    from bitdraft.schema.manifest import read_manifest
+
+    console = Console()
+    config = wanted[0].config
+    assert isinstance(config, ModelConfig)
+    ceilings = measure_ceilings(resolve_device(config.device), ())
+    whole_s = 0.0
+    for one in wanted:
+        cells = expected_cells(one, 1e9 * ceilings.copy_gb_s)
+        folder = folder_of_run(one, root)
+        manifest = read_manifest(folder)
+        show_expected(console, one.title, folder, cells, manifest)
+        whole_s += 0.0 if manifest is not None and manifest.state == "finished" else total_s(cells)
+    console.print(
+        f"{len(wanted)} runs, about {whole_s / 60:.0f} min to go, at {ceilings.copy_gb_s:.0f} GB/s and as if "
+        "every draft took as long as plain decoding: a guess to plan with."
+    )

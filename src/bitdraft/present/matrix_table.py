@@ -1,0 +1,47 @@
+"""What a matrix would measure, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from bitdraft.schema.manifest import Manifest
+
+
+class Expected(Protocol):
+    """A cell that is to be measured, and about how long that takes."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its run."""
+        ...
+
+    @property
+    def seconds(self) -> float | None:
+        """None where it is unknown."""
+        ...
+
+
+def show_expected(
+    console: Console, title: str, folder: Path, cells: Sequence[Expected], manifest: Manifest | None
+) -> None:
+    """One run's cells; `manifest` is what its folder holds already."""
+    state = "not begun" if manifest is None else manifest.state
+    console.print(f"{title} ({state})", style="bold", highlight=False, markup=False, soft_wrap=True)
+    table = Table()
+    table.add_column("Cell")
+    table.add_column("About", justify="right")
+    for cell in cells:
+        table.add_row(cell.name, _about(cell.seconds))
+    console.print(table)
+    console.print(f"{folder}/\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def _about(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
