@@ -6,13 +6,13 @@
     [[runs]]                      # as many as there are combinations of what is listed
     command = "spec-decode"
     model = ["org/model-1b", "org/model-3b"]
-    precision = ["fp16", "bf16"]
     dataset = ["wikitext", "pg19"]
     drafts = ["org/draft", "ngram"]
     k = "3-10"
 
 Settings are the commands' own, by their names in Python. One that a run takes as a list (`drafts`, `k`,
-`precisions`, `batch_sizes`) is the run's list; of any other one, a list means a run for each entry.
+`precisions`, `batch_sizes`) is the run's list; of any other one, a list means a run for each entry; here
+four.
 """
 
 from __future__ import annotations
