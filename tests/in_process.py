@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,14 @@ def jobs_in_process() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def full_after(num_writes: int) -> Callable[[int], None]:
+def full_after(num_writes: int, code: int = 28) -> Callable[[int], None]:
     """A stand-in for `os.fsync` on a disk that fills up."""
     left = [num_writes]
 
     def fsync(_: int) -> None:
         left[0] -= 1
         if left[0] < 0:
-            raise OSError(28, "No space left on device")
+            raise OSError(code, os.strerror(code))
 
     return fsync
 
