@@ -107,14 +107,14 @@ def commands(root: Path) -> list[Command]:
         Command(
             "spec-decode",
             (*shared, *drafts, "--k", "1-3"),
-            (("spec_decode_file.json", SpecDecodeResult),),
+            (("spec_decode_file-story.json", SpecDecodeResult),),
         ),
         Command(
             "recommend",
             (*shared, *QUALITY, *drafts, "--precisions", "fp32", "--k", "2"),
             (
                 ("precision/precision.json", PrecisionResult),
-                ("plan-fp32/spec_decode_plan_file.json", SpecDecodeResult),
+                ("plan-fp32/spec_decode_plan_file-story.json", SpecDecodeResult),
             ),
         ),
     ]

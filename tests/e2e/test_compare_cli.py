@@ -158,4 +158,4 @@ def test_what_was_really_measured_is_read(checkpoint: Path, text_file: Path, tmp
         if row.name.k:
             assert row.ratios["tokens_per_step"].ratio.value == 1
     assert comparison.refused == ()
-    assert comparison.plans == ("plan/spec_decode_plan_file",)
+    assert comparison.plans == ("plan/spec_decode_plan_file-story",)

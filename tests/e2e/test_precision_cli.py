@@ -116,12 +116,12 @@ def test_an_overflowing_precision_is_a_finding_and_the_others_go_on(text_file: P
         (["--dataset", "file:/no/such/file"], "dataset file:/no/such/file: cannot be read"),
         (["--device", "tpu"], "--device tpu: "),
         (["--device", "cuda:77"], "--device cuda:77: this machine has"),
-        (["--num-prompts", "500"], "--num-prompts 500: file has only"),
+        (["--num-prompts", "500"], "--num-prompts 500: file-text has only"),
         (["--max-new-tokens", "250"], "exceed the model's context of 256 tokens"),
         (["--max-ppl-increase", "little"], "--max-ppl-increase little: "),
         (["--output", "/proc/nothing"], "output /proc/nothing: cannot be written"),
         (["--reference", "fp64"], "--reference fp64: "),
-        (["--ppl-protocol", "gptq"], "dataset file: too short"),
+        (["--ppl-protocol", "gptq"], "dataset file-text: too short"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

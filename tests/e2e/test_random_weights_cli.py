@@ -58,11 +58,11 @@ def test_spec_decode_plans_for_shapes(shape: Path, text_file: Path, tmp_path: Pa
     assert result.exit_code == 0, result.output
     assert "Random weights: acceptance, and so speedup, says nothing" in one_line(result.output)
     assert "no smaller than the target" not in result.output
-    loaded = load_result(tmp_path / "spec_decode_plan_file.json", SpecDecodeResult)
+    loaded = load_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
     assert loaded.model.name == f"{shape} (random weights)"
     assert loaded.drafts["draft-shape"].random_weights
     assert set(loaded.plan) == {"draft-shape", "ngram"}
-    assert "(random weights)" in (tmp_path / "spec_decode_plan_file.md").read_text().splitlines()[0]
+    assert "(random weights)" in (tmp_path / "spec_decode_plan_file-story.md").read_text().splitlines()[0]
 
 
 @pytest.mark.parametrize(

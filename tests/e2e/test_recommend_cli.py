@@ -68,7 +68,7 @@ def test_files_and_screen_say_the_same(run: Any) -> None:
     precision = load_result(folder / "precision" / "precision.json", PrecisionResult)
     assert [row.precision for row in precision.rows] == ["fp32", "bf16"]
     assert (folder / "precision" / "precision_benchmark_2rows.png").exists()
-    assert load_result(folder / "plan-fp32" / "spec_decode_plan_file.json", SpecDecodeResult).plan
+    assert load_result(folder / "plan-fp32" / "spec_decode_plan_file-story.json", SpecDecodeResult).plan
     assert result.summary in (folder / "recommendation.md").read_text()
     for name in ("transformers", "vllm", "native"):
         assert result.snippets[name].strip() in (folder / "recommendation.md").read_text()
@@ -76,7 +76,7 @@ def test_files_and_screen_say_the_same(run: Any) -> None:
     for row in result.contenders:
         if row.k and row.standing in ("chosen", "slower", "indistinguishable"):
             below = f"sweep-{row.precision}"
-            sweep = load_result(folder / below / "spec_decode_file.json", SpecDecodeResult)
+            sweep = load_result(folder / below / "spec_decode_file-story.json", SpecDecodeResult)
             assert (row.draft, row.k) in {(one.draft, one.k) for one in sweep.sweep}
 
 

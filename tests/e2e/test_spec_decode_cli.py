@@ -31,11 +31,11 @@ from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
 
 SMALL = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "14", "--device", "cpu"]
 SWEEP = {
-    "spec_decode_file.json",
-    "spec_decode_file.csv",
-    "spec_decode_file.md",
-    "speculative_comparison_file.png",
-    "speculation_anatomy_file.png",
+    "spec_decode_file-story.json",
+    "spec_decode_file-story.csv",
+    "spec_decode_file-story.md",
+    "speculative_comparison_file-story.png",
+    "speculation_anatomy_file-story.png",
 }
 
 
@@ -67,7 +67,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path) -> SpecDecodeResult:
-    return load_result(folder / "spec_decode_file.json", SpecDecodeResult)
+    return load_result(folder / "spec_decode_file-story.json", SpecDecodeResult)
 
 
 def runs_of(result: SpecDecodeResult) -> tuple[Generation, ...]:
@@ -101,14 +101,14 @@ def test_a_sweep_leaves_table_verdict_and_files(sweep: tuple[Result, Path]) -> N
     ):
         assert expected in result.output
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in output.glob("*.png"))
-    with (output / "spec_decode_file.csv").open() as handle:
+    with (output / "spec_decode_file-story.csv").open() as handle:
         lines = list(csv.DictReader(handle))
     assert [(line["draft"], line["k"]) for line in lines] == [
         ("–", "0"),
         *((name, str(k)) for name in ("cheap", "ngram") for k in (1, 2, 3, 6)),
     ]
     assert all(float(line["throughput_tok_s"]) > 0 for line in lines)
-    assert "| cheap | 3 | ok |" in (output / "spec_decode_file.md").read_text()
+    assert "| cheap | 3 | ok |" in (output / "spec_decode_file-story.md").read_text()
 
 
 def test_every_row_of_a_sweep_is_lossless_has_its_k_and_is_the_replays(sweep: tuple[Result, Path]) -> None:
@@ -137,9 +137,11 @@ def test_every_row_of_a_sweep_is_lossless_has_its_k_and_is_the_replays(sweep: tu
 
 def test_plot_draws_the_same_pictures_from_the_json(sweep: tuple[Result, Path], tmp_path: Path) -> None:
     source = sweep[1]
-    (tmp_path / "spec_decode_file.json").write_bytes((source / "spec_decode_file.json").read_bytes())
+    (tmp_path / "spec_decode_file-story.json").write_bytes(
+        (source / "spec_decode_file-story.json").read_bytes()
+    )
     assert CliRunner().invoke(app, ["plot", str(tmp_path)]).exit_code == 0
-    for name in ("speculative_comparison_file.png", "speculation_anatomy_file.png"):
+    for name in ("speculative_comparison_file-story.png", "speculation_anatomy_file-story.png"):
         assert (tmp_path / name).read_bytes() == (source / name).read_bytes()
 
 
@@ -170,12 +172,12 @@ def test_a_plan_stands_beside_the_sweep(checkpoint: Path, draft: Path, story: Pa
     result = invoke(checkpoint, *flags, *SMALL, "--plan", "--output", tmp_path)
     assert result.exit_code == 0, result.output
     assert files_of(tmp_path) == {
-        "spec_decode_plan_file.json",
-        "spec_decode_plan_file.csv",
-        "spec_decode_plan_file.md",
-        "speculation_plan_file.png",
+        "spec_decode_plan_file-story.json",
+        "spec_decode_plan_file-story.csv",
+        "spec_decode_plan_file-story.md",
+        "speculation_plan_file-story.png",
     }
-    loaded = load_result(tmp_path / "spec_decode_plan_file.json", SpecDecodeResult)
+    loaded = load_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
     assert loaded.rows == ()
     assert set(loaded.plan) == {"small", "ngram"}
     assert set(loaded.plan["small"].by_k) == {1, 2, 3, 4}
@@ -187,7 +189,7 @@ def test_a_plan_replays_what_a_sweep_measures(
 ) -> None:
     flags = ["--draft", draft, "--draft", "ngram", "--k", "1-3,6", "--dataset", f"file:{story}"]
     assert invoke(checkpoint, *flags, *SMALL, "--plan", "--output", tmp_path).exit_code == 0
-    planned = load_result(tmp_path / "spec_decode_plan_file.json", SpecDecodeResult)
+    planned = load_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
     assert planned.replay == load(sweep[1]).replay
 
 
@@ -364,7 +366,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["--draft", "ngram", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5: "),
         (["--draft", "ngram", "--precision", "int3"], "--precision int3: "),
         (["--draft", "ngram", "--max-new-tokens", "250"], "exceed the target's context of 256 tokens"),
-        (["--draft", "ngram", "--num-prompts", "500"], "--num-prompts 500: file has only"),
+        (["--draft", "ngram", "--num-prompts", "500"], "--num-prompts 500: file-story has only"),
         (["--draft", "ngram", "--output", "/proc/nothing"], "output /proc/nothing: cannot be written"),
     ],
 )

@@ -254,12 +254,12 @@ def test_an_interrupt_keeps_the_finished_groups(
     monkeypatch.setattr(NativeEngine, "decode_batch", stopping)
     with jobs_in_process(), pytest.raises(KeyboardInterrupt):
         measure(settings, k=3, drafts=("ngram",), output=tmp_path)
-    result = load_result(tmp_path / "spec_decode_file.json", SpecDecodeResult)
+    result = load_result(tmp_path / "spec_decode_file-text.json", SpecDecodeResult)
     found = {(row.batch_size, row.draft, row.k): row for row in result.batches}
     assert [len(found[2, *arm].groups) for arm in ((None, 0), ("ngram", 3))] == [2, 2]
     assert found[3, "ngram", 3].reason == "not tried, because batch 2 ended: interrupted"
     assert "Batch 2 ended after 2 of 5 groups: interrupted." in result.warnings
-    assert (tmp_path / "speculation_batches_file.png").exists()
+    assert (tmp_path / "speculation_batches_file-text.png").exists()
 
 
 def test_models_that_decode_one_prompt_alone_are_refused_before_the_sweep(

@@ -35,7 +35,7 @@ def result(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             device="cpu",
             output=folder / "out",
         )
-    loaded: dict[str, Any] = json.loads((folder / "out" / "spec_decode_file.json").read_text())
+    loaded: dict[str, Any] = json.loads((folder / "out" / "spec_decode_file-text.json").read_text())
     return loaded
 
 

@@ -203,7 +203,7 @@ def test_everything_says_that_it_is_synthetic(
     assert result.config.synthetic_acceptance == ALPHA
     folder = next(tmp_path_factory.getbasetemp().glob("synthetic*/out"))
     names = {path.name for path in folder.iterdir()}
-    assert {"spec_decode_synthetic_file.json", "speculative_comparison_synthetic_file.png"} <= names
+    assert {"spec_decode_synthetic_file-text.json", "speculative_comparison_synthetic_file-text.png"} <= names
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_too_short_books_are_refused() -> None:
 def test_file_is_one_row(text_file: Path) -> None:
     dataset = load_dataset(TextConfig(dataset=f"file:{text_file}"))
     assert dataset.rows == (text_file.read_text(),)
-    assert dataset.name == "file"
+    assert dataset.name == "file-story"
 
 
 def test_a_files_line_ends_and_digest_are_its_own(tmp_path: Path) -> None:

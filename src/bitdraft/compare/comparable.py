@@ -95,7 +95,8 @@ def _other_text(source: str, a: Measurement, b: Measurement) -> Refusal | None:
         return None
     names = a.text.dataset, b.text.dataset
     if names[0] != names[1]:
-        remedy = f"Measure B again with --dataset {names[0]}"
+        own = names[0].startswith("file")
+        remedy = "Measure both on the same file" if own else f"Measure B again with --dataset {names[0]}"
         return _refuse(source, "dataset", names, "rows of two texts are two workloads", remedy)
     short = a.text.sha256[:12], b.text.sha256[:12]
     remedy = "Measure both on the same file"

@@ -66,6 +66,11 @@ class Dataset:
     def sha256(self) -> str:
         return hashlib.sha256("\0".join(self.rows).encode()).hexdigest()
 
+    @property
+    def has_long_rows(self) -> bool:
+        """Books and whole files, which prompts are windows of."""
+        return self.name == "pg19" or self.name.startswith("file")
+
     def joined(self) -> str:
         """The whole text for the concatenating perplexity protocols: rows joined by blank lines."""
         return "\n\n".join(self.rows)
@@ -118,7 +123,8 @@ def _read(path: Path, newline: str | None = None, asked: str | None = None) -> s
 def _one_file(name: str) -> Dataset:
     path = Path(name.removeprefix("file:")).expanduser()
     text = _read(path, newline="", asked=name)  # as it stands: bits per byte count its own line ends
-    return Dataset("file", (text,), (path.name,), source=str(path))
+    # a name of its own, so that results of two texts are told apart
+    return Dataset(f"file-{path.stem}", (text,), (path.name,), source=str(path))
 
 
 def wikitext_rows(text: str) -> tuple[str, ...]:

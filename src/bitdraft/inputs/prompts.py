@@ -11,7 +11,6 @@ from bitdraft.inputs.datasets import Dataset
 from bitdraft.schema.results import TextRecord
 
 # Whole books and files: a prompt is a window from inside, not the first words of the first row.
-WINDOWED = ("pg19", "file")
 
 CHARS_PER_TOKEN = 8  # no common tokenizer averages more on prose; a window is cut with room to spare
 
@@ -59,7 +58,7 @@ def check_context(
 def select_prompts(dataset: Dataset, config: TextConfig, encode: Encode) -> list[Prompt]:
     """The first `num_prompts` texts over `min_text_chars`, cut at `max_prompt_tokens`; for whole
     books and files, windows of that length spread over rows and over the body of each."""
-    if dataset.name in WINDOWED:
+    if dataset.has_long_rows:
         prompts = _windows(dataset, config, encode)
     else:
         long_enough = [i for i, row in enumerate(dataset.rows) if len(row) > config.min_text_chars]
@@ -75,7 +74,7 @@ def select_prompts(dataset: Dataset, config: TextConfig, encode: Encode) -> list
 
 def _too_few(dataset: Dataset, config: TextConfig, num_found: int) -> UserError:
     remedy = f"Ask for --num-prompts {num_found} or fewer" if num_found else "Choose another dataset"
-    if dataset.name in WINDOWED:
+    if dataset.has_long_rows:
         what = f"windows of {config.max_prompt_tokens} tokens"
         remedy += ", a smaller --max-prompt-tokens or a longer text"
     else:
