@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from bitdraft.config import SamplingConfig
-from bitdraft.engine.acceptance import Sampler, Uniforms, accept_greedy, accept_sampled, draw, outcomes
+from bitdraft.engine.acceptance import Sampler, UniformStream, accept_greedy, accept_sampled, draw, outcomes
 
 Table = Callable[[tuple[int, ...]], torch.Tensor]
 
@@ -158,10 +158,10 @@ def test_rows_of_a_batch_are_accepted_as_alone() -> None:
 
 
 def test_uniform_numbers_depend_on_seed_and_step_alone() -> None:
-    few, many = Uniforms(3, 4, 2), Uniforms(3, 40, 2)
+    few, many = UniformStream(3, 4, 2), UniformStream(3, 40, 2)
     assert torch.equal(few.by_step, many.by_step[:4])
     assert torch.equal(few.first, many.first)
-    assert not torch.equal(few.first, Uniforms(4, 4, 2).first)
+    assert not torch.equal(few.first, UniformStream(4, 4, 2).first)
     assert few.by_step.shape == (4, 4)
 
 

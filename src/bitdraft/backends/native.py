@@ -16,7 +16,7 @@ from bitdraft.engine.loop import PrefilledPrompt
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
-from bitdraft.engine.static.run import LOOKUP, Draft, Drawing
+from bitdraft.engine.static.run import LOOKUP, Draft, SamplingState
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation
@@ -189,7 +189,7 @@ class NativeEngine(Engine):
         """One run of the prepared prompts, a record and a seed for each."""
         if isinstance(self._prefilled, StaticPrompts):
             model = None if draft is None else self._static[draft]
-            drawing = Drawing(self.sampler, seeds)
+            drawing = SamplingState(self.sampler, seeds)
             return self._prefilled.decode(
                 config, model, k, drawing, self._eos_ids, forced, finite_only=finite_only
             )

@@ -113,7 +113,7 @@ class Sampler:
         return scaled_TV.softmax(-1).nan_to_num(nan=1 / scaled_TV.shape[-1])
 
 
-class Uniforms:
+class UniformStream:
     """A run's uniform numbers, laid out by step, so that every way of running it draws the same: one for
     the first token, then for each step K for the drafted tokens, one for how many are kept, one for the
     token behind them."""

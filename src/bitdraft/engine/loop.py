@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.acceptance import Sampler, Uniforms, accept_greedy, accept_sampled, draw
+from bitdraft.engine.acceptance import Sampler, UniformStream, accept_greedy, accept_sampled, draw
 from bitdraft.engine.drafters.base import Draft, Drafter
 from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.drafters.model import ModelDrafter
@@ -81,7 +81,7 @@ class PrefilledPrompt:
             drafter.forced = [*self.prompt, *forced] if forced else ()
         draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
         self.target.cache.keep(len(self.prompt))
-        run = _Run(self, drafter, sampler, Uniforms(seed, config.max_new_tokens, k))
+        run = _Run(self, drafter, sampler, UniformStream(seed, config.max_new_tokens, k))
         start_s = now()
         run.first_token()
         emissions = [(now() - draft_prefill_s, 1)]
@@ -108,7 +108,7 @@ class PrefilledPrompt:
     ) -> float:
         """What drafting behind a text takes. The caches are as the last run left them."""
         drafter.rewind(len(text) - 1)
-        uniforms = Uniforms(0, 1, num_tokens)
+        uniforms = UniformStream(0, 1, num_tokens)
         if isinstance(drafter, NgramDrafter):
             drafter.propose(text, 1)  # indexes what is new to it; a model must not find its weights warm
         synchronize(self.target.device)
@@ -121,7 +121,7 @@ class PrefilledPrompt:
     def verify_seconds(self, text: list[int], num_drafted: int, sampler: Sampler | None) -> float:
         """What the target's forward over the text's last token and `num_drafted` behind it takes: tokens to
         the device, forward, choice, ids to the host."""
-        tokens, uniforms = [text[-1]] * (num_drafted + 1), Uniforms(0, 1, num_drafted)
+        tokens, uniforms = [text[-1]] * (num_drafted + 1), UniformStream(0, 1, num_drafted)
         self.target.cache.keep(len(text) - 1)
         synchronize(self.target.device)
         start_s = now()
@@ -141,7 +141,7 @@ class _Run:
         prefilled: PrefilledPrompt,
         drafter: Drafter | None,
         sampler: Sampler | None,
-        uniforms: Uniforms,
+        uniforms: UniformStream,
     ) -> None:
         self.target, self.drafter, self.sampler = prefilled.target, drafter, sampler
         self._uniforms = uniforms

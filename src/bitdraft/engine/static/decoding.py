@@ -1,4 +1,4 @@
-"""Decode prompts over the static path: steps on the device, books on the host.
+"""Decode prompts over the static path: steps on the device, tracker on the host.
 
 Prompts are prefilled once, each alone into its row, so that nothing is padded; they can then be decoded any
 number of times, and each run counts the prefills it rests on as its own time. On a GPU the host reads a
@@ -15,8 +15,8 @@ import torch
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.static.forward import StaticForward
-from bitdraft.engine.static.run import GREEDY, REPEAT, Draft, Drawing, Run
-from bitdraft.engine.static.tracker import Books
+from bitdraft.engine.static.run import GREEDY, REPEAT, Draft, Run, SamplingState
+from bitdraft.engine.static.tracker import RequestTracker
 from bitdraft.probes.clock import now, synchronize
 from bitdraft.schema.records import Generation
 
@@ -59,7 +59,7 @@ class StaticPrompts:
         config: DecodingConfig,
         draft: Draft | None = None,
         k: int = 0,
-        drawing: Drawing = GREEDY,
+        sampling: SamplingState = GREEDY,
         eos_ids: frozenset[int] = frozenset(),
         forced: Sequence[Sequence[int]] = (),
         *,
@@ -74,30 +74,30 @@ class StaticPrompts:
         stops = frozenset[int]() if config.ignore_eos else eos_ids
         draft_prefill_s = self.ready(draft)
         limit = config.max_new_tokens
-        run = Run(self.target, self.prompts, draft, k, limit, drawing, sorted(stops), forced)
+        run = Run(self.target, self.prompts, draft, k, limit, sampling, sorted(stops), forced)
         run.capture()
-        books = Books(self.prompts, limit, stops, k)
+        tracker = RequestTracker(self.prompts, limit, stops, k)
         start_s = now()
         first_ids = run.first_tokens(self.first_logits_BV)
-        books.enter_first(first_ids, now() - draft_prefill_s)
+        tracker.enter_first(first_ids, now() - draft_prefill_s)
         run.clock.mark("host")
-        run.to_end(books)
+        run.to_end(tracker)
         if finite_only:
             run.check_finite()
         submit_s = start_s - self.prefill_s - draft_prefill_s
         phases = run.clock.seconds() if draft is not None else {}
-        return [row.generation(submit_s, phases) for row in books.rows]
+        return [row.generation(submit_s, phases) for row in tracker.rows]
 
     @torch.inference_mode()
     def draft_seconds(
         self, draft: Draft, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None
     ) -> float:
         """What drafting K tokens behind these texts takes. Their caches are as the last run left them."""
-        drawing = Drawing(sampler, range(len(texts)))
-        return Run(self.target, texts, draft, k, k + 2, drawing).draft_seconds()
+        sampling = SamplingState(sampler, range(len(texts)))
+        return Run(self.target, texts, draft, k, k + 2, sampling).draft_seconds()
 
     @torch.inference_mode()
     def verify_seconds(self, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None) -> float:
         """What verifying K tokens behind these texts takes, until the ids are on the host."""
-        drawing = Drawing(sampler, range(len(texts)))
-        return Run(self.target, texts, REPEAT if k else None, k, k + 2, drawing).verify_seconds()
+        sampling = SamplingState(sampler, range(len(texts)))
+        return Run(self.target, texts, REPEAT if k else None, k, k + 2, sampling).verify_seconds()

@@ -1,6 +1,6 @@
-"""CUDA graphs of a step: its two halves captured once for each K and span, and replayed without the host.
+"""CUDA graphs of a step: its two graphs captured once for each K and span, and replayed without the host.
 
-The halves are apart so that their times can be told by events between them; nothing synchronises there.
+The graphs are apart so that their times can be told by events between them; nothing synchronises there.
 Capturing runs a half a few times, so what a step changes is saved before and put back after it. A half
 that can't be captured (too little memory, an operation that asks the host) is called as it is.
 
@@ -24,11 +24,11 @@ _WARM_UPS = 2
 
 
 @dataclass(frozen=True)
-class Halves:
+class StepGraphs:
     """Replays of a step's draft and of its verification, which leaves the step's log in `log`."""
 
-    propose: Callable[[], None]
-    check: Callable[[], None]
+    draft: Callable[[], None]
+    verify: Callable[[], None]
     log: torch.Tensor
 
 
@@ -37,12 +37,12 @@ class Graphs:
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
-        self._found: dict[Hashable, Halves | None] = {}
+        self._found: dict[Hashable, StepGraphs | None] = {}
         self.capture_s = 0.0
         self.failure: str | None = None
 
     def __len__(self) -> int:
-        return sum(halves is not None for halves in self._found.values())
+        return sum(graphs is not None for graphs in self._found.values())
 
     def clear(self) -> None:
         """Forget all: they hold addresses of buffers."""
@@ -51,16 +51,16 @@ class Graphs:
     def take(
         self,
         key: Hashable,
-        propose: Callable[[], Any],
-        check: Callable[[Any], torch.Tensor],
+        draft: Callable[[], Any],
+        verify: Callable[[Any], torch.Tensor],
         changed: Sequence[torch.Tensor],
-    ) -> Halves | None:
-        """`check` is given what `propose` returns; `changed` is what both change."""
+    ) -> StepGraphs | None:
+        """`verify` is given what `draft` returns; `changed` is what both change."""
         if key not in self._found:
             start_s = now()
             saved = [tensor.clone() for tensor in changed]
             try:
-                self._found[key] = self._capture_both(propose, check)
+                self._found[key] = self._capture_both(draft, verify)
             except RuntimeError as error:  # CUDA's errors, out of memory among them
                 self._found[key], self.failure = None, one_line(error)
             for tensor, before in zip(changed, saved, strict=True):
@@ -68,11 +68,11 @@ class Graphs:
             self.capture_s += now() - start_s
         return self._found[key]
 
-    def _capture_both(self, propose: Callable[[], Any], check: Callable[[Any], torch.Tensor]) -> Halves:
-        replay_propose, proposal = self._capture(propose)
-        replay_propose()  # so that the verification finds token ids in what it reads
-        replay_check, log = self._capture(lambda: check(proposal))
-        return Halves(replay_propose, replay_check, log)
+    def _capture_both(self, draft: Callable[[], Any], verify: Callable[[Any], torch.Tensor]) -> StepGraphs:
+        replay_draft, proposal = self._capture(draft)
+        replay_draft()  # so that the verification finds token ids in what it reads
+        replay_verify, log = self._capture(lambda: verify(proposal))
+        return StepGraphs(replay_draft, replay_verify, log)
 
 
 def cuda_capture() -> Capture:

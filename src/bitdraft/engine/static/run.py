@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from bitdraft.engine.acceptance import Sampler, Uniforms, draw
+from bitdraft.engine.acceptance import Sampler, UniformStream, draw
 from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.engine.static.drafts import (
     GreedyDraft,
@@ -20,9 +20,9 @@ from bitdraft.engine.static.drafts import (
     recorded_look_up,
 )
 from bitdraft.engine.static.forward import StaticForward
-from bitdraft.engine.static.graphs import Halves
+from bitdraft.engine.static.graphs import StepGraphs
 from bitdraft.engine.static.step import Sampling, State, Step, verify, verify_greedy, verify_greedy_to_stops
-from bitdraft.engine.static.tracker import Books, Log
+from bitdraft.engine.static.tracker import RequestTracker, StepOutput
 from bitdraft.probes.clock import PhaseClock, now, synchronize
 
 LOOKUP: Literal["lookup"] = "lookup"
@@ -32,14 +32,14 @@ Draft = StaticForward | Literal["lookup", "repeat"]
 
 
 @dataclass(frozen=True)
-class Drawing:
+class SamplingState:
     """How tokens are chosen: greedy without a sampler; a seed a row."""
 
     sampler: Sampler | None = None
     seeds: Sequence[int] = (0,)
 
 
-GREEDY = Drawing()
+GREEDY = SamplingState()
 
 
 @dataclass
@@ -63,18 +63,18 @@ class Run:
         draft: Draft | None,
         k: int,
         max_new_tokens: int,
-        drawing: Drawing = GREEDY,
+        sampling: SamplingState = GREEDY,
         stop_ids: Sequence[int] = (),
         forced: Sequence[Sequence[int]] = (),
     ) -> None:
         self.target, self.draft, self.k = target, draft, k
-        self.sampler, self._is_forced = drawing.sampler, any(forced)
+        self.sampler, self._is_forced = sampling.sampler, any(forced)
         self._end = max(map(len, texts)) + max_new_tokens
         self._stop_ids = tuple(stop_ids)
         self.state = target.state(self._end, k, self._stop_ids)
         self.state.begin(texts, max_new_tokens, forced)
         self.clock = PhaseClock(target.device)
-        uniforms = [Uniforms(seed, max_new_tokens, k) for seed in drawing.seeds] if self.sampler else []
+        uniforms = [UniformStream(seed, max_new_tokens, k) for seed in sampling.seeds] if self.sampler else []
         self._first_uniforms_B = _stacked([row.first for row in uniforms], self.state)
         self._uniforms_BSU = _stacked([row.by_step for row in uniforms], self.state)
         self._num_steps = 0
@@ -86,8 +86,8 @@ class Run:
         lengths_B = self.state.lengths_B.clone()
         self.state.lengths_B.clamp_(min=2)  # as after the first token
         for longest in range(int(lengths_B.max()), self._end + 1, self.target.grain):
-            self._halves(self._span(longest))
-        self._halves(self._span(self._end))
+            self._graphs_of(self._span(longest))
+        self._graphs_of(self._span(self._end))
         self.state.lengths_B.copy_(lengths_B)
 
     def first_tokens(self, logits_BV: torch.Tensor) -> list[int]:
@@ -103,35 +103,35 @@ class Run:
         ids: list[int] = token_B.tolist()
         return ids
 
-    def to_end(self, books: Books) -> None:
-        logs: deque[Log] = deque()
-        while (longest := books.longest_active()) or logs:
+    def to_end(self, tracker: RequestTracker) -> None:
+        logs: deque[StepOutput] = deque()
+        while (longest := tracker.longest_active()) or logs:
             if longest:
-                logs.append(Log(self.step(longest)))
+                logs.append(StepOutput(self.step(longest)))
             if len(logs) > self._lag or not longest:
                 found = logs.popleft().read()
                 if self._lag == 0:
                     self.clock.mark("verify")
-                books.enter(found, now())
+                tracker.enter(found, now())
             self.clock.mark("host")
 
     def step(self, longest: int) -> torch.Tensor:
         """`longest`: tokens of the longest row that was active when the host last looked. The log is
         overwritten by the next step where there are graphs."""
         span = self._span(longest)
-        halves = self._halves(span)
+        step_graphs = self._graphs_of(span)
         if self.sampler is not None:
             last = self._uniforms_BSU.shape[1] - 1
             self.state.uniforms_BU.copy_(self._uniforms_BSU[:, min(self._num_steps, last)])
-        if halves is None:
-            proposal = self.propose(span)
+        if step_graphs is None:
+            proposal = self.draft_tokens(span)
             self.clock.mark("draft")
-            log = self.check(proposal, span)
+            log = self.verify_tokens(proposal, span)
         else:
-            halves.propose()
+            step_graphs.draft()
             self.clock.mark("draft")
-            halves.check()
-            log = halves.log
+            step_graphs.verify()
+            log = step_graphs.log
         if self._lag:
             self.clock.mark("verify")
         self._num_steps += 1
@@ -140,17 +140,17 @@ class Run:
     def _span(self, longest: int) -> int:
         return self.target.span(longest + (self._lag + 1) * (self.k + 1))
 
-    def _halves(self, span: int) -> Halves | None:
+    def _graphs_of(self, span: int) -> StepGraphs | None:
         graphs = self.target.graphs
         if graphs is None:
             return None
         draft = self.draft
         allocation = draft.allocation if isinstance(draft, StaticForward) else 0
         key = (draft, allocation, self.k, span, self.sampler is None, self._stop_ids, self._is_forced)
-        check = functools.partial(self.check, span=span)
-        return graphs.take(key, functools.partial(self.propose, span), check, self.state.changing())
+        verified = functools.partial(self.verify_tokens, span=span)
+        return graphs.take(key, functools.partial(self.draft_tokens, span), verified, self.state.changing())
 
-    def propose(self, span: int) -> Proposal:
+    def draft_tokens(self, span: int) -> Proposal:
         """By the draft."""
         state, step = self.state, Step.of(self.state)
         if self.draft is None:
@@ -179,7 +179,7 @@ class Run:
         next_token = functools.partial(_next_token, draft, span)
         return draft_by_model(state, step, next_token, self.k, self.sampler, is_forced=self._is_forced)
 
-    def check(self, proposal: Proposal, span: int) -> torch.Tensor:
+    def verify_tokens(self, proposal: Proposal, span: int) -> torch.Tensor:
         """Verify and advance; the step's log."""
         step, state, drafted_BK = proposal.step, self.state, proposal.drafted_BK
         tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
@@ -198,29 +198,29 @@ class Run:
         return log
 
     def draft_seconds(self) -> float:
-        span, halves = self._ready()
-        return self._seconds(halves.propose if halves else functools.partial(self.propose, span))
+        span, step_graphs = self._ready()
+        return self._seconds(step_graphs.draft if step_graphs else functools.partial(self.draft_tokens, span))
 
     def verify_seconds(self) -> float:
         """Until the ids are on the host."""
-        span, halves = self._ready()
-        if halves is None:
-            proposal = self.propose(span)
-            return self._seconds(lambda: Log(self.check(proposal, span)).read())
+        span, step_graphs = self._ready()
+        if step_graphs is None:
+            proposal = self.draft_tokens(span)
+            return self._seconds(lambda: StepOutput(self.verify_tokens(proposal, span)).read())
 
-        def check() -> None:
-            halves.check()
-            Log(halves.log).read()
+        def verified() -> None:
+            step_graphs.verify()
+            StepOutput(step_graphs.log).read()
 
-        return self._seconds(check)
+        return self._seconds(verified)
 
-    def _ready(self) -> tuple[int, Halves | None]:
+    def _ready(self) -> tuple[int, StepGraphs | None]:
         """The span of a first step, and its graphs, replayed to where the verification begins."""
         span = self._span(self._end - self.k - 2)
-        halves = self._halves(span)
-        if halves is not None:
-            halves.propose()
-        return span, halves
+        step_graphs = self._graphs_of(span)
+        if step_graphs is not None:
+            step_graphs.draft()
+        return span, step_graphs
 
     def _seconds(self, function: Callable[[], object]) -> float:
         """Again where something was recorded or compiled meanwhile."""

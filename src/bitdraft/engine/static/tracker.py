@@ -11,7 +11,7 @@ import torch
 from bitdraft.schema.records import Generation, Step
 
 
-class Log:
+class StepOutput:
     """A step's log on its way to the host."""
 
     def __init__(self, log_BX: torch.Tensor) -> None:
@@ -33,7 +33,7 @@ class Log:
 
 
 @dataclass
-class Row:
+class RequestState:
     """One prompt's record, filled as its tokens reach the host."""
 
     prompt_tokens: int
@@ -76,11 +76,11 @@ class Row:
         )
 
 
-class Books:
+class RequestTracker:
     def __init__(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: frozenset[int], k: int
     ) -> None:
-        self.rows = [Row(len(prompt), max_new_tokens, stops, k) for prompt in prompts]
+        self.rows = [RequestState(len(prompt), max_new_tokens, stops, k) for prompt in prompts]
 
     def enter_first(self, token_ids: list[int], time_s: float) -> None:
         for row, token_id in zip(self.rows, token_ids, strict=True):
