@@ -72,6 +72,7 @@ def test_the_same_run_is_there_once(tmp_path: Path) -> None:
         ("[shared]\nspeed = 1\n[[runs]]\ncommand = 'precision'", "shared.speed: no such setting"),
         ("[[runs]]\ncommand = 'precision'\nnum_prompts = [1, 0]", r"num_prompts: 0: .*\(runs.1.\)"),
         ("[[runs]]\ncommand = 'spec-decode'\nk = '9-3'", "reversed"),
+        ("[[runs]]\ncommand = 'precision'\nmodel = []", "runs.1..model: is an empty list"),
     ],
 )
 def test_what_cannot_be_meant_is_said(tmp_path: Path, text: str, message: str) -> None:
@@ -122,7 +123,8 @@ def test_a_run_that_fails_does_not_end_the_others_and_all_go_on(
     command = ["run", str(path), "--output", str(root)]
     listed = CliRunner().invoke(app, [*command, "--dry-run"])
     assert listed.exit_code == 2
-    assert "/no/such/model" in listed.stderr
+    assert "precision /no/such/model (cannot be measured)" in listed.output
+    assert "3 runs, about" in listed.output
     with jobs_in_process():
         first = CliRunner().invoke(app, command)
         assert first.exit_code == 1, first.output

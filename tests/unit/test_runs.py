@@ -37,13 +37,20 @@ class Watched(Inline):
 
 
 def measured(
-    folder: Path | None, *cells: Cell, config: dict[str, Any] | None = None, **options: Any
+    folder: Path | None,
+    *cells: Cell,
+    config: dict[str, Any] | None = None,
+    files: tuple[str, ...] = (),
+    **options: Any,
 ) -> tuple[dict[str, Any], list[Event], list[tuple[str, int]]]:
     """A whole run: failures by cell, all events, and what was computed."""
     executor, events = Watched(), []
     with Run("toy", config or CONFIG, folder, RunOptions(**options)) as run:
         ended = run_cells(run, cells, executor, lambda _, event: events.append(event))
-        run.finish([])
+        for name in files:
+            assert folder is not None
+            (folder / name).write_text("{}")
+        run.finish(files)
     return ended, events, executor.submitted
 
 
@@ -177,6 +184,37 @@ def test_fresh_measures_anew_and_removes_only_its_own(tmp_path: Path) -> None:
     assert submitted == [("other", 0)]
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert len(list((tmp_path / "cells").iterdir())) == 1
+
+
+def test_fresh_keeps_old_results_until_there_are_new_ones(tmp_path: Path) -> None:
+    measured(tmp_path, counting(), files=("old.json", "precision.json"))
+    with pytest.raises(UserError, match="no such device"):
+        measured(tmp_path, Cell("ask", f"{HERE}:ask_badly", {}), fresh=True)
+    assert (tmp_path / "old.json").exists()
+    assert (tmp_path / "precision.json").exists()
+    measured(tmp_path, counting("other", 2), fresh=True, files=("precision.json",))
+    assert not (tmp_path / "old.json").exists()
+    assert (tmp_path / "precision.json").exists()
+
+
+def test_what_was_damaged_is_measured_again_and_dated_anew(tmp_path: Path) -> None:
+    measured(tmp_path, counting("one"), counting("two"))
+    journal = next((tmp_path / "cells").glob("one-*"))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:5])
+    _, events, submitted = measured(tmp_path, counting("one"), counting("two"))
+    assert submitted == [("one", 1)]
+    assert numbers(events) == [0, 1, 2, 0, 1, 2]
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert not manifest.shown_again
+
+
+def test_results_that_no_manifest_names_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "spec_decode_x.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds spec_decode_x\.json, which no run's manifest names"):
+        measured(tmp_path, counting())
+    assert measured(tmp_path, counting(), fresh=True)[2] == [("count", 0)]
 
 
 def test_a_checkpoint_that_changed_is_refused(tmp_path: Path) -> None:

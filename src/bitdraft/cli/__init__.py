@@ -70,6 +70,10 @@ def plot(
         from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
 
         sweeps = sorted(folder.glob("spec_decode_*.json"))
+        if folder.is_dir() and not sweeps and not (folder / "precision.json").exists():
+            problem = "holds no precision.json or spec_decode_*.json"
+            remedy = "Name the folder of one run (bitdraft report reads those above runs, too)"
+            raise UserError("DIR", folder, problem, remedy)
         try:
             if not sweeps or (folder / "precision.json").exists():
                 result = load_result(folder / "precision.json", PrecisionResult)

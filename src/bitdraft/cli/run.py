@@ -58,7 +58,8 @@ def run(  # noqa: PLR0917 - typer reads one parameter a flag
         root = options.output or options.root / matrix.stem
         wanted = read_matrix(matrix)
         if dry_run:
-            _list(wanted, root)
+            if not _list(wanted, root):
+                raise typer.Exit(2)
             return
 
         def say(place: int, one: Wanted) -> None:
@@ -93,15 +94,19 @@ def _show(outcomes: Sequence[Outcome], console: Console) -> None:
             console.print(f"  {outcome.result.summary}", highlight=False, markup=False)
         else:
             console.print(f"  Not measured: {outcome.error}", highlight=False, markup=False)
-        console.print(f"  {outcome.folder}/", highlight=False, markup=False, soft_wrap=True)
+        if outcome.folder.exists():
+            console.print(f"  {outcome.folder}/", highlight=False, markup=False, soft_wrap=True)
 
 
-def _list(wanted: Sequence[Wanted], root: Path) -> None:
+def _list(wanted: Sequence[Wanted], root: Path) -> bool:
+    """Whether all of them can be carried out."""
     from bitdraft.config import ModelConfig
+    from bitdraft.errors import UserError
     from bitdraft.inputs.models import resolve_device
     from bitdraft.matrix.carry_out import folder_of_run
     from bitdraft.matrix.expect import expected_cells, total_s
     from bitdraft.present.matrix_table import show_expected
+    from bitdraft.present.words import counted
     from bitdraft.probes.ceilings import measure_ceilings
     from bitdraft.schema.manifest import read_manifest
 
@@ -109,14 +114,21 @@ def _list(wanted: Sequence[Wanted], root: Path) -> None:
     config = wanted[0].config
     assert isinstance(config, ModelConfig)
     ceilings = measure_ceilings(resolve_device(config.device), ())
-    whole_s = 0.0
+    whole_s, num_wrong = 0.0, 0
     for one in wanted:
-        cells = expected_cells(one, 1e9 * ceilings.copy_gb_s)
+        try:
+            cells = expected_cells(one, 1e9 * ceilings.copy_gb_s)
+        except UserError as error:
+            num_wrong += 1
+            console.print(f"{one.title} (cannot be measured)", style="bold", highlight=False, markup=False)
+            console.print(f"{error}\n", highlight=False, markup=False)
+            continue
         folder = folder_of_run(one, root)
         manifest = read_manifest(folder)
         show_expected(console, one.title, folder, cells, manifest)
         whole_s += 0.0 if manifest is not None and manifest.state == "finished" else total_s(cells)
     console.print(
-        f"{len(wanted)} runs, about {whole_s / 60:.0f} min to go, at {ceilings.copy_gb_s:.0f} GB/s and as if "
-        "every draft took as long as plain decoding: a guess to plan with."
+        f"{counted(len(wanted), 'run')}, about {whole_s / 60:.0f} min to go, at {ceilings.copy_gb_s:.0f} "
+        "GB/s and as if every draft took as long as plain decoding: a guess to plan with."
     )
+    return num_wrong == 0

@@ -82,6 +82,9 @@ def _runs_of(entry: Any, shared: Mapping[str, Any], place: int) -> Iterator[Want
     settings = {key: value for key, value in shared.items() if key in kind.model_fields} | own
     _check_known(shared, own, kind, name)
     varied = [key for key in settings if isinstance(settings[key], list) and not _takes_a_list(kind, key)]
+    empty = next((key for key in varied if not settings[key]), None)
+    if empty is not None:
+        raise UserError(_WHERE, f"{name}.{empty}", "is an empty list", "Give at least one entry")
     for values in itertools.product(*(settings[key] for key in varied)):
         chosen = dict(zip(varied, values, strict=True))
         try:

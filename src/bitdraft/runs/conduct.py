@@ -104,7 +104,7 @@ class Conduct(Generic[_R]):
         manifest = self.run.manifest
         machines = tuple(dict.fromkeys(entry.machine for entry in manifest.cells if entry.machine))
         findings = list(result.findings)
-        if not is_complete:
+        if not is_complete and all(found.code != "run.incomplete" for found in findings):
             findings.append(warning("run.incomplete"))
         if len(machines) > 1:
             findings.append(warning("run.machines", machines=machines))

@@ -26,6 +26,7 @@ def run_cell(run: Run, cell: Cell, executor: Executor, on_event: OnEvent) -> Fai
         on_event(cell, event)
     if journal.has_ended:
         return journal.failure
+    run.note_computed()
     failures: list[Failure] = []
 
     def take(event: Event) -> None:

@@ -14,7 +14,7 @@ import contextlib
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,7 +34,8 @@ from bitdraft.schema.manifest import MANIFEST, CellEntry, Manifest, read_manifes
 
 CELLS, LOCK = "cells", ".lock"
 _COMMANDS = {"spec_decode": "spec-decode", "recommendation": "recommend"}
-_FRESH = "Name another folder with --output, or measure anew with --fresh"
+_FRESH = "Name another folder with --output, or replace it with --fresh"
+_RESULTS = ("precision.json", "spec_decode_*.json", "recommendation.json")
 
 
 def default_folder(root: Path, model: str, kind: str, config: Mapping[str, Any]) -> Path:
@@ -80,6 +81,8 @@ class Run:
         )
         self.was_finished = False
         self._problem: str | None = None
+        self._computed = False
+        self._is_to_clear = False
         self._lock: FileLock | None = None
         self._journals: dict[str, Journal] = {}
 
@@ -109,7 +112,8 @@ class Run:
     def _leave(self, folder: Path, lock: FileLock) -> None:
         """Release the folder. Where nothing was measured, as for a bad request, nothing of the run stays."""
         with contextlib.suppress(OSError):
-            if self.manifest.state == "interrupted" and not any((folder / CELLS).glob("*.jsonl")):
+            is_empty = not any((folder / CELLS).glob("*.jsonl")) and not self.manifest.replaced
+            if self.manifest.state == "interrupted" and is_empty:
                 (folder / MANIFEST).unlink(missing_ok=True)
             if not (folder / MANIFEST).exists():
                 (folder / LOCK).unlink()
@@ -121,9 +125,13 @@ class Run:
         assert self.folder is not None
         before = read_manifest(self.folder)
         if before is None:
+            if not self.options.fresh:
+                _refuse_results(self.folder)
             return
         if self.options.fresh:
-            _clear(self.folder, before)
+            replaced = tuple(dict.fromkeys((*before.files, *before.replaced)))
+            self.manifest = self.manifest.model_copy(update={"replaced": replaced})
+            self._is_to_clear = True
             return
         _refuse_other(self.folder, before, self.manifest)
         self.was_finished = before.state == "finished"
@@ -138,6 +146,9 @@ class Run:
     def begin(self, cells: Sequence[Cell]) -> None:
         """Say which cells the run has. Refuses those that are other ones than the folder's (a checkpoint or a
         text has changed since)."""
+        if self._is_to_clear and self.folder is not None:
+            _clear(self.folder)
+            self._is_to_clear = False
         known = {entry.name: entry for entry in self.manifest.cells}
         for cell in cells:
             entry = known.get(cell.name)
@@ -161,6 +172,10 @@ class Run:
         """Why something of the run is on no disk; None where all is."""
         return self._problem or next((j.problem for j in self._journals.values() if j.problem), None)
 
+    def note_computed(self) -> None:
+        """Something was measured, and not only read."""
+        self._computed = True
+
     def note_machine(self, cell: Cell, name: str) -> None:
         """Where a cell was computed, where that is not here."""
         entries = [
@@ -170,10 +185,12 @@ class Run:
 
     def finish(self, files: Sequence[str]) -> None:
         """All cells have ended, and these are the run's files."""
-        finished = self.manifest.finished_utc if self.was_finished else now_utc()
-        self.update(
-            state="finished", files=tuple(files), finished_utc=finished, shown_again=self.was_finished
-        )
+        shown_again = self.was_finished and not self._computed
+        finished = self.manifest.finished_utc if shown_again else now_utc()
+        if self.folder is not None:
+            _remove(self.folder, set(self.manifest.replaced) - set(files))
+        ended = {"state": "finished", "finished_utc": finished, "shown_again": shown_again}
+        self.update(files=tuple(files), replaced=(), **ended)
 
     def update(self, **changes: Any) -> None:
         """Change the manifest, on disk as well. That the disk is full ends no measuring: it is `unsaved`."""
@@ -203,13 +220,26 @@ def _locked(folder: Path) -> FileLock:
     return lock
 
 
-def _clear(folder: Path, before: Manifest) -> None:
-    """Remove what an earlier run has left, and nothing else."""
+def _clear(folder: Path) -> None:
+    """Begin anew. The files of the results stay until there are new ones, but no manifest counts them."""
     shutil.rmtree(folder / CELLS, ignore_errors=True)
-    for name in (*before.files, MANIFEST):
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    """Files that an earlier run has left."""
+    for name in names:
         path = folder / name
         if path.parent == folder and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def _refuse_results(folder: Path) -> None:
+    """Results without a manifest are an earlier version's, or were put there."""
+    found = next((path for pattern in _RESULTS for path in sorted(folder.glob(pattern))), None)
+    if found is not None:
+        problem = f"holds {found.name}, which no run's manifest names"
+        raise UserError("output", folder, problem, _FRESH)
 
 
 def _refuse_other(folder: Path, before: Manifest, own: Manifest) -> None:

@@ -26,7 +26,8 @@ class CellEntry(Record):
 class Manifest(Record):
     """What a run's folder says of itself. `config` is what was asked; `files` are the run's results by their
     names; `shown_again` says that it was finished before it was last opened; `mixed` are the machines and
-    versions that continued it under `--mix-machines`."""
+    versions that continued it under `--mix-machines`; `replaced` are the files of the run that `--fresh`
+    replaces, until there are new ones."""
 
     manifest_version: int = MANIFEST_VERSION
     kind: str
@@ -40,6 +41,7 @@ class Manifest(Record):
     state: State = "running"
     cells: tuple[CellEntry, ...] = ()
     files: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     mixed: tuple[dict[str, Any], ...] = Field(default=())
 
 
@@ -51,7 +53,8 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, ValueError) as error:
-        problem = f"its {MANIFEST} cannot be read ({one_line(error)})"
+        why = one_line(error) if isinstance(error, OSError) else "it is damaged, or of another version"
+        problem = f"its {MANIFEST} cannot be read ({why})"
         raise UserError("output", folder, problem, "Name another folder, or remove that file") from error
 
 

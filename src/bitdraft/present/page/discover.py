@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.io import load_result
-from bitdraft.schema.manifest import counted_files
+from bitdraft.schema.manifest import counted_files, read_manifest
 from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 
 Result = PrecisionResult | SpecDecodeResult | Recommendation
@@ -66,6 +66,10 @@ def _read(path: Path, label: str) -> Folder:
                 warnings.append(unreadable(where.as_posix(), error.problem))
             except RecursionError as error:
                 warnings.append(unreadable(where.as_posix(), one_line(error)))
+    manifest = read_manifest(path) if not found and not warnings else None
+    if manifest is not None and manifest.state != "finished":
+        problem = "holds a run that was ended before it had a result"
+        raise UserError("DIR", path, problem, "Give its command again to go on with it")
     if not found and not warnings:
         names = "precision.json, spec_decode_*.json or recommendation.json"
         remedy = "Name the --output folder of bitdraft precision, spec-decode or recommend"
