@@ -1,6 +1,6 @@
 """What goes wrong on real machines: each is a row or a clear end, and what was finished is kept.
 
-Two runs in one folder, a lost Ray node and a killed process are in `test_runs` and `test_ray`.
+Two runs in one folder, a lost Ray node and a killed process are in `test_interrupted_runs` and `test_ray`.
 """
 
 from __future__ import annotations

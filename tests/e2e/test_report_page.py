@@ -54,11 +54,13 @@ class Seen:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two folders with results of every kind, one with a name that is markup."""
     root = tmp_path_factory.mktemp("report")
+    sweep = sweep_result(MARKUP, draft="a <b>draft</b>")
+    sweep = sweep.model_copy(update={"rows": (*sweep.rows, *batch_rows())})
     one = save(
         root / "one",
         recommendation=recommendation(MARKUP),
         precision=precision_result(MARKUP),
-        spec_decode_stdlib=sweep_result(MARKUP, draft="a <b>draft</b>", batches=batch_rows()),
+        spec_decode_stdlib=sweep,
         spec_decode_plan_stdlib=plan_result(MARKUP),
     )
     two = save(root / "two", precision=precision_result("org/other", 50), spec_decode_x=sweep_result())
