@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bitdraft.present import batch_tables as batch_output
+from bitdraft.present import batch_tables
 from bitdraft.present import recommendation_files as recommend_output
 from bitdraft.present import sweep_files as spec_decode_output
 from bitdraft.present.charts.sweep import subject
@@ -83,7 +83,7 @@ def _sweep_table(table: Table, result: SpecDecodeResult, all_columns: bool) -> N
             table.add_row(name, str(row.k), f"[red]{row.status}[/]")
             continue
         cells = _cells(row, [(column, place in places) for column, places in zip(shown, best, strict=True)])
-        table.add_row(name, str(row.k), *cells, batch_output.lossless_text(row) if row.k else "")
+        table.add_row(name, str(row.k), *cells, batch_tables.lossless_text(row) if row.k else "")
 
 
 def _add_columns(table: Table, shown: Sequence[Column]) -> None:
@@ -109,12 +109,12 @@ def _cells(row: Row, columns: Sequence[tuple[Column, bool]]) -> list[str]:
 
 def _batch_table(result: SpecDecodeResult, all_columns: bool) -> Table:
     """K = 0 and each draft's fastest K at each batch size."""
-    shown = [column for column in batch_output.COLUMNS if all_columns or column.key in _NARROW_BATCHES]
+    shown = [column for column in batch_tables.COLUMNS if all_columns or column.key in _NARROW_BATCHES]
     table = Table(title="Several prompts at once", title_justify="left")
     table.add_column("Batch", justify="right", no_wrap=True)
     table.add_column("Draft", no_wrap=True)
     _add_columns(table, shown)
-    for size, group in groupby(batch_output.fastest(result.batches), key=lambda row: row.batch_size):
+    for size, group in groupby(batch_tables.fastest(result.batches), key=lambda row: row.batch_size):
         rows = list(group)
         best = [best_rows(column, rows) for column in shown]
         for place, row in enumerate(rows):
@@ -125,7 +125,7 @@ def _batch_table(result: SpecDecodeResult, all_columns: bool) -> Table:
             cells = _cells(
                 row, [(column, place in places) for column, places in zip(shown, best, strict=True)]
             )
-            table.add_row(*names, *cells, batch_output.lossless_text(row))
+            table.add_row(*names, *cells, batch_tables.lossless_text(row))
         table.add_section()
     return table
 
