@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from bitdraft.config.base import Config
 
 ExecutorName = Literal["local", "ray"]
-EXECUTORS: tuple[ExecutorName, ...] = get_args(ExecutorName)
 
 
 class RunOptions(Config):

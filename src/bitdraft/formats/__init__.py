@@ -1,13 +1,11 @@
 """How weights and products are represented: one table of formats, a file a family.
 
-A format answers by its name for what the rest needs to know of it; nothing else names formats one by one. A
-*variant* is a checkpoint in a format: the identity of a row.
+A format answers by its name for what the rest needs to know of it; nothing else names formats one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bitdraft.formats import dtype
 from bitdraft.formats.base import Format
@@ -16,19 +14,6 @@ FORMATS: dict[str, Format] = {**dtype.FORMATS}
 """By name, in the order in which tables show them."""
 NAMES = tuple(FORMATS)
 UNKNOWN = Format(name="", title="", family="", torch_dtype="", bits=0, place=len(FORMATS))
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A checkpoint in a format. Rows are named by the `label`."""
-
-    checkpoint: str
-    format: str
-
-    @property
-    def label(self) -> str:
-        """`bf16`"""
-        return self.format
 
 
 def find(name: str) -> Format:

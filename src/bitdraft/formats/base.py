@@ -21,7 +21,6 @@ class Format:
     place: int
     tie_lead: float = 0.0
     wider: str = "float32"
-    can_be_reference: bool = True
     left_out_first: int = 0
 
     @property

@@ -26,8 +26,9 @@ from typing import Any, get_args, get_origin
 
 from bitdraft.config import Config, PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
 from bitdraft.errors import UserError, one_line
+from bitdraft.schema.manifest import COMMANDS
 
-COMMANDS: dict[str, type[Config]] = {
+_CONFIGS: dict[str, type[Config]] = {
     "precision": PrecisionConfig,
     "spec-decode": SpecDecodeConfig,
     "recommend": RecommendConfig,
@@ -46,7 +47,7 @@ class Wanted:
     @property
     def kind(self) -> str:
         """As results and run folders call it."""
-        return {"spec-decode": "spec_decode", "recommend": "recommendation"}.get(self.command, self.command)
+        return next(kind for kind, command in COMMANDS.items() if command == self.command)
 
 
 def read_matrix(path: Path) -> list[Wanted]:
@@ -75,9 +76,11 @@ def _runs_of(entry: Any, shared: Mapping[str, Any], place: int) -> Iterator[Want
     if not isinstance(entry, dict):
         raise UserError(_WHERE, name, "is no table", "Write [[runs]] above its settings")
     command = entry.get("command")
-    kind = COMMANDS.get(command) if isinstance(command, str) else None
+    kind = _CONFIGS.get(command) if isinstance(command, str) else None
     if kind is None:
-        raise UserError(_WHERE, f"{name}.command {command}", "no such command", f"Choose {_names(COMMANDS)}")
+        raise UserError(
+            _WHERE, f"{name}.command {command}", "no such command", f"Choose {', '.join(_CONFIGS)}"
+        )
     own = {key: value for key, value in entry.items() if key != "command"}
     settings = {key: value for key, value in shared.items() if key in kind.model_fields} | own
     _check_known(shared, own, kind, name)
@@ -95,7 +98,7 @@ def _runs_of(entry: Any, shared: Mapping[str, Any], place: int) -> Iterator[Want
 
 
 def _check_known(shared: Mapping[str, Any], own: Mapping[str, Any], kind: type[Config], name: str) -> None:
-    every = {field for one in COMMANDS.values() for field in one.model_fields}
+    every = {field for one in _CONFIGS.values() for field in one.model_fields}
     wrong = [f"{name}.{key}" for key in own if key not in kind.model_fields]
     wrong += [f"shared.{key}" for key in shared if key not in every]
     if wrong:
@@ -112,7 +115,3 @@ def _title(command: str, config: Config, chosen: Mapping[str, Any]) -> str:
     """`spec-decode org/model, bf16, pg19`"""
     others = [str(value) for key, value in chosen.items() if key != "model"]
     return ", ".join([f"{command} {getattr(config, 'model', '')}", *others])
-
-
-def _names(names: Mapping[str, Any]) -> str:
-    return ", ".join(names)

@@ -6,7 +6,7 @@ is a clause, without a full stop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import groupby
 from typing import TypeVar
 
@@ -61,11 +61,6 @@ def with_sentences(result: _Said) -> _Said:
         update["rows"] = tuple(rows)
     found: BaseModel = result.model_copy(update=update)
     return found  # type: ignore[return-value]
-
-
-def all_said(findings: Iterable[Finding]) -> list[str]:
-    """The sentences of findings that have none yet."""
-    return [sentence(finding) for finding in findings]
 
 
 # --- runs ---------------------------------------------------------------------------------------------------

@@ -53,11 +53,6 @@ class Conduct(Generic[_R]):
         """The run's; None where nothing is kept."""
         return self.run.folder
 
-    @property
-    def was_finished(self) -> bool:
-        """Whether the folder held the finished run already."""
-        return self.run.was_finished
-
     def run_cells(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[str, Failure | None]:
         """What is missing of these cells; how each ended, by name."""
         return run_cells(self.run, cells, self.executor, on_event)

@@ -30,10 +30,9 @@ from bitdraft.probes.machine import describe_machine
 from bitdraft.runs.cell import Cell, fingerprint, slug
 from bitdraft.runs.journal import Journal
 from bitdraft.schema.io import prepare_output, write_atomically
-from bitdraft.schema.manifest import MANIFEST, CellEntry, Manifest, read_manifest
+from bitdraft.schema.manifest import COMMANDS, MANIFEST, CellEntry, Manifest, read_manifest
 
 CELLS, LOCK = "cells", ".lock"
-_COMMANDS = {"spec_decode": "spec-decode", "recommendation": "recommend"}
 _FRESH = "Name another folder with --output, or replace it with --fresh"
 _RESULTS = ("precision.json", "spec_decode_*.json", "recommendation.json")
 
@@ -41,7 +40,7 @@ _RESULTS = ("precision.json", "spec_decode_*.json", "recommendation.json")
 def default_folder(root: Path, model: str, kind: str, config: Mapping[str, Any]) -> Path:
     """`results/<model>-<command>-<short hash of the configuration>`: the same command finds its own run."""
     name = slug(Path(model).name or model, 32)
-    return root / f"{name}-{_COMMANDS.get(kind, kind)}-{fingerprint(config, 8)}"
+    return root / f"{name}-{COMMANDS.get(kind, kind)}-{fingerprint(config, 8)}"
 
 
 def versions() -> dict[str, str | None]:
@@ -244,7 +243,7 @@ def _refuse_results(folder: Path) -> None:
 
 def _refuse_other(folder: Path, before: Manifest, own: Manifest) -> None:
     if before.kind != own.kind:
-        there, here = (_COMMANDS.get(kind, kind) for kind in (before.kind, own.kind))
+        there, here = (COMMANDS.get(kind, kind) for kind in (before.kind, own.kind))
         problem = f"holds a run of {there}, this is {here}"
         raise UserError("output", folder, problem, _FRESH)
     names = sorted(set(before.config) | set(own.config))

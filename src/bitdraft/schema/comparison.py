@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bitdraft.schema.findings import Finding, texts
+from bitdraft.schema.findings import Conclusions, Finding
 from bitdraft.schema.records import Figure, Record
 
 SCHEMA_VERSION = 2
@@ -135,7 +135,7 @@ class Counts(Record):
     status: dict[str, int] = Field(default_factory=dict)
 
 
-class Comparison(Record):
+class Comparison(Conclusions, Record):
     """`a` and `b` describe the sides; `only_a` and `only_b` are rows, `files_only_*` result files, that the
     other side lacks; `lost` are rows of A that B was asked for and has not; `plans` are left out."""
 
@@ -154,13 +154,3 @@ class Comparison(Record):
     differences: tuple[Difference, ...] = ()
     counts: Counts = Counts()
     findings: tuple[Finding, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """What is said first."""
-        return " ".join(texts(self.findings, "answer"))
-
-    @property
-    def reasons(self) -> list[str]:
-        """What else has to be known, a sentence each."""
-        return texts(self.findings, "reason")

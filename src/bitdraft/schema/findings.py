@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -71,6 +71,23 @@ def warning(code: str, subject: str = "", parts: Sequence[Finding] = (), /, **fi
 def skipped(code: str, subject: str = "", parts: Sequence[Finding] = (), /, **figures: Value) -> Finding:
     """What was not done, and why."""
     return Finding(code=code, subject=subject, severity="skipped", parts=tuple(parts), figures=figures)
+
+
+class Conclusions:
+    """What all that has findings says, by severity."""
+
+    if TYPE_CHECKING:  # the model's own field keeps its place in the file
+        findings: tuple[Finding, ...]
+
+    @property
+    def summary(self) -> str:
+        """What is said first."""
+        return " ".join(texts(self.findings, "answer"))
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why, a sentence each."""
+        return texts(self.findings, "reason")
 
 
 def texts(findings: Iterable[Finding], severity: Severity) -> list[str]:

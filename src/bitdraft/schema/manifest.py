@@ -12,6 +12,8 @@ from bitdraft.schema.records import Record
 
 MANIFEST = "run.json"
 MANIFEST_VERSION = 1
+COMMANDS = {"precision": "precision", "spec_decode": "spec-decode", "recommendation": "recommend"}
+"""The command of each kind of run."""
 State = Literal["running", "interrupted", "finished"]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, mod
 
 from bitdraft.config.base import Config
 from bitdraft.config.runs import PrecisionConfig, RecommendConfig, SpecDecodeConfig
-from bitdraft.schema.findings import Finding, texts
+from bitdraft.schema.findings import Conclusions, Finding, texts
 from bitdraft.schema.history import SCHEMA_VERSION
 from bitdraft.schema.records import (
     Divergence,
@@ -186,7 +186,7 @@ class PrecisionRow(Record):
     raw: PrecisionRaw = PrecisionRaw()
 
 
-class Result(Record):
+class Result(Conclusions, Record):
     """What all kinds of results have. `is_complete` is False where the run was interrupted; `machines` are
     those that its cells were computed on, where that is more than one."""
 
@@ -197,16 +197,6 @@ class Result(Record):
     findings: tuple[Finding, ...] = ()
     is_complete: bool = True
     machines: tuple[str, ...] = ()
-
-    @property
-    def summary(self) -> str:
-        """What is said first."""
-        return " ".join(texts(self.findings, "answer"))
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why, a sentence each."""
-        return texts(self.findings, "reason")
 
     @property
     def warnings(self) -> list[str]:
@@ -640,6 +630,3 @@ class Recommendation(Result):
     def drafts(self) -> dict[str, ModelRecord]:
         """None of its own: they are in the results of its stages."""
         return {}
-
-
-AnyResult = PrecisionResult | SpecDecodeResult | Recommendation

@@ -9,9 +9,8 @@ from pathlib import Path
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
-from bitdraft.inputs.checkpoints import content_id
 from bitdraft.inputs.prompts import text_record
-from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
+from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.findings import Finding, reason, warning
 from bitdraft.schema.results import (
@@ -59,13 +58,7 @@ def measure_spec_decode(
 
 def identity_of(config: SpecDecodeConfig, workload: Workload) -> dict[str, object]:
     """All that decides the sweep's numbers."""
-    drafts = {d.label: content_id(d.checkpoint) if d.checkpoint else None for d in workload.drafts}
-    return {
-        "config": config.model_dump(mode="json", exclude=set(UNRECORDED)),
-        "checkpoint": content_id(workload.target),
-        "drafts": drafts,
-        "text": fingerprint([prompt.token_ids for prompt in workload.prompts], 32),
-    }
+    return {"config": config.model_dump(mode="json", exclude=set(UNRECORDED)), **workload.contents}
 
 
 def sweep_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:

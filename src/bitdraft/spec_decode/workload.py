@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bitdraft.config import NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
+from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import Dataset, load_dataset
 from bitdraft.inputs.prompts import Prompt, check_context, select_prompts
 from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
+from bitdraft.runs.cell import fingerprint
 from bitdraft.schema.findings import Finding, warning
 
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
@@ -39,6 +41,16 @@ class Workload:
     prompts: list[Prompt]
     vocab_size: int
     warnings: tuple[Finding, ...]
+
+    @cached_property
+    def contents(self) -> dict[str, object]:
+        """Hashes of checkpoints and text, as they are when this is asked first."""
+        drafts = {d.label: content_id(d.checkpoint) if d.checkpoint else None for d in self.drafts}
+        return {
+            "checkpoint": content_id(self.target),
+            "drafts": drafts,
+            "text": fingerprint([prompt.token_ids for prompt in self.prompts], 32),
+        }
 
     def payload(self, config: SpecDecodeConfig) -> dict[str, Any]:
         """For a child process, which is given folders so that it needs no hub."""
