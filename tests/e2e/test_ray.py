@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import bitdraft
@@ -44,16 +46,23 @@ def test_cells_of_a_lost_node_are_computed_on_another(cluster: Any, tmp_path: Pa
     file = tmp_path / "go"
     cells = [Cell(f"cell {n}", f"{HERE}:wait_for", {"file": str(file)}, {"n": n}) for n in range(2)]
     seen: dict[str, list[Event]] = {cell.name: [] for cell in cells}
+    started: dict[str, list[Event]] = {cell.name: [] for cell in cells}
     lost = threading.Event()
 
     def lose() -> None:
         cluster.remove_node(second, allow_graceful=False)
+        # its processes end a moment after it: one that still ran would go on when the file is there
+        pids = [events[-1]["pid"] for events in started.values()]
+        deadline_s = time.monotonic() + 30
+        while all(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
         file.write_text("")
 
     def take(cell: Cell, event: Event) -> None:
         seen[cell.name].append(event)
-        both = all(any(e["event"] == "first" for e in events) for events in seen.values())
-        if both and not lost.is_set():
+        if event["event"] == "first":
+            started[cell.name].append(event)
+        if all(started.values()) and not lost.is_set():
             lost.set()
             threading.Thread(target=lose).start()
 
