@@ -35,7 +35,7 @@ from bitdraft.config import DecodingConfig, Precision, SamplingConfig
 from bitdraft.errors import UserError
 from bitdraft.metrics.speed import batch_seconds
 from bitdraft.schema.records import Generation
-from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_with_oracle
 from bitdraft.stats.intervals import ratio_of_rates, ratio_of_sums
 
 SIZES = (1, 4, 8)
@@ -55,7 +55,7 @@ COLUMNS = {
     "decode_over_batch_1": ("/ batch 1, same K", 2),
     "decode_over_k0": ("/ K = 0, same batch", 2),
     "same_ids": ("rows as batch 1, K = 0", 0),
-    "followed": ("rows as forced", 0),
+    "followed": ("rows as told", 0),
     "n": ("groups", 0),
 }
 
@@ -103,8 +103,8 @@ class GroupRun:
 @dataclass
 class Bench:
     """A decoder for each batch size over the same models, so that none is laid out anew between arms.
-    `texts` are the target's own at batch 1 by prompt; forced drafts followed `followed`, by batch size, K
-    and prompt."""
+    `texts` are the target's own at batch 1 by prompt; drafts with oracle tokens followed `followed`, by
+    batch size, K and prompt."""
 
     pair: Pair
     config: DecodingConfig
@@ -122,26 +122,26 @@ class Bench:
             return self._run(size, k, group, [[]] * len(group))
         found: list[GroupRun] = []
 
-        def run(forced: list[list[int]]) -> list[Generation]:
-            found.append(self._run(size, k, group, forced))
+        def run(oracle_ids: list[list[int]]) -> list[Generation]:
+            found.append(self._run(size, k, group, oracle_ids))
             return found[-1].rows
 
         texts = [self.texts[index] for index, _ in group]
         bits = [agreement_bits(self.pair.alpha, len(texts[0]), 0, index) for index, _ in group]
-        _, followed = run_forced(run, texts, bits, self.pair.vocab_size)
+        _, followed = run_with_oracle(run, texts, bits, self.pair.vocab_size)
         for (index, _), text in zip(group, followed, strict=True):
             self.followed[size, k, index] = text
         return found[-1]
 
     def _run(
-        self, size: int, k: int, group: Sequence[tuple[int, list[int]]], forced: Sequence[list[int]]
+        self, size: int, k: int, group: Sequence[tuple[int, list[int]]], oracle_ids: Sequence[list[int]]
     ) -> GroupRun:
         decoder, rows = self.decoders[size], []
         seconds = decode_s = 0.0
         for start in range(0, len(group), size):
             prompts = [prompt for _, prompt in group[start : start + size]]
             decoder.prepare_batch(prompts, self.config)
-            said, seeds = forced[start : start + size], [0] * len(prompts)
+            said, seeds = oracle_ids[start : start + size], [0] * len(prompts)
             found = decoder.decode_batch(self.config, DRAFT if k else None, k, seeds, said)
             end_s = max(row.emissions[-1][0] for row in found)
             seconds += batch_seconds(found)

@@ -44,7 +44,7 @@ from bitdraft.metrics.speed import decode_speed_ratio, speed_figures, speed_rati
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
-from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_with_oracle
 from bitdraft.spec_decode.theory import Costs, CostSample, gather_costs
 from speculation_picture import picture
 
@@ -64,7 +64,7 @@ COLUMNS = {
     "over_transformers": ("/ transformers, same K", 2),
     **bench_prediction.COLUMNS,
     "same_ids": ("ids as K = 0", 0),
-    "followed": ("ids as forced", 0),
+    "followed": ("ids as told", 0),
 }
 
 
@@ -96,7 +96,7 @@ PAIRS = (
 @dataclass
 class Bench:
     """One pair at one precision. `samples` are the costs, `chains` the replay's, `followed` the texts that
-    forced drafts followed, a prompt each."""
+    drafts with oracle tokens followed, a prompt each."""
 
     pair: Pair
     precision: Precision
@@ -128,10 +128,10 @@ class Bench:
             found: Generation = self.sides[side].decode(self.config, draft, k, 0)
             return found
 
-        def run(forced: list[list[int]]) -> list[Generation]:
-            return [self.sides[side].decode(self.config, draft, k, 0, forced[0])]
+        def run(oracle_ids: list[list[int]]) -> list[Generation]:
+            return [self.sides[side].decode(self.config, draft, k, 0, oracle_ids[0])]
 
-        runs, texts = run_forced(run, [self.text], [self.bits], self.pair.vocab_size)
+        runs, texts = run_with_oracle(run, [self.text], [self.bits], self.pair.vocab_size)
         self.followed.setdefault(arm, []).extend(texts)
         return runs[0]
 
@@ -159,7 +159,7 @@ class Bench:
         limit = self.config.max_new_tokens
         if label == LOOKUP:
             lookup, text = NgramDrafter(torch.device("cpu"), self.pair.vocab_size), [*prompt, *self.text]
-            lookup.start(prompt, len(text))
+            lookup.start([prompt], len(text))
             proposals = [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]
             return lookup_chain(proposals, self.text, 1, limit)
         if self.pair.alpha is not None:

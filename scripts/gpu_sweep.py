@@ -16,7 +16,7 @@ from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.costs import measure_costs
 from bitdraft.spec_decode.replay import Chain, model_chain
-from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_with_oracle
 from bitdraft.spec_decode.theory import CostSample, gather_costs
 from gpu_budget import Budget, Point, affordable, by_importance, dropped_text
 from gpu_common import Check, Part
@@ -31,7 +31,7 @@ SWEEP_COLUMNS = {
     "decode_over_k0": ("/ K = 0, after the prefill", 2),
     **bench_prediction.COLUMNS,
     "same_ids": ("ids as K = 0", 0),
-    "followed": ("ids as forced", 0),
+    "followed": ("ids as told", 0),
 }
 
 
@@ -114,11 +114,11 @@ class Sweep:
         if point is None:
             return self.decoder.decode(config, None, 0, 0)
 
-        def run(forced: list[list[int]]) -> list[Generation]:
-            return [self.decoder.decode(config, point.draft, point.k, 0, forced[0])]
+        def run(oracle_ids: list[list[int]]) -> list[Generation]:
+            return [self.decoder.decode(config, point.draft, point.k, 0, oracle_ids[0])]
 
         bits, vocab_size = self.bits[point.alpha], self.check.sizes.vocab_size
-        runs, texts = run_forced(run, [self.text], [bits], vocab_size)
+        runs, texts = run_with_oracle(run, [self.text], [bits], vocab_size)
         self.followed.setdefault(point, []).extend(texts)
         return runs[0]
 

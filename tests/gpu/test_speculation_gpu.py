@@ -92,7 +92,7 @@ def test_graphs_equal_eager_token_for_token_in_fp32(kind: str, sampling: Samplin
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_forced_drafts_leave_the_text_as_it_is(kind: str) -> None:
+def test_oracle_drafts_leave_the_text_as_it_is(kind: str) -> None:
     static = decoder(kind, "static")
     static.prepare_batch(PROMPTS[:2], THIRTY)
     texts = [run.token_ids for run in static.decode_batch(THIRTY, None, 0, [0, 0])]

@@ -119,7 +119,7 @@ def test_every_k_is_there() -> None:
 def chain_of(runs: NativeEngine, name: str, prompt: list[int], run: Generation, limit: int) -> Chain:
     if name == "ngram":
         lookup = NgramDrafter(torch.device("cpu"), VOCAB)
-        lookup.start(prompt, 0)
+        lookup.start([prompt], 0)
         text = [*prompt, *run.token_ids]
         proposals = [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]
         return lookup_chain(proposals, run.token_ids, 1, limit)

@@ -248,7 +248,7 @@ def lookup(context: list[int], num_tokens: int) -> list[int]:
 def test_prompt_lookup_is_its_definition_however_it_got_there(text: list[int], data: st.DataObject) -> None:
     prompt_tokens = data.draw(st.integers(1, len(text)))
     drafter = NgramDrafter(torch.device("cpu"), 4)
-    drafter.start(text[:prompt_tokens], 100)
+    drafter.start([text[:prompt_tokens]], 100)
     for _ in range(2):  # a second run of the same prompt must not know the first one's text
         end = prompt_tokens
         while end <= len(text):

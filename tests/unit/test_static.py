@@ -21,11 +21,10 @@ from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.cpu import layers as cpu_kernels
 from bitdraft.engine.cpu import products
 from bitdraft.engine.cpu.layers import DecodingLinear, few_row_kernels, prepare_linears
-from bitdraft.engine.drafters.lookup import NgramDrafter
+from bitdraft.engine.drafters.lookup import NgramDrafter, look_up, recorded_look_up
 from bitdraft.engine.static import forward as forward_module
 from bitdraft.engine.static import trace as record_module
 from bitdraft.engine.static.decoding import StaticPrompts
-from bitdraft.engine.static.drafts import look_up, recorded_look_up
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.graphs import Graphs
 from bitdraft.errors import UserError
@@ -126,7 +125,7 @@ def test_lookup_on_the_device_is_the_drafters(texts: list[list[int]], k: int) ->
     assert torch.equal(recorded[1], found_B)
     for row, text in enumerate(texts):
         drafter = NgramDrafter(torch.device("cpu"), 3)
-        drafter.start(text, 100)
+        drafter.start([text], 100)
         expected = drafter.propose(text, k)
         assert bool(found_B[row]) == bool(expected)
         if expected:
@@ -157,6 +156,8 @@ def test_a_drafts_own_last_token_is_fed_once_more_or_not_at_all() -> None:
 def flat(results: Any) -> list[torch.Tensor]:
     if isinstance(results, torch.Tensor):
         return [results]
+    if isinstance(results, tuple):
+        return list(results)
     parts = [getattr(results, name) for name in results.__dataclass_fields__]
     return [tensor for part in parts if part is not None for tensor in flat(part)]
 
@@ -173,7 +174,7 @@ def stand_in(function: Any) -> Any:
 
 
 def with_graphs(runs: NativeEngine, capture: Any) -> Graphs:
-    target = runs._static[None]
+    target = runs._forwards[None]
     assert isinstance(target, StaticForward)
     target.graphs = Graphs(capture)
     return target.graphs

@@ -17,7 +17,7 @@ from bitdraft.present.charts.sweep import title
 from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.records import Generation
 from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
-from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, forced_tokens, run_forced, stays
+from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, oracle_tokens, run_with_oracle, stays
 from bitdraft.spec_decode.worker import Worker
 from bitdraft.spec_decode.workload import prepare
 from in_process import jobs_in_process
@@ -39,7 +39,7 @@ def test_bits_are_as_many_as_stated_and_the_same_again() -> None:
 
 
 def test_what_the_draft_says_by_hand() -> None:
-    assert forced_tokens([4, 9, 2], [True, False, True, False], vocab_size=10) == [4, 0, 2, 1]
+    assert oracle_tokens([4, 9, 2], [True, False, True, False], vocab_size=10) == [4, 0, 2, 1]
 
 
 def generation(*token_ids: int) -> Generation:
@@ -48,16 +48,16 @@ def generation(*token_ids: int) -> Generation:
     )
 
 
-def test_what_is_forced_follows_a_run_that_leaves_the_text() -> None:
+def test_oracle_tokens_follow_a_run_that_leaves_the_text() -> None:
     said: list[list[list[int]]] = []
 
-    def decode(forced: list[list[int]]) -> list[Generation]:
+    def decode(oracle_ids: list[list[int]]) -> list[Generation]:
         # rounding makes the second row's target say 7 in place of 5, whatever it is offered
-        said.append(forced)
+        said.append(oracle_ids)
         return [generation(1, 2), generation(7, 8)]
 
     bits = [[True, False, True], [True, True, True]]
-    runs, texts = run_forced(decode, [(1, 2, 3), (5, 6, 9)], bits, vocab_size=10)
+    runs, texts = run_with_oracle(decode, [(1, 2, 3), (5, 6, 9)], bits, vocab_size=10)
     assert said == [[[1, 3, 3], [5, 6, 9]], [[1, 3, 0], [7, 8, 0]]]
     assert texts == [(1, 2), (7, 8)]
     assert all(map(stays, runs, texts))
@@ -66,10 +66,10 @@ def test_what_is_forced_follows_a_run_that_leaves_the_text() -> None:
 def test_a_run_that_never_stays_ends_and_can_be_told() -> None:
     turns = iter(range(100))
 
-    def decode(forced: list[list[int]]) -> list[Generation]:
+    def decode(oracle_ids: list[list[int]]) -> list[Generation]:
         return [generation(next(turns))]
 
-    runs, texts = run_forced(decode, [(50,)], [[True]], vocab_size=100)
+    runs, texts = run_with_oracle(decode, [(50,)], [[True]], vocab_size=100)
     assert runs[0].token_ids == (MOST_TURNS - 1,)
     assert texts == [(MOST_TURNS - 2,)]
     assert not stays(runs[0], texts[0])
@@ -77,7 +77,7 @@ def test_a_run_that_never_stays_ends_and_can_be_told() -> None:
 
 @pytest.mark.parametrize("execution", ["eager", "static", "recorded"])
 @pytest.mark.parametrize("k", [1, 4])
-def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
+def test_a_draft_with_oracle_tokens_is_kept_where_it_was_told_to_agree(
     execution: Any, k: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if execution == "recorded":
@@ -90,7 +90,7 @@ def test_a_forced_draft_is_kept_where_it_was_told_to_agree(
     runs.prepare(tokens(0, 20), config)
     text = runs.decode(config, None, 0, 0).token_ids
     bits = agreement_bits(ALPHA, NEW, 0, 0)
-    run = runs.decode(config, "draft", k, 0, forced_tokens(text, bits, VOCAB))
+    run = runs.decode(config, "draft", k, 0, oracle_tokens(text, bits, VOCAB))
     assert run.token_ids == text
     place = 1
     for step in run.steps:
@@ -179,7 +179,7 @@ def test_a_synthetic_sweep_is_lossless_and_the_replay_of_its_bits(result: SpecDe
     assert result.replay["draft"][1].acceptance_rate == pytest.approx(ALPHA, abs=0.15)
 
 
-def test_batches_are_forced_too(result: SpecDecodeResult) -> None:
+def test_batches_take_oracle_tokens_too(result: SpecDecodeResult) -> None:
     assert [(row.draft, row.k, row.status) for row in result.batches] == [
         (None, 0, "ok"),
         ("draft", 2, "ok"),

@@ -58,7 +58,7 @@ class Capabilities:
 
     `token_models`: it decodes over token models that can be asked for logits (`runner`), so that replay,
     quality and controls work beside it. `costs`: one draft and one verification can be timed. `batches`:
-    several prompts at once. `forced_drafts`: drafts can be made to say given tokens. `prompt_lookup`: drafts
+    several prompts at once. `oracle_drafts`: drafts can be made to say given tokens. `prompt_lookup`: drafts
     from the text's own n-grams. `prefill_apart`: the first token comes from the prefill alone, and not from a
     verification that includes it. `exact_steps`: what each step drafted is known even where EOS ends a text.
     """
@@ -66,7 +66,7 @@ class Capabilities:
     token_models: bool = False
     costs: bool = False
     batches: bool = False
-    forced_drafts: bool = False
+    oracle_drafts: bool = False
     prompt_lookup: bool = False
     prefill_apart: bool = False
     exact_steps: bool = False
@@ -100,10 +100,10 @@ class Engine:
         raise NotImplementedError
 
     def decode(
-        self, config: DecodingConfig, draft: str | None, k: int, seed: int, forced: Sequence[int] = ()
+        self, config: DecodingConfig, draft: str | None, k: int, seed: int, oracle_ids: Sequence[int] = ()
     ) -> Generation:
-        """One run of the prepared prompt; K = 0 where no draft is named. `forced` are output tokens that a
-        draft model is made to say (`forced_drafts`). Raises `NonFiniteDecoding`."""
+        """One run of the prepared prompt; K = 0 where no draft is named. `oracle_ids` are output tokens that
+        a draft model is made to say (`oracle_drafts`). Raises `NonFiniteDecoding`."""
         raise NotImplementedError
 
     def generate(self, prompt: Sequence[int], config: DecodingConfig) -> Generation:
@@ -136,7 +136,7 @@ class Engine:
         draft: str | None,
         k: int,
         seeds: Sequence[int],
-        forced: Sequence[Sequence[int]] = (),
+        oracle_ids: Sequence[Sequence[int]] = (),
     ) -> list[Generation]:
         """One run of the prepared prompts, a record and a seed for each (`batches`)."""
         raise NotImplementedError

@@ -9,14 +9,14 @@ from bitdraft.backends.base import Capabilities, Engine, EngineSetup
 from bitdraft.config import DecodingConfig, Execution
 from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.cpu.layers import prepare_linears
-from bitdraft.engine.drafters.base import Drafter
-from bitdraft.engine.drafters.lookup import NgramDrafter
-from bitdraft.engine.drafters.model import ModelDrafter
+from bitdraft.engine.drafters.base import EagerDrafter, StaticDrafter
+from bitdraft.engine.drafters.lookup import NgramDrafter, StaticNgramDrafter
+from bitdraft.engine.drafters.model import ModelDrafter, StaticModelDrafter
 from bitdraft.engine.loop import PrefilledPrompt
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
-from bitdraft.engine.static.run import LOOKUP, Draft, SamplingState
+from bitdraft.engine.static.run import SamplingState
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation
@@ -42,7 +42,7 @@ class NativeEngine(Engine):
         token_models=True,
         costs=True,
         batches=True,
-        forced_drafts=True,
+        oracle_drafts=True,
         prompt_lookup=True,
         prefill_apart=True,
         exact_steps=True,
@@ -56,7 +56,7 @@ class NativeEngine(Engine):
             prepare_linears(model, setup.choices)
         self._vocab_size, self.device = setup.vocab_size, target.device
         self._runners = {label: Runner(model, setup.vocab_size) for label, model in self._models.items()}
-        self.drafters: dict[str, Drafter] = {
+        self.drafters: dict[str, EagerDrafter] = {
             label: NgramDrafter(self.device, setup.vocab_size or 0)
             if model is None
             else ModelDrafter(self._runners[label], self.device)
@@ -67,7 +67,8 @@ class NativeEngine(Engine):
         self._prefilled: PrefilledPrompt | StaticPrompts | None = None
         self.fallback_reason: str | None = None
         self.mode = "eager" if setup.execution == "eager" else self._possible(setup.execution)
-        self._static: dict[str | None, Draft] = {}
+        self._forwards: dict[str | None, StaticForward] = {}
+        self._static_drafters: dict[str, StaticDrafter] = {}
         if self.mode != "eager":
             self._go_static(drafts)
         if setup.execution == "auto" and self.mode != "eager":
@@ -84,9 +85,14 @@ class NativeEngine(Engine):
         return "compiled" if execution == "compiled" else "static"
 
     def _go_static(self, drafts: Mapping[str, Any | None]) -> None:
-        self._static = dict.fromkeys(drafts, LOOKUP)
-        for label, model in self._models.items():
-            self._static[label] = StaticForward(model, self._vocab_size, self.mode, self._capacity)
+        self._forwards = {
+            label: StaticForward(model, self._vocab_size, self.mode, self._capacity)
+            for label, model in self._models.items()
+        }
+        self._static_drafters = {
+            label: StaticNgramDrafter() if model is None else StaticModelDrafter(self._forwards[label])
+            for label, model in drafts.items()
+        }
 
     def _choose(self) -> None:
         """The static path, unless a short measurement of the target's decode steps says clearly otherwise."""
@@ -115,15 +121,13 @@ class NativeEngine(Engine):
 
     def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
         """The same for prompts that are decoded at once. Raises `UserError` where models allow one alone."""
-        if len(prompts) > 1 and not self._static:
+        if len(prompts) > 1 and not self._forwards:
             reason = self.fallback_reason or "eager execution decodes one prompt at a time"
             raise UserError("batch_size", len(prompts), reason, "Use --batch-size 1")
         if self.mode == "eager" and len(prompts) == 1:
             self._prefilled = PrefilledPrompt(self._runners[None], prompts[0], config.max_new_tokens)
         else:
-            target = self._static[None]
-            assert isinstance(target, StaticForward)
-            self._prefilled = StaticPrompts(target, prompts, config.max_new_tokens)
+            self._prefilled = StaticPrompts(self._forwards[None], prompts, config.max_new_tokens)
 
     def runner(self, draft: str | None) -> Runner:
         """For scoring: the target's, or that of a draft that is a model."""
@@ -134,17 +138,16 @@ class NativeEngine(Engine):
         return {"execution": self._how(draft), "preparation_s": self._preparation_s(draft)}
 
     def _how(self, draft: str | None) -> str:
-        static, target = self._static.get(draft), self._static.get(None)
-        if self.mode == "eager" or not isinstance(static, StaticForward):
+        if self.mode == "eager" or draft not in self._forwards:
             return self.mode
-        assert isinstance(target, StaticForward)
-        return f"{static.execution}, graphs" if target.graphs else static.execution
+        execution = self._forwards[draft].execution
+        return f"{execution}, graphs" if self._forwards[None].graphs else execution
 
     def _preparation_s(self, draft: str | None) -> float:
-        static = self._static.get(draft)
-        if not isinstance(static, StaticForward):
+        forward = self._forwards.get(draft)
+        if forward is None:
             return 0.0
-        return static.preparation_s + (static.graphs.capture_s if static.graphs else 0.0)
+        return forward.preparation_s + (forward.graphs.capture_s if forward.graphs else 0.0)
 
     def decisions(self) -> dict[str, Any]:
         """See `Engine`."""
@@ -159,7 +162,7 @@ class NativeEngine(Engine):
         if draft is None:
             return self._prefilled.prefill_s
         if isinstance(self._prefilled, StaticPrompts):
-            return self._prefilled.ready(self._static[draft])
+            return self._prefilled.ready(self._static_drafters[draft])
         return self._prefilled.ready(self.drafters[draft])
 
     def decode(
@@ -168,13 +171,13 @@ class NativeEngine(Engine):
         draft: str | None,
         k: int,
         seed: int,
-        forced: Sequence[int] = (),
+        oracle_ids: Sequence[int] = (),
         *,
         finite_only: bool = True,
     ) -> Generation:
-        """One run of the prepared prompt; K = 0 where no draft is named. `forced` are output tokens that a
-        draft model is made to say."""
-        return self.decode_batch(config, draft, k, [seed], [forced], finite_only=finite_only)[0]
+        """One run of the prepared prompt; K = 0 where no draft is named. `oracle_ids` are output tokens that
+        a draft model is made to say."""
+        return self.decode_batch(config, draft, k, [seed], [oracle_ids], finite_only=finite_only)[0]
 
     def decode_batch(
         self,
@@ -182,22 +185,27 @@ class NativeEngine(Engine):
         draft: str | None,
         k: int,
         seeds: Sequence[int],
-        forced: Sequence[Sequence[int]] = (),
+        oracle_ids: Sequence[Sequence[int]] = (),
         *,
         finite_only: bool = True,
     ) -> list[Generation]:
         """One run of the prepared prompts, a record and a seed for each."""
         if isinstance(self._prefilled, StaticPrompts):
-            model = None if draft is None else self._static[draft]
-            drawing = SamplingState(self.sampler, seeds)
+            drafter = None if draft is None else self._static_drafters[draft]
+            sampling = SamplingState(self.sampler, seeds)
             return self._prefilled.decode(
-                config, model, k, drawing, self._eos_ids, forced, finite_only=finite_only
+                config, drafter, k, sampling, self._eos_ids, oracle_ids, finite_only=finite_only
             )
         assert self._prefilled is not None
-        drafter = None if draft is None else self.drafters[draft]
-        words = forced[0] if forced else ()
         run = self._prefilled.decode(
-            config, drafter, k, self.sampler, self._eos_ids, words, seed=seeds[0], finite_only=finite_only
+            config,
+            None if draft is None else self.drafters[draft],
+            k,
+            self.sampler,
+            self._eos_ids,
+            oracle_ids[0] if oracle_ids else (),
+            seed=seeds[0],
+            finite_only=finite_only,
         )
         return [run]
 
@@ -205,8 +213,8 @@ class NativeEngine(Engine):
         """What drafting `num_tokens` behind a text takes, which begins with the prepared prompt; its drafters
         have been used."""
         if isinstance(self._prefilled, StaticPrompts):
-            model = self._static[draft]
-            return self._prefilled.draft_seconds(model, [text], num_tokens, self.sampler)
+            drafter = self._static_drafters[draft]
+            return self._prefilled.draft_seconds(drafter, [text], num_tokens, self.sampler)
         assert self._prefilled is not None
         return self._prefilled.draft_seconds(self.drafters[draft], text, num_tokens, self.sampler)
 

@@ -163,7 +163,7 @@ class TransformersEngine(Engine):
         self._prompt = prompt
 
     def decode(
-        self, config: DecodingConfig, draft: str | None, k: int, seed: int, forced: Sequence[int] = ()
+        self, config: DecodingConfig, draft: str | None, k: int, seed: int, oracle_ids: Sequence[int] = ()
     ) -> Generation:
         """See `Engine`. Raises `UnexpectedK` where a step did not draft K tokens."""
         setup = self._setup

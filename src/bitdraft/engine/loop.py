@@ -14,9 +14,7 @@ import torch
 
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.acceptance import Sampler, UniformStream, accept_greedy, accept_sampled, draw
-from bitdraft.engine.drafters.base import Draft, Drafter
-from bitdraft.engine.drafters.lookup import NgramDrafter
-from bitdraft.engine.drafters.model import ModelDrafter
+from bitdraft.engine.drafters.base import Draft, EagerDrafter, EagerStep, Prefills
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import NonFiniteNumbers
 from bitdraft.probes.clock import PhaseClock, now, synchronize
@@ -39,7 +37,7 @@ class PrefilledPrompt:
         self.target = target
         self.prompt = list(prompt)
         self.capacity = len(prompt) + max_new_tokens
-        self._draft_prefill_s: dict[int, float] = {}
+        self._draft_prefills = Prefills([self.prompt], self.capacity, target.device)
         start_s = now()
         target.start(self.capacity)
         self._logits_BTV = target.forward(target.to_device(prompt))
@@ -47,41 +45,34 @@ class PrefilledPrompt:
         self.prefill_s = now() - start_s
 
     @torch.inference_mode()
-    def ready(self, drafter: Drafter) -> float:
+    def ready(self, drafter: EagerDrafter) -> float:
         """Bring a drafter to the prompt's end; the seconds that its prefill took when it was made."""
-        if id(drafter) not in self._draft_prefill_s:
-            start_s = now()
-            drafter.start(self.prompt, self.capacity)
-            synchronize(self.target.device)
-            self._draft_prefill_s[id(drafter)] = now() - start_s
-        drafter.rewind(len(self.prompt) - 1)
-        return self._draft_prefill_s[id(drafter)]
+        return self._draft_prefills.ready(drafter)
 
     @torch.inference_mode()
     def decode(  # noqa: PLR0917
         self,
         config: DecodingConfig,
-        drafter: Drafter | None = None,
+        drafter: EagerDrafter | None = None,
         k: int = 0,
         sampler: Sampler | None = None,
         eos_ids: frozenset[int] = frozenset(),
-        forced: Sequence[int] = (),
+        oracle_ids: Sequence[int] = (),
         *,
         seed: int = 0,
         finite_only: bool = True,
     ) -> Generation:
         """One run, greedy without a sampler, which draws by the seed. `eos_ids` end it unless the config
-        ignores them. `forced` are output tokens that a draft model is made to say.
+        ignores them. `oracle_ids` are output tokens that a draft model is made to say.
 
         With `finite_only`, raises `NonFiniteDecoding` at the end of a run in which any logits weren't.
         """
         assert (drafter is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
-        if isinstance(drafter, ModelDrafter):
-            drafter.forced = [*self.prompt, *forced] if forced else ()
         draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
         self.target.cache.keep(len(self.prompt))
-        run = _Run(self, drafter, sampler, UniformStream(seed, config.max_new_tokens, k))
+        oracle_ids = [*self.prompt, *oracle_ids] if oracle_ids else ()
+        run = _Run(self, drafter, sampler, UniformStream(seed, config.max_new_tokens, k), oracle_ids)
         start_s = now()
         run.first_token()
         emissions = [(now() - draft_prefill_s, 1)]
@@ -104,16 +95,15 @@ class PrefilledPrompt:
 
     @torch.inference_mode()
     def draft_seconds(
-        self, drafter: Drafter, text: list[int], num_tokens: int, sampler: Sampler | None
+        self, drafter: EagerDrafter, text: list[int], num_tokens: int, sampler: Sampler | None
     ) -> float:
         """What drafting behind a text takes. The caches are as the last run left them."""
         drafter.rewind(len(text) - 1)
         uniforms = UniformStream(0, 1, num_tokens)
-        if isinstance(drafter, NgramDrafter):
-            drafter.propose(text, 1)  # indexes what is new to it; a model must not find its weights warm
+        drafter.catch_up(text)
         synchronize(self.target.device)
         start_s = now()
-        drafter.draft(text, num_tokens, sampler, uniforms.by_step[0])
+        drafter.draft(EagerStep(text, num_tokens, sampler, uniforms.by_step[0]))
         synchronize(self.target.device)
         return now() - start_s
 
@@ -139,19 +129,20 @@ class _Run:
     def __init__(
         self,
         prefilled: PrefilledPrompt,
-        drafter: Drafter | None,
+        drafter: EagerDrafter | None,
         sampler: Sampler | None,
         uniforms: UniformStream,
+        oracle_ids: Sequence[int],
     ) -> None:
         self.target, self.drafter, self.sampler = prefilled.target, drafter, sampler
-        self._uniforms = uniforms
+        self._uniforms, self._oracle_ids = uniforms, oracle_ids
         self._num_steps = 0
         self._first_logits_TV = prefilled._logits_BTV[0]
         self.context = list(prefilled.prompt)
         self.token_ids: list[int] = []
         self.steps: list[Step] = []
         self.clock = PhaseClock(self.target.device)
-        self._nothing = Draft(torch.empty(0, dtype=torch.long, device=self.target.device))
+        self._nothing = Draft(torch.empty(1, 0, dtype=torch.long, device=self.target.device))
         self._target_tops: list[torch.Tensor] = []
         self._draft_tops: list[torch.Tensor] = []
 
@@ -170,9 +161,10 @@ class _Run:
         draft, uniforms = self._nothing, self._uniforms.by_step[self._num_steps]
         self._num_steps += 1
         if self.drafter is not None and num_wanted > 0:
-            draft = self.drafter.draft(self.context, num_wanted, self.sampler, uniforms)
+            asked = EagerStep(self.context, num_wanted, self.sampler, uniforms, self._oracle_ids)
+            draft = self.drafter.draft(asked)
         self.clock.mark("draft")
-        drafted_K = draft.token_ids_K
+        drafted_K = draft.tokens_BK[0]
         num_drafted = len(drafted_K)
         last = self.target.to_device(self.context[-1:])
         tokens_BT = torch.cat([last, drafted_K[None]], 1)
@@ -182,7 +174,7 @@ class _Run:
         self.clock.mark("verify")
         self.target.cache.rollback(num_drafted - num_kept)
         new = [*drafted[:num_kept], next_id]
-        end = next((place + 1 for place, token_id in enumerate(new) if token_id in stops), len(new))
+        end = next((index + 1 for index, token_id in enumerate(new) if token_id in stops), len(new))
         if self.drafter is not None:
             self.drafter.rewind(len(self.context) + num_kept)
             self._draft_tops.extend(draft.top_logits)
@@ -201,10 +193,10 @@ class _Run:
         top_T, choices_T = logits_TV.max(-1)
         self._target_tops.append(top_T)
         if self.sampler is None:
-            return accept_greedy(draft.token_ids_K, choices_T)
+            return accept_greedy(draft.tokens_BK[0], choices_T)
         p_TV = self.sampler.probabilities(logits_TV)
-        q_KV = draft.probs_KV if draft.probs_KV is not None else p_TV[:0]
-        return accept_sampled(draft.token_ids_K, q_KV, p_TV, uniforms_2)
+        q_KV = draft.probs_BKV[0] if draft.probs_BKV is not None else p_TV[:0]
+        return accept_sampled(draft.tokens_BK[0], q_KV, p_TV, uniforms_2)
 
     def check_finite(self) -> None:
         for who, tops in (("target", self._target_tops), ("draft", self._draft_tops)):

@@ -38,7 +38,7 @@ def _agreement(
     text = [*prompt, *output]
     if worker.models[label] is None:
         lookup = NgramDrafter(torch.device("cpu"), worker.vocab_size)
-        lookup.start(prompt, len(text))
+        lookup.start([prompt], len(text))
         # proposals before the first token are needed by no backend that has prompt lookup
         return {"proposals": [[], *lookup.proposals(text, len(prompt) + 1, MOST_K)]}
     drafter = engine.runner(label)

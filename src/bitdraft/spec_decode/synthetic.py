@@ -28,13 +28,13 @@ def agreement_bits(acceptance: float, num_tokens: int, seed: int, index: int) ->
     return [bool(number < acceptance) for number in numbers]
 
 
-def forced_tokens(output: Sequence[int], bits: Sequence[bool], vocab_size: int) -> list[int]:
+def oracle_tokens(output: Sequence[int], bits: Sequence[bool], vocab_size: int) -> list[int]:
     """What the draft says at each place; behind the end of a text that is shorter than the bits, id 0."""
     text = [*output, *[0] * (len(bits) - len(output))]
     return [token if agrees else (token + 1) % vocab_size for token, agrees in zip(text, bits, strict=True)]
 
 
-def run_forced(
+def run_with_oracle(
     decode: Callable[[list[list[int]]], list[Generation]],
     texts: Sequence[Text],
     bits: Sequence[Sequence[bool]],
@@ -42,11 +42,11 @@ def run_forced(
 ) -> tuple[list[Generation], list[Text]]:
     """(runs of drafts that agree as the bits say, the texts that these followed), a row each: the first runs
     that stay on those texts, beginning with `texts`, or the last of `MOST_TURNS` tries. `decode` runs with
-    what is forced. Each try carries the agreement beyond the next near-tie, so few are enough."""
+    what the drafts are told. Each try carries the agreement beyond the next near-tie, so few are enough."""
     followed = list(texts)
     for turn in range(1, MOST_TURNS + 1):
         runs = decode(
-            [forced_tokens(text, row, vocab_size) for text, row in zip(followed, bits, strict=True)]
+            [oracle_tokens(text, row, vocab_size) for text, row in zip(followed, bits, strict=True)]
         )
         if turn == MOST_TURNS or all(map(stays, runs, followed)):
             break

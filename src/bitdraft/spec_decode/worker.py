@@ -19,7 +19,7 @@ from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.failures import failure_of
-from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_forced, stays
+from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_with_oracle, stays
 
 WARM_UP_TOKENS = 16
 PLAN_WRITER, PLAN_K = "(writer)", 8
@@ -120,7 +120,7 @@ class Worker:
     ) -> list[Generation]:
         """Runs of drafts that agree as stated on these prompts, whose baseline is known."""
         texts, bits = [self.texts[index] for index in indices], [self.bits(index) for index in indices]
-        runs, followed = run_forced(decode, texts, bits, self.vocab_size)
+        runs, followed = run_with_oracle(decode, texts, bits, self.vocab_size)
         self.num_strayed += sum(not stays(run, text) for run, text in zip(runs, followed, strict=True))
         return runs
 

@@ -14,8 +14,10 @@ import torch
 
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.acceptance import Sampler
+from bitdraft.engine.drafters.base import Prefills, StaticDrafter
+from bitdraft.engine.drafters.repeat import RepeatDrafter
 from bitdraft.engine.static.forward import StaticForward
-from bitdraft.engine.static.run import GREEDY, REPEAT, Draft, Run, SamplingState
+from bitdraft.engine.static.run import GREEDY, Run, SamplingState
 from bitdraft.engine.static.tracker import RequestTracker
 from bitdraft.probes.clock import now, synchronize
 from bitdraft.schema.records import Generation
@@ -29,7 +31,7 @@ class StaticPrompts:
         self.target = target
         self.prompts = [list(prompt) for prompt in prompts]
         self.capacity = max(map(len, prompts)) + max_new_tokens
-        self._draft_prefill_s: dict[int, float] = {}
+        self._draft_prefills = Prefills(self.prompts, self.capacity, target.device)
         target.allocate(len(prompts), self.capacity)
         start_s = now()
         logits = [target.prefill(row, prompt) for row, prompt in enumerate(self.prompts)]
@@ -38,43 +40,32 @@ class StaticPrompts:
         self.first_logits_BV = torch.cat(logits)
 
     @torch.inference_mode()
-    def ready(self, draft: Draft | None) -> float:
-        """Let a draft model read all prompts but their last tokens, which come with its first forward; the
-        seconds that took when it was done."""
-        if not isinstance(draft, StaticForward):
-            return 0.0
-        if id(draft) not in self._draft_prefill_s:
-            draft.allocate(len(self.prompts), self.capacity)
-            start_s = now()
-            for row, prompt in enumerate(self.prompts):
-                if len(prompt) > 1:
-                    draft.prefill(row, prompt[:-1])
-            synchronize(draft.device)
-            self._draft_prefill_s[id(draft)] = now() - start_s
-        return self._draft_prefill_s[id(draft)]
+    def ready(self, drafter: StaticDrafter) -> float:
+        """Let a drafter read all prompts; the seconds that took when it was done."""
+        return self._draft_prefills.ready(drafter)
 
     @torch.inference_mode()
     def decode(  # noqa: PLR0917
         self,
         config: DecodingConfig,
-        draft: Draft | None = None,
+        drafter: StaticDrafter | None = None,
         k: int = 0,
         sampling: SamplingState = GREEDY,
         eos_ids: frozenset[int] = frozenset(),
-        forced: Sequence[Sequence[int]] = (),
+        oracle_ids: Sequence[Sequence[int]] = (),
         *,
         finite_only: bool = True,
     ) -> list[Generation]:
-        """One run; a record for each prompt. `eos_ids` end a row unless the config ignores them. `forced` are
-        output tokens that a draft model is made to say (synthetic acceptance), a row each.
+        """One run; a record for each prompt. `eos_ids` end a row unless the config ignores them. `oracle_ids`
+        are output tokens that a draft model is made to say (synthetic acceptance), a row each.
 
         With `finite_only`, raises `NonFiniteDecoding` at the end of a run in which any logits weren't.
         """
-        assert (draft is None) == (k == 0)
+        assert (drafter is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
-        draft_prefill_s = self.ready(draft)
+        draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
         limit = config.max_new_tokens
-        run = Run(self.target, self.prompts, draft, k, limit, sampling, sorted(stops), forced)
+        run = Run(self.target, self.prompts, drafter, k, limit, sampling, sorted(stops), oracle_ids)
         run.capture()
         tracker = RequestTracker(self.prompts, limit, stops, k)
         start_s = now()
@@ -85,19 +76,20 @@ class StaticPrompts:
         if finite_only:
             run.check_finite()
         submit_s = start_s - self.prefill_s - draft_prefill_s
-        phases = run.clock.seconds() if draft is not None else {}
+        phases = run.clock.seconds() if drafter is not None else {}
         return [row.generation(submit_s, phases) for row in tracker.rows]
 
     @torch.inference_mode()
     def draft_seconds(
-        self, draft: Draft, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None
+        self, drafter: StaticDrafter, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None
     ) -> float:
         """What drafting K tokens behind these texts takes. Their caches are as the last run left them."""
         sampling = SamplingState(sampler, range(len(texts)))
-        return Run(self.target, texts, draft, k, k + 2, sampling).draft_seconds()
+        return Run(self.target, texts, drafter, k, k + 2, sampling).draft_seconds()
 
     @torch.inference_mode()
     def verify_seconds(self, texts: Sequence[Sequence[int]], k: int, sampler: Sampler | None) -> float:
         """What verifying K tokens behind these texts takes, until the ids are on the host."""
         sampling = SamplingState(sampler, range(len(texts)))
-        return Run(self.target, texts, REPEAT if k else None, k, k + 2, sampling).verify_seconds()
+        drafter = RepeatDrafter() if k else None
+        return Run(self.target, texts, drafter, k, k + 2, sampling).verify_seconds()

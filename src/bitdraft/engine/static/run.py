@@ -6,29 +6,17 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 
 from bitdraft.engine.acceptance import Sampler, UniformStream, draw
+from bitdraft.engine.drafters.base import Draft, StaticDrafter, StaticStep
 from bitdraft.engine.loop import NonFiniteDecoding
-from bitdraft.engine.static.drafts import (
-    GreedyDraft,
-    draft_by_model,
-    draft_token,
-    look_up,
-    recorded_look_up,
-)
 from bitdraft.engine.static.forward import StaticForward
 from bitdraft.engine.static.graphs import StepGraphs
 from bitdraft.engine.static.step import Sampling, State, Step, verify, verify_greedy, verify_greedy_to_stops
 from bitdraft.engine.static.tracker import RequestTracker, StepOutput
 from bitdraft.probes.clock import PhaseClock, now, synchronize
-
-LOOKUP: Literal["lookup"] = "lookup"
-REPEAT: Literal["repeat"] = "repeat"
-Draft = StaticForward | Literal["lookup", "repeat"]
-"""A model, prompt lookup, or the last token again and again (to time verifications alone)."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +32,10 @@ GREEDY = SamplingState()
 
 @dataclass
 class Proposal:
-    """Where a step begins, its drafted tokens, B × K, the rows that have any, and their laws, B × K × V,
-    where they are sampled."""
+    """Where a step begins, and what was drafted for it."""
 
     step: Step
-    drafted_BK: torch.Tensor
-    found_B: torch.Tensor
-    laws_BKV: torch.Tensor | None = None
+    draft: Draft
 
 
 class Run:
@@ -60,19 +45,19 @@ class Run:
         self,
         target: StaticForward,
         texts: Sequence[Sequence[int]],
-        draft: Draft | None,
+        drafter: StaticDrafter | None,
         k: int,
         max_new_tokens: int,
         sampling: SamplingState = GREEDY,
         stop_ids: Sequence[int] = (),
-        forced: Sequence[Sequence[int]] = (),
+        oracle_ids: Sequence[Sequence[int]] = (),
     ) -> None:
-        self.target, self.draft, self.k = target, draft, k
-        self.sampler, self._is_forced = sampling.sampler, any(forced)
+        self.target, self.drafter, self.k = target, drafter, k
+        self.sampler, self._has_oracle = sampling.sampler, any(oracle_ids)
         self._end = max(map(len, texts)) + max_new_tokens
         self._stop_ids = tuple(stop_ids)
         self.state = target.state(self._end, k, self._stop_ids)
-        self.state.begin(texts, max_new_tokens, forced)
+        self.state.begin(texts, max_new_tokens, oracle_ids)
         self.clock = PhaseClock(target.device)
         uniforms = [UniformStream(seed, max_new_tokens, k) for seed in sampling.seeds] if self.sampler else []
         self._first_uniforms_B = _stacked([row.first for row in uniforms], self.state)
@@ -144,51 +129,31 @@ class Run:
         graphs = self.target.graphs
         if graphs is None:
             return None
-        draft = self.draft
-        allocation = draft.allocation if isinstance(draft, StaticForward) else 0
-        key = (draft, allocation, self.k, span, self.sampler is None, self._stop_ids, self._is_forced)
+        drafter = None if self.drafter is None else self.drafter.graph_key()
+        key = (drafter, self.k, span, self.sampler is None, self._stop_ids, self._has_oracle)
         verified = functools.partial(self.verify_tokens, span=span)
         return graphs.take(key, functools.partial(self.draft_tokens, span), verified, self.state.changing())
 
     def draft_tokens(self, span: int) -> Proposal:
-        """By the draft."""
-        state, step = self.state, Step.of(self.state)
-        if self.draft is None:
-            return Proposal(step, step.tokens_B2[:, :0], state.all_B)
-        if self.draft == REPEAT:
-            drafted_BK = step.tokens_B2[:, 1:].expand(-1, self.k).contiguous()
-            return Proposal(step, drafted_BK, state.all_B)
-        if isinstance(self.draft, StaticForward):
-            drafted_BK, laws_BKV = self._draft(self.draft, step, self.draft.span(span))
-            return Proposal(step, drafted_BK, state.all_B, laws_BKV)
-        may_ask = state.text_BN.device.type == "cpu" and self.target.graphs is None
-        lookup = recorded_look_up() if may_ask else look_up
-        drafted_BK, found_B = lookup(state.text_BN, state.lengths_B, state.offsets_X[2:])
-        # outside of graphs a step may be smaller where nothing is found
-        if may_ask and not found_B.any():
-            drafted_BK = drafted_BK[:, :0]
-        return Proposal(step, drafted_BK, found_B)
-
-    def _draft(self, draft: StaticForward, step: Step, span: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        state = self.state
-        if self.sampler is None and draft.takes_as_one(state.lengths_B.shape[0], self.k):
-            inputs = [step.tokens_B2, step.positions_BX, state.watch_draft_B]
-            if self._is_forced:
-                inputs.append(state.forced_BN.gather(1, step.positions_BX[:, 2:]))
-            return draft.call(GreedyDraft(self.k, self._is_forced), (1, 2), span, *inputs), None
-        next_token = functools.partial(_next_token, draft, span)
-        return draft_by_model(state, step, next_token, self.k, self.sampler, is_forced=self._is_forced)
+        """By the drafter; none without one."""
+        step = Step.of(self.state)
+        if self.drafter is None:
+            return Proposal(step, Draft(step.tokens_B2[:, :0]))
+        may_ask = self.target.device.type == "cpu" and self.target.graphs is None
+        asked = StaticStep(self.state, step, self.k, span, self.sampler, self._has_oracle, may_ask)
+        return Proposal(step, self.drafter.draft(asked))
 
     def verify_tokens(self, proposal: Proposal, span: int) -> torch.Tensor:
         """Verify and advance; the step's log."""
-        step, state, drafted_BK = proposal.step, self.state, proposal.drafted_BK
+        step, state, drafted_BK = proposal.step, self.state, proposal.draft.tokens_BK
+        found_B = state.all_B if proposal.draft.found_B is None else proposal.draft.found_B
         tokens_BT = torch.cat([step.tokens_B2[:, 1:], drafted_BK], 1)
         shape = (tokens_BT.shape[0], tokens_BT.shape[1])
         positions_BT = step.positions_BX[:, 1 : shape[1] + 1].contiguous()
-        inputs = [*state.of_target(), tokens_BT, positions_BT, proposal.found_B]
+        inputs = [*state.of_target(), tokens_BT, positions_BT, found_B]
         log: torch.Tensor
         if self.sampler is not None:
-            sampling = Sampling(self.sampler, drafted_BK, proposal.laws_BKV, state.uniforms_BU[:, -2:])
+            sampling = Sampling(self.sampler, drafted_BK, proposal.draft.probs_BKV, state.uniforms_BU[:, -2:])
             forward = functools.partial(self.target.logits, span)
             log = verify(forward, *inputs, stop_ids=state.stop_ids, sampling=sampling)
         elif self._stop_ids:
@@ -234,8 +199,7 @@ class Run:
                 return now() - start_s
 
     def _preparation_s(self) -> float:
-        models = (self.target, self.draft)
-        return sum(model.preparation_s for model in models if isinstance(model, StaticForward))
+        return self.target.preparation_s + (self.drafter.preparation_s if self.drafter else 0.0)
 
     def check_finite(self) -> None:
         state = self.state
@@ -246,9 +210,3 @@ class Run:
 
 def _stacked(rows: list[torch.Tensor], state: State) -> torch.Tensor:
     return torch.stack(rows).to(state.uniforms_BU) if rows else state.uniforms_BU
-
-
-def _next_token(draft: StaticForward, span: int, *tensors: torch.Tensor) -> Any:
-    """`draft_token` by this model."""
-    rows, tokens = tensors[0].shape
-    return draft.call(draft_token, (rows, tokens), span, *tensors)

@@ -26,7 +26,7 @@ Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class State:
     """What a run reads and changes. `limits_B` are the lengths at which rows end. `watch_*_B` are sums of the
     largest logits, which any that isn't finite makes not finite. `uniforms_BU` are the K + 2 numbers of the
-    step to come, `forced_BN` what a draft model is made to say at each place of the text (synthetic
+    step to come, `oracle_BN` what a draft model is made to say at each place of the text (synthetic
     acceptance). Graphs hold these tensors' addresses: another run begins in the same ones."""
 
     text_BN: torch.Tensor
@@ -35,7 +35,7 @@ class State:
     active_B: torch.Tensor
     watch_target_B: torch.Tensor
     watch_draft_B: torch.Tensor
-    forced_BN: torch.Tensor
+    oracle_BN: torch.Tensor
     uniforms_BU: torch.Tensor
     stop_ids: torch.Tensor
     offsets_X: torch.Tensor
@@ -55,7 +55,7 @@ class State:
             active_B=lengths_B == 0,
             watch_target_B=torch.zeros(num_rows, device=device),
             watch_draft_B=torch.zeros(num_rows, device=device),
-            forced_BN=text_BN.clone(),
+            oracle_BN=text_BN.clone(),
             uniforms_BU=torch.zeros(num_rows, k + 2, dtype=exact_dtype(device), device=device),
             stop_ids=torch.tensor(list(stop_ids), dtype=torch.long, device=device),
             offsets_X=torch.arange(-2, k, device=device),
@@ -63,18 +63,18 @@ class State:
         )
 
     def begin(
-        self, texts: Sequence[Sequence[int]], max_new_tokens: int, forced: Sequence[Sequence[int]] = ()
+        self, texts: Sequence[Sequence[int]], max_new_tokens: int, oracle_ids: Sequence[Sequence[int]] = ()
     ) -> None:
-        """Rows that hold these texts alone; `forced` is what a draft says behind each."""
+        """Rows that hold these texts alone; `oracle_ids` are what a draft says behind each."""
         text_BN = torch.zeros(self.text_BN.shape, dtype=torch.long)
         for row, text in enumerate(texts):
             text_BN[row, : len(text)] = torch.tensor(text)
         self.text_BN.copy_(text_BN)
-        for row, said in enumerate(forced):
-            start, kept = len(texts[row]), said[:max_new_tokens]
+        for row, ids in enumerate(oracle_ids):
+            start, kept = len(texts[row]), ids[:max_new_tokens]
             text_BN[row, start : start + len(kept)] = torch.tensor(kept)
-        if forced:
-            self.forced_BN.copy_(text_BN)
+        if oracle_ids:
+            self.oracle_BN.copy_(text_BN)
         self.lengths_B.copy_(torch.tensor([len(text) for text in texts]))
         self.limits_B.copy_(self.lengths_B + max_new_tokens)
         self.active_B.fill_(True)

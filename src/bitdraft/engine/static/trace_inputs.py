@@ -41,8 +41,8 @@ def _sample_greedy_draft(
     part: GreedyDraft, num_rows: int, num_tokens: int, num_ids: int
 ) -> tuple[torch.Tensor, ...]:
     tokens_BX, positions_BX = _sample_logits(num_rows, num_tokens + part.k, num_ids)
-    said = (tokens_BX[:, num_tokens:].contiguous(),) if part.is_forced else ()
-    return tokens_BX[:, :num_tokens].contiguous(), positions_BX, torch.zeros(num_rows), *said
+    oracle = (tokens_BX[:, num_tokens:].contiguous(),) if part.has_oracle else ()
+    return tokens_BX[:, :num_tokens].contiguous(), positions_BX, torch.zeros(num_rows), *oracle
 
 
 _SAMPLES: dict[Callable[..., object], Sample] = {
