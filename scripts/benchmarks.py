@@ -26,6 +26,7 @@ from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.models import LoadedModel, load_model
 from bitdraft.inputs.prompts import select_prompts
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.inputs.variants import Variant
 from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.probes.clock import now, synchronize
 from bitdraft.schema.records import Figure, Generation
@@ -75,7 +76,7 @@ def has_compiler() -> bool:
 def load(name: str, precision: Precision, device: torch.device) -> LoadedModel:
     """An embedded model, or a shape with random weights."""
     config = ModelConfig(model=name, random_weights=not name.startswith("demo/"))
-    return load_model(find_checkpoint(config), precision, device, config)
+    return load_model(Variant(find_checkpoint(config), precision), device, config)
 
 
 def load_all(names: Sequence[str], precision: Precision, device: torch.device) -> list[Any]:

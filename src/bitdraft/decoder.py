@@ -23,6 +23,7 @@ from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import load_model, resolve_device
 from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
+from bitdraft.inputs.variants import Variant
 from bitdraft.schema.records import Generation
 
 _SAMPLE = (
@@ -78,8 +79,8 @@ class Decoder:
             sizes.append(found.vocab_size)
             self._context = min(self._context, found.context)
             precision = config.draft_precision or config.precision
-            drafts[config.draft] = load_model(found, precision, device, own).model
-        target = load_model(checkpoint, config.precision, device, config).model
+            drafts[config.draft] = load_model(Variant(found, precision), device, own).model
+        target = load_model(Variant(checkpoint, config.precision), device, config).model
         vocab_size = min((size for size in sizes if size), default=None)
         setup = EngineSetup(target, drafts, vocab_size, config, config.execution)
         self._decoder = NativeEngine(setup)

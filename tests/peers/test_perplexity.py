@@ -16,6 +16,7 @@ from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import STDLIB_HELD_OUT, Dataset, read_stdlib_module, wikitext_rows
 from bitdraft.inputs.models import load_model
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.metrics.quality import block_lengths, perplexity, score_blocks, text_figures
 from bitdraft.schema.records import ScoreBlocks
@@ -27,7 +28,7 @@ CONFIG = ModelConfig(model="demo/draft-small")
 @pytest.fixture(scope="module")
 def loaded() -> tuple[Any, Any]:
     found = find_checkpoint(CONFIG)
-    model = load_model(found, "fp32", torch.device("cpu"), CONFIG).model
+    model = load_model(Variant(found, "fp32"), torch.device("cpu"), CONFIG).model
     return model, load_tokenizer(found, CONFIG)
 
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bitdraft import formats
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import DEMO_MODELS, find_checkpoint
 from bitdraft.inputs.models import load_model, resolve_device
 from bitdraft.inputs.tokenizers import load_tokenizer
+from bitdraft.inputs.variants import Variant
 from tiny import save_checkpoint, tiny_model
 
 CPU = torch.device("cpu")
@@ -34,7 +36,7 @@ def test_stored_dtype_context_and_vocabulary_come_from_the_files(tmp_path: Path)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_every_parameter_has_the_asked_dtype(checkpoint: Path, precision: str) -> None:
     config = ModelConfig(model=str(checkpoint))
-    loaded = load_model(find_checkpoint(config), precision, CPU, config)
+    loaded = load_model(Variant(find_checkpoint(config), precision), CPU, config)
     size = 4 if precision == "fp32" else 2
     num_parameters = sum(p.numel() for p in tiny_model().parameters())
     assert loaded.num_parameters == num_parameters
@@ -43,11 +45,20 @@ def test_every_parameter_has_the_asked_dtype(checkpoint: Path, precision: str) -
     assert not loaded.model.training
 
 
+def test_a_variant_says_its_bytes_before_it_is_loaded(checkpoint: Path) -> None:
+    found = find_checkpoint(ModelConfig(model=str(checkpoint)))
+    for name in formats.NAMES:
+        variant = Variant(found, name)
+        loaded = load_model(variant, CPU, ModelConfig(model=str(checkpoint)))
+        assert variant.weight_bytes == loaded.weight_bytes
+        assert loaded.variant == variant
+
+
 def test_tied_weights_count_once_and_are_streamed(tmp_path: Path) -> None:
     model = tiny_model("llama")
     save_checkpoint(tmp_path, model)
     config = ModelConfig(model=str(tmp_path))
-    loaded = load_model(find_checkpoint(config), "fp32", CPU, config)
+    loaded = load_model(Variant(find_checkpoint(config), "fp32"), CPU, config)
     assert loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight
     assert loaded.num_parameters == sum(p.numel() for p in set(model.parameters()))
     assert loaded.streamed_bytes == loaded.weight_bytes
@@ -135,7 +146,7 @@ def test_weights_are_never_filled_with_random_numbers(
     change_weights(folder, change)
     config = ModelConfig(model=str(folder))
     with pytest.raises(UserError, match=message):
-        load_model(find_checkpoint(config), "fp32", CPU, config)
+        load_model(Variant(find_checkpoint(config), "fp32"), CPU, config)
 
 
 def test_pickle_is_loaded_only_when_allowed(checkpoint: Path, tmp_path: Path) -> None:
@@ -145,7 +156,7 @@ def test_pickle_is_loaded_only_when_allowed(checkpoint: Path, tmp_path: Path) ->
     config = ModelConfig(model=str(folder), allow_pickle=True)
     found = find_checkpoint(config)
     assert found.stored_dtype == "unknown"
-    assert load_model(found, "fp32", CPU, config).num_parameters > 0
+    assert load_model(Variant(found, "fp32"), CPU, config).num_parameters > 0
 
 
 def test_missing_tokenizer_is_named(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bitdraft.schema.results import ModelRecord, PrecisionResult
 def test_every_format_is_a_precision_with_a_dtype_of_its_own() -> None:
     assert formats.NAMES == PRECISIONS
     assert [torch_dtype(name) for name in PRECISIONS] == [torch.float32, torch.float16, torch.bfloat16]
-    assert len({formats.find(name).place for name in PRECISIONS}) == len(PRECISIONS)
+    assert len({formats.find(name).style_index for name in PRECISIONS}) == len(PRECISIONS)
     assert formats.find("from another version").title == ""
 
 
@@ -101,3 +102,12 @@ def test_unwritable_output_is_found_before_the_run(tmp_path: Path) -> None:
         prepare_output(blocker / "below")
     with pytest.raises(UserError, match="cannot be written"):
         prepare_output(blocker)
+
+
+def test_a_format_that_cannot_be_a_reference_is_never_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = formats.find("fp32")
+    monkeypatch.setitem(formats.FORMATS, "fp32", replace(whole, can_be_reference=False))
+    assert PrecisionConfig(precisions=("fp32", "bf16")).reference_precision == "bf16"
+    for settings in ({"precisions": ("fp32",)}, {"reference": "fp32"}):
+        with pytest.raises(UserError, match="what quality is compared with"):
+            make_config(PrecisionConfig, settings)

@@ -14,6 +14,7 @@ from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import NOISE_LENGTH, LoadedModel, load_model, torch_dtype
 from bitdraft.inputs.shapes import SHAPE_FOLDER, SHAPES
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
+from bitdraft.inputs.variants import Variant
 from tiny import save_shape, tokens
 
 NUM_PARAMETERS = {
@@ -29,7 +30,7 @@ def draw(
     shape: Path | str, precision: Precision = "fp32", *, device: str = "cpu", seed: int = 0
 ) -> LoadedModel:
     config = ModelConfig(model=str(shape), random_weights=True, seed=seed)
-    return load_model(find_checkpoint(config), precision, torch.device(device), config)
+    return load_model(Variant(find_checkpoint(config), precision), torch.device(device), config)
 
 
 def test_the_embedded_shapes_are_those_that_are_named() -> None:

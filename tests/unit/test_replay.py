@@ -22,6 +22,7 @@ from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.models import load_model
 from bitdraft.inputs.prompts import select_prompts
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.inputs.variants import Variant
 from bitdraft.metrics.acceptance import step_tokens
 from bitdraft.schema.records import Generation, Step
 from bitdraft.spec_decode.replay import Chain, expected, lookup_chain, model_chain, replay_all, steps_of
@@ -193,7 +194,7 @@ NEW_TOKENS = 16
 def embedded() -> NativeEngine:
     def load(name: str) -> Any:
         config = ModelConfig(model=f"demo/{name}")
-        return load_model(find_checkpoint(config), "fp32", torch.device("cpu"), config).model
+        return load_model(Variant(find_checkpoint(config), "fp32"), torch.device("cpu"), config).model
 
     drafts = {"draft-small": load("draft-small"), "draft-medium": load("draft-medium"), "ngram": None}
     return NativeEngine(EngineSetup(load("target"), drafts, 2048))

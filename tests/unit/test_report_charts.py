@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from bitdraft.present.page import (
-    anatomy_part,
-    batch_part,
-    look,
+    anatomy_section,
+    batch_section,
     overview,
-    precision_part,
-    recommendation_part,
-    sweep_part,
+    precision_section,
+    recommendation_section,
+    sweep_section,
+    theme,
 )
-from bitdraft.present.page.blocks import Chart, Section, Table, script_json
 from bitdraft.present.page.discover import Folder, Found
-from bitdraft.present.page.raw_part import flat, precision_tables, sweep_tables
+from bitdraft.present.page.model import Chart, Section, Table, script_json
+from bitdraft.present.page.raw_section import flat, precision_tables, sweep_tables
 from bitdraft.present.page.run import build_run
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.results import Choice, Limits, Quality, SpecDecodeResult
@@ -56,7 +56,7 @@ def tables_of(section: Section) -> dict[str, Table]:
 
 
 def test_metrics_are_bars_with_their_intervals() -> None:
-    throughput, _, ttft, ppl, memory = precision_part.metric_charts(precision_result())
+    throughput, _, ttft, ppl, memory = precision_section.metric_charts(precision_result())
     fp32, bf16 = throughput.data
     assert (fp32["x"], fp32["y"], bf16["x"], bf16["y"]) == ([0], [100.0], [2], [200.0])
     assert fp32["error_y"]["array"] == pytest.approx([10])
@@ -72,7 +72,7 @@ def test_metrics_are_bars_with_their_intervals() -> None:
 
 
 def test_quality_differences_are_in_percent_and_nats() -> None:
-    change, divergence_chart, same, moved = precision_part.quality_charts(precision_result())
+    change, divergence_chart, same, moved = precision_section.quality_charts(precision_result())
     (point,) = change.data
     assert point["x"] == pytest.approx([100 * math.expm1(0.002)])
     assert point["error_x"]["array"] == pytest.approx([100 * (math.expm1(0.003) - math.expm1(0.002))])
@@ -86,13 +86,13 @@ def test_quality_differences_are_in_percent_and_nats() -> None:
 def test_a_limit_far_out_is_said_and_not_drawn() -> None:
     result = precision_result()
     far = result.model_copy(update={"verdict": result.verdict.model_copy(update={"max_ppl_increase": 0.5})})
-    change = precision_part.quality_charts(far)[0]
+    change = precision_section.quality_charts(far)[0]
     assert change.layout["shapes"] == []
     assert "+50 %" in change.caption
 
 
 def test_the_trade_off_holds_speed_quality_and_memory() -> None:
-    chart = precision_part.trade_off_chart(precision_result())
+    chart = precision_section.trade_off_chart(precision_result())
     fp32, bf16 = trace(chart, "FP32"), trace(chart, "BF16")
     assert (fp32["x"], fp32["y"]) == ([0.0], [1.0])
     assert (bf16["x"], bf16["y"]) == (pytest.approx([0.2]), [2.0])
@@ -105,14 +105,14 @@ def test_random_weights_have_no_quality() -> None:
         row.model_copy(update={"quality": Quality(not_measured="random weights")}) for row in result.rows
     )
     bare = result.model_copy(update={"rows": rows})
-    assert len(precision_part.metric_charts(bare)) == 4
-    assert precision_part.quality_charts(bare) == []
-    assert precision_part.trade_off_chart(bare) is None
-    assert [part.title for part in precision_part.section(bare, "Precision").parts] == ["Trade-off"]
+    assert len(precision_section.metric_charts(bare)) == 4
+    assert precision_section.quality_charts(bare) == []
+    assert precision_section.trade_off_chart(bare) is None
+    assert [part.title for part in precision_section.section(bare, "Precision").parts] == ["Trade-off"]
 
 
 def test_throughput_over_k_has_bands_a_baseline_and_a_star() -> None:
-    chart = sweep_part.throughput_chart(sweep_result())
+    chart = sweep_section.throughput_chart(sweep_result())
     own = trace(chart, "a")
     assert (own["x"], own["y"]) == (list(KS), [140.0, 160.0, 150.0])
     (band,) = [t for t in chart.data if t["legendgroup"] == "a" and t.get("fill") == "toself"]
@@ -128,7 +128,7 @@ def test_throughput_over_k_has_bands_a_baseline_and_a_star() -> None:
 
 
 def test_acceptance_over_k_has_the_replay_beside_it() -> None:
-    chart = sweep_part.acceptance_chart(sweep_result())
+    chart = sweep_section.acceptance_chart(sweep_result())
     assert trace(chart, "a")["y"] == pytest.approx([1 / 2, 1 / 3, 1 / 4])
     (replay,) = [t for t in chart.data if t.get("name") == "a" and t.get("showlegend") is False]
     assert (replay["x"], replay["y"]) == ([2, 3, 4], pytest.approx([1 / 2, 1 / 3, 1 / 4]))
@@ -138,7 +138,7 @@ def test_acceptance_over_k_has_the_replay_beside_it() -> None:
 
 def test_few_prompts_have_neither_bands_nor_bars() -> None:
     rows = tuple(sweep_row("a", k, 1.5, wide=None) for k in KS)
-    chart = sweep_part.throughput_chart(sweep_result(rows=(sweep_result().rows[0], *rows)))
+    chart = sweep_section.throughput_chart(sweep_result(rows=(sweep_result().rows[0], *rows)))
     assert not [t for t in chart.data if t["legendgroup"] == "a" and t.get("fill")]
     assert "error_y" not in trace(chart, "a")
     assert "[" not in trace(chart, "a")["hovertext"][0].partition("of K")[0]
@@ -146,9 +146,9 @@ def test_few_prompts_have_neither_bands_nor_bars() -> None:
 
 def test_anatomy_holds_positions_parts_and_predictions() -> None:
     result = sweep_result()
-    positions = anatomy_part.positions_chart(result)
+    positions = anatomy_section.positions_chart(result)
     assert trace(positions, "a")["y"] == pytest.approx([0.8, 0.4, 0.8 / 3, 0.2])
-    first, second = anatomy_part.step_charts(result)
+    first, second = anatomy_section.step_charts(result)
     assert [trace(first, part)["y"] for part in ("draft", "verify", "host")] == [
         [1.0, 1.5, 2.0],
         [2.0] * 3,
@@ -156,14 +156,14 @@ def test_anatomy_holds_positions_parts_and_predictions() -> None:
     ]
     assert trace(first, "predicted from costs")["y"] == pytest.approx([2.7, 3.1, 3.5])
     assert "ngram" in second.title
-    (speedups,) = anatomy_part.predictions_charts(result)
+    (speedups,) = anatomy_section.predictions_charts(result)
     assert trace(speedups, "a")["y"] == [1.4, 1.6, 1.5]
     hidden = [t["y"] for t in speedups.data if t.get("name") == "a" and t.get("showlegend") is False]
     assert hidden == [pytest.approx([1.45, 1.65, 1.55]), pytest.approx([1.5, 1.7, 1.6])]
 
 
 def test_costs_are_shown_over_tokens() -> None:
-    (section,) = anatomy_part.costs(sweep_result())
+    (section,) = anatomy_section.costs(sweep_result())
     (chart,) = [block for block in section.blocks if isinstance(block, Chart)]
     assert (trace(chart, "target")["x"], trace(chart, "target")["y"]) == ([1, 3, 5], [2.0, 2.2, 2.4])
     assert trace(chart, "a")["y"] == [0.2]
@@ -172,7 +172,7 @@ def test_costs_are_shown_over_tokens() -> None:
 
 
 def test_a_sweeps_table_has_every_row_and_marks_the_best() -> None:
-    table = tables_of(sweep_part.section(sweep_result(), "title"))["Every draft and K"]
+    table = tables_of(sweep_section.section(sweep_result(), "title"))["Every draft and K"]
     assert [(row[0].text, row[1].text) for row in table.rows] == [
         ("–", "0"),
         ("a", "2"),
@@ -193,7 +193,7 @@ def test_lossless_counts_and_names_where_texts_part() -> None:
     result = sweep_result()
     baseline, first, *others = result.rows
     rows = (baseline, first.model_copy(update={"lossless": divergence()}), *others)
-    section = sweep_part.section(result.model_copy(update={"rows": rows}), "title")
+    section = sweep_section.section(result.model_copy(update={"rows": rows}), "title")
     (part,) = [part for part in section.parts if part.title == "Lossless"]
     assert "29 of 30 runs gave the token ids of K = 0" in part.blocks[0].text  # type: ignore[union-attr]
     assert [cell.text for cell in tables_of(part)["Where texts part"].rows[0]] == [
@@ -209,7 +209,7 @@ def test_lossless_counts_and_names_where_texts_part() -> None:
 
 def test_batches_begin_with_the_sweep_and_leave_out_what_failed() -> None:
     result = with_batches()
-    section = batch_part.section(result)
+    section = batch_section.section(result)
     throughput, speedup = [block for block in section.blocks if isinstance(block, Chart)]
     assert (trace(throughput, "K = 0")["x"], trace(throughput, "K = 0")["y"]) == ([1, 4, 8], [100, 400, 800])
     assert trace(throughput, "a")["y"] == pytest.approx([160, 480, 720])
@@ -219,8 +219,8 @@ def test_batches_begin_with_the_sweep_and_leave_out_what_failed() -> None:
 
 
 def test_a_plan_shows_predictions_without_intervals() -> None:
-    section = sweep_part.section(plan_result(), "Plan")
-    predicted, acceptance = sweep_part.plan_charts(plan_result())
+    section = sweep_section.section(plan_result(), "Plan")
+    predicted, acceptance = sweep_section.plan_charts(plan_result())
     assert trace(predicted, "a")["y"] == pytest.approx([1.2, 1.3, 1.4])
     assert trace(acceptance, "a")["y"] == pytest.approx([1 / 2, 1 / 3, 1 / 4])
     assert [row[2].is_best for row in tables_of(section)["The plan"].rows] == [False, False, True]
@@ -228,13 +228,13 @@ def test_a_plan_shows_predictions_without_intervals() -> None:
 
 
 def test_the_front_holds_what_was_measured() -> None:
-    chart = recommendation_part.front_chart(recommendation())
+    chart = recommendation_section.front_chart(recommendation())
     bf16, fp32 = trace(chart, "BF16, PPL +0.200 %"), trace(chart, "FP32")
     assert (bf16["x"], bf16["y"]) == ([0.6, 0.6], [320.0, 310.0])
     assert bf16["marker"]["symbol"] == ["triangle-up", "triangle-up-open"]
     assert (fp32["x"], fp32["y"]) == ([1.0], [100.0])
     assert trace(chart, "chosen")["y"] == [320.0]
-    section = recommendation_part.section(recommendation(), "Recommendation")
+    section = recommendation_section.section(recommendation(), "Recommendation")
     rows = tables_of(section)["All ways to run it"].rows
     assert [row[3].text for row in rows] == [
         "chosen",
@@ -245,7 +245,7 @@ def test_the_front_holds_what_was_measured() -> None:
     ]
     assert rows[0][3].is_best
     assert rows[3][6].value == 1.2
-    assert recommendation_part.choice_facts(recommendation())[1] == ("Speculate", "yes")
+    assert recommendation_section.choice_facts(recommendation())[1] == ("Speculate", "yes")
 
 
 def test_a_recommendation_without_anything_is_shown() -> None:
@@ -259,7 +259,7 @@ def test_a_recommendation_without_anything_is_shown() -> None:
             "limits": Limits(),
         }
     )
-    section = recommendation_part.section(bare, "Recommendation")
+    section = recommendation_section.section(bare, "Recommendation")
     assert (len(section.blocks), section.parts) == (1, [])
 
 
@@ -343,13 +343,13 @@ def test_records_are_flattened_with_readable_names() -> None:
 
 
 def test_figures_without_an_interval_say_their_count_alone() -> None:
-    assert look.figure_text(Figure(value=1.234, n=3), 2, "ms") == "1.23 ms, n = 3"
-    assert look.figure_text(figure(2.0), 1, "ms") == "2.0 [1.8, 2.2] ms, n = 6"
+    assert theme.figure_text(Figure(value=1.234, n=3), 2, "ms") == "1.23 ms, n = 3"
+    assert theme.figure_text(figure(2.0), 1, "ms") == "2.0 [1.8, 2.2] ms, n = 6"
 
 
 def test_names_reach_plotly_as_text() -> None:
     name = "<b>&amp;</b>"
-    own = look.line(name, [1], [2], look.Look("#0072B2"), [f"{name}\nline"])
+    own = theme.line(name, [1], [2], theme.SeriesStyle("#0072B2"), [f"{name}\nline"])
     assert own["name"] == "&lt;b&gt;&amp;amp;&lt;/b&gt;"
     assert own["hovertext"] == ["&lt;b&gt;&amp;amp;&lt;/b&gt;<br>line"]
 

@@ -87,11 +87,11 @@ def _steps(clock: _IdClock, k: int, config: DecodingConfig, ended: bool) -> tupl
     """
     steps: list[Step] = []
     done = 0
-    for place, ((_, count), drafted) in enumerate(zip(clock.emissions, clock.drafted, strict=True)):
+    for index, ((_, count), drafted) in enumerate(zip(clock.emissions, clock.drafted, strict=True)):
         expected = min(k, config.max_new_tokens - done - 1)
         if drafted > expected or (drafted < expected and config.ignore_eos):
-            raise UnexpectedK(f"step {place} drafted {drafted} tokens where K = {k} makes {expected}")
-        cut = drafted < k or (ended and place == len(clock.emissions) - 1)
+            raise UnexpectedK(f"step {index} drafted {drafted} tokens where K = {k} makes {expected}")
+        cut = drafted < k or (ended and index == len(clock.emissions) - 1)
         steps.append(Step(drafted, min(count - 1, drafted), cut))
         done += count
     return tuple(steps)

@@ -62,8 +62,8 @@ def run(  # noqa: PLR0917 - typer reads one parameter a flag
                 raise typer.Exit(2)
             return
 
-        def say(place: int, one: Wanted) -> None:
-            console.rule(f"{place} of {len(wanted)}: {one.title}", align="left")
+        def say(index: int, one: Wanted) -> None:
+            console.rule(f"{index} of {len(wanted)}: {one.title}", align="left")
 
         def measure(one: Wanted, own: RunOptions) -> Result:
             with _progress(one, console) as progress:

@@ -50,10 +50,10 @@ def merged(found: list[Difference]) -> tuple[Difference, ...]:
     """The same difference of several files once."""
     together: dict[tuple[str, str, str], Difference] = {}
     for entry in found:
-        place = entry.key, str(entry.a), str(entry.b)
-        known = together.get(place)
+        what = entry.key, str(entry.a), str(entry.b)
+        known = together.get(what)
         sources = entry.sources if known is None else (*known.sources, *entry.sources)
-        together[place] = entry.model_copy(update={"sources": sources})
+        together[what] = entry.model_copy(update={"sources": sources})
     return tuple(together.values())
 
 

@@ -83,8 +83,8 @@ def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio |
     if not num_items or any(column.min() <= 0 for column in columns):
         return None
 
-    def speedup(weights: Floats, place: int) -> Floats:
-        own, base = (weights @ columns[place + i] for i in (0, 1))
+    def speedup(weights: Floats, index: int) -> Floats:
+        own, base = (weights @ columns[index + i] for i in (0, 1))
         return np.asarray((own[..., 0] / own[..., 1]) / (base[..., 0] / base[..., 1]))
 
     ones = np.ones(num_items)

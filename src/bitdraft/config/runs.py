@@ -74,6 +74,10 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig)
     def _reference_is_measured(self) -> Self:
         if self.reference is not None and self.reference not in self.precisions:
             raise ValueError(f"reference {self.reference} is not among the measured precisions")
+        if self.reference is None:
+            formats.default_reference(self.precisions)
+        elif not formats.find(self.reference).can_be_reference:
+            raise ValueError(f"{self.reference} cannot be what quality is compared with")
         return self
 
     @property

@@ -13,7 +13,7 @@ from bitdraft.formats.base import Format
 FORMATS: dict[str, Format] = {**dtype.FORMATS}
 """By name, in the order in which tables show them."""
 NAMES = tuple(FORMATS)
-UNKNOWN = Format(name="", title="", family="", torch_dtype="", bits=0, place=len(FORMATS))
+UNKNOWN = Format(name="", title="", family="", torch_dtype="", bits=0, style_index=len(FORMATS))
 
 
 def find(name: str) -> Format:
@@ -22,10 +22,13 @@ def find(name: str) -> Format:
 
 
 def default_reference(names: Sequence[str]) -> str:
-    """What quality is compared with: of these the format that rounds least, if it rounds less than 16 bits
-    do; else the first."""
-    widest = max(names, key=lambda name: find(name).bits)
-    return widest if find(widest).bits > 16 else names[0]
+    """What quality is compared with: of those that can be a reference the format that rounds least, if it
+    rounds less than 16 bits do; else the first. `ValueError` where none can be."""
+    able = [name for name in names if find(name).can_be_reference]
+    if not able:
+        raise ValueError(f"none of {', '.join(names)} can be what quality is compared with")
+    widest = max(able, key=lambda name: find(name).bits)
+    return widest if find(widest).bits > 16 else able[0]
 
 
 def by_worth(names: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Load a checkpoint at a precision on a device, or draw a shape's weights, and count what there is."""
+"""Load a checkpoint in a format on a device, or draw a shape's weights, and count what there is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from bitdraft import formats
-from bitdraft.config import ModelConfig, Precision
+from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
+from bitdraft.formats import dtype as dtype_family
 from bitdraft.inputs.checkpoints import Checkpoint
+from bitdraft.inputs.variants import Variant
 
 WEIGHT_STD = 0.02
 
@@ -29,7 +32,7 @@ class LoadedModel:
     """
 
     model: Any
-    precision: Precision
+    variant: Variant
     device: torch.device
     num_parameters: int
     weight_bytes: int
@@ -60,12 +63,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def load_model(
-    checkpoint: Checkpoint, precision: Precision, device: torch.device, config: ModelConfig
-) -> LoadedModel:
-    """For inference. Every floating-point parameter is verified to have the asked dtype."""
+def load_model(variant: Variant, device: torch.device, config: ModelConfig) -> LoadedModel:
+    """For inference, as the format's family loads it."""
     transformers_logging.disable_progress_bar()
-    dtype = torch_dtype(precision)
+    return _LOADERS[variant.format.family](variant, device, config)
+
+
+def _load_dtype(variant: Variant, device: torch.device, config: ModelConfig) -> LoadedModel:
+    """Every floating-point parameter is verified to have the format's dtype."""
+    dtype, checkpoint = torch_dtype(variant.name), variant.checkpoint
     make = _draw if checkpoint.random_weights else _read
     model = make(checkpoint, dtype, device, config).eval().requires_grad_(False)
     parameters = list(model.parameters())
@@ -74,12 +80,17 @@ def load_model(
     weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
     return LoadedModel(
         model=model,
-        precision=precision,
+        variant=variant,
         device=device,
         num_parameters=sum(p.numel() for p in parameters),
         weight_bytes=weight_bytes,
         streamed_bytes=weight_bytes - _unread_embedding_bytes(model),
     )
+
+
+_LOADERS: dict[str, Callable[[Variant, torch.device, ModelConfig], LoadedModel]] = {
+    dtype_family.FAMILY: _load_dtype
+}
 
 
 def _read(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:

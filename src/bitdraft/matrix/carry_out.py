@@ -46,9 +46,9 @@ def carry_out(
 ) -> list[Outcome]:
     """All runs of a matrix below `root`. An interrupt ends them all."""
     found = []
-    for place, wanted in enumerate(matrix, 1):
+    for index, wanted in enumerate(matrix, 1):
         if on_run is not None:
-            on_run(place, wanted)
+            on_run(index, wanted)
         folder = folder_of_run(wanted, root)
         try:
             result = measure(wanted, options.model_copy(update={"output": folder}))

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitdraft import formats
 from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
 from bitdraft.inputs.checkpoints import Checkpoint
+from bitdraft.inputs.variants import Variant
 from bitdraft.matrix.read import Wanted
 from bitdraft.precision.evaluate import cells_of
 from bitdraft.precision.evaluate import prepare as prepare_precision
@@ -77,10 +77,8 @@ def _of_sweep(config: SpecDecodeConfig, copy_bytes_s: float) -> list[ExpectedCel
 
 def _token_s(checkpoint: Checkpoint, precision: str, copy_bytes_s: float) -> float | None:
     """One forward at batch 1: every weight is read once."""
-    num_parameters = sum(checkpoint.stored_dtypes.values())
-    if not num_parameters:
-        return None
-    return num_parameters * formats.find(precision).bits / 8 / copy_bytes_s
+    weight_bytes = Variant(checkpoint, precision).weight_bytes
+    return None if weight_bytes is None else weight_bytes / copy_bytes_s
 
 
 def _seconds(checkpoint: Checkpoint, token_s: float | None, forwards: float) -> float | None:

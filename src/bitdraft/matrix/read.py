@@ -64,15 +64,15 @@ def read_matrix(path: Path) -> list[Wanted]:
         problem = f"knows no [{unknown[0]}]" if unknown else "names no run"
         raise UserError(_WHERE, path, problem, "Give a [shared] table, and [[runs]] with a command each")
     found: dict[tuple[str, Config], Wanted] = {}
-    for place, entry in enumerate(entries, 1):
-        for wanted in _runs_of(entry, shared, place):
+    for index, entry in enumerate(entries, 1):
+        for wanted in _runs_of(entry, shared, index):
             found.setdefault((wanted.command, wanted.config), wanted)
     return list(found.values())
 
 
-def _runs_of(entry: Any, shared: Mapping[str, Any], place: int) -> Iterator[Wanted]:
+def _runs_of(entry: Any, shared: Mapping[str, Any], index: int) -> Iterator[Wanted]:
     """Of one [[runs]] table."""
-    name = f"runs[{place}]"
+    name = f"runs[{index}]"
     if not isinstance(entry, dict):
         raise UserError(_WHERE, name, "is no table", "Write [[runs]] above its settings")
     command = entry.get("command")

@@ -127,13 +127,14 @@ def _unfinished(records: Records, num_prompts: int) -> str:
 def _without_quality(
     row: PrecisionRow, records: Records, plan: ScoringPlan, failure: Failure | None
 ) -> PrecisionRow:
-    place = records.overflow
-    if place is None:
+    overflow = records.overflow
+    if overflow is None:
         found = failure or Failure("failed", "its text was not scored to the end")
         update = {"status": found.status, "reason": found.reason, "quality": Quality(protocol=plan.card)}
         return row.model_copy(update=update)
-    reason = f"non-finite numbers from {place.layer} at position {place.position} of window {place.window}"
-    quality = Quality(protocol=plan.card, overflow=place)
+    where = f"{overflow.layer} at position {overflow.position} of window {overflow.window}"
+    quality = Quality(protocol=plan.card, overflow=overflow)
+    reason = f"non-finite numbers from {where}"
     return row.model_copy(update={"status": "overflow", "reason": reason, "quality": quality})
 
 

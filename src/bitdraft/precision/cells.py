@@ -20,6 +20,7 @@ from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
+from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import Window, truncate
 from bitdraft.probes.ceilings import measure_ceilings
 from bitdraft.probes.clock import now
@@ -76,7 +77,7 @@ class _Cell:
             start_s = now()
             checkpoint = find_checkpoint(config)
             device = resolve_device(config.device)
-            loaded = load_model(checkpoint, self.precision, device, config)
+            loaded = load_model(Variant(checkpoint, self.precision), device, config)
             load_s = now() - start_s
         runner = Runner(loaded.model)
         self.emit(
@@ -95,7 +96,8 @@ class _Cell:
         if self.is_paired and finite and config.kl_max_tokens:
             self.emit("progress", stage="divergence", done=0, total=1)
             with self.emit.slow():
-                reference = load_model(checkpoint, config.reference_precision, device, config)
+                variant = Variant(checkpoint, config.reference_precision)
+                reference = load_model(variant, device, config)
             self._compare(Runner(reference.model), runner)
 
     def _score(self, runner: Runner) -> bool:
@@ -108,17 +110,17 @@ class _Cell:
         done = sum(window.num_scored for window in self.windows[:first])
         self.emit("progress", stage="quality", done=done, total=total)
         left = [(w.token_ids, w.first_scored) for w in self.windows[first:]]
-        place = first
+        index = first
         try:
             for log_prob, top1 in score_windows(runner, left, chunk) if left else ():
                 scores = {"log_prob": pack(log_prob.numpy()), "top1": pack(top1.numpy().astype(np.int32))}
-                self.emit("scored", window=place, **scores)
-                place += 1
+                self.emit("scored", window=index, **scores)
+                index += 1
                 done += len(log_prob)
                 self.emit("progress", stage="quality", done=done, total=total)
         except NonFiniteLogits:
-            bad = self.windows[place]
-            found: Overflow = locate_overflow(runner, bad.token_ids, bad.first_scored, chunk, window=place)
+            bad = self.windows[index]
+            found: Overflow = locate_overflow(runner, bad.token_ids, bad.first_scored, chunk, window=index)
             self.emit("overflow", overflow=found.model_dump())
             return False
         self.emit("peak", peak_bytes=peak_memory_bytes(runner.device))

@@ -69,10 +69,10 @@ def markdown_text(result: PrecisionResult) -> str:
         "| --- | --- |" + " ---: |" * len(shown),
     ]
     best = [best_rows(column, rows) for column in shown]
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         cells = [
-            f"**{column.text(row)}**" if place in places else column.text(row)
-            for column, places in zip(shown, best, strict=True)
+            f"**{column.text(row)}**" if index in indices else column.text(row)
+            for column, indices in zip(shown, best, strict=True)
         ]
         lines.append(f"| {row.precision} | {row.status} | " + " | ".join(cells) + " |")
     lines += [

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bitdraft.metrics.memory import memory_name
-from bitdraft.present.batch_tables import lossless_text, table_lines
 from bitdraft.present.charts import sweep
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.charts.batches import batch_chart
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.tables import NO_DRAFT, Column, best_rows, csv_of, flat_figures, machine_line
+from bitdraft.present.sweep_table import VERSUS_1, lossless_text, markdown_lines
+from bitdraft.present.tables import NO_DRAFT, csv_of, flat_figures, machine_line
 from bitdraft.schema.io import to_json, write_atomically
 from bitdraft.schema.results import PlanPoint, SpecDecodeResult, SpecDecodeRow
 
@@ -27,19 +25,6 @@ def _dataset(result: SpecDecodeResult) -> str:
     """Its name as part of a file's."""
     name = re.sub(r"[^\w.-]+", "_", result.text.dataset)
     return name if result.config.synthetic_acceptance is None else f"synthetic_{name}"
-
-
-def columns(rows: Sequence[SpecDecodeRow]) -> list[Column]:
-    name = memory_name(row.metrics for row in rows)
-    memory = (name, "VRAM GiB" if name == "peak_vram_gb" else "RAM GiB")
-    return [
-        Column("throughput_tok_s", "Tok/s", 1, None),
-        Column("speedup", "Speedup", 2, True),
-        Column("acceptance_rate", "Accept", 3, None),
-        Column("tokens_per_step", "Tok/st", 2, None),
-        Column("tpot_ms", "TPOT ms", 2, None),
-        Column(*memory, 2, None),
-    ]
 
 
 def csv_text(result: SpecDecodeResult) -> str:
@@ -77,7 +62,6 @@ def markdown_text(result: SpecDecodeResult) -> str:
         *(f"- Warning: {warning}" for warning in result.warnings),
         "",
         *(_plan_lines(result) if result.config.plan else _table_lines(result)),
-        *table_lines(result.batches),
         "",
         f"Text: {result.text.dataset} (sha256 {result.text.sha256[:12]}), "
         f"{len(result.text.prompt_ids)} prompts, {sweep.new_tokens(result.config)} new tokens each. "
@@ -90,21 +74,11 @@ def markdown_text(result: SpecDecodeResult) -> str:
 
 def _table_lines(result: SpecDecodeResult) -> list[str]:
     rows = [row for row in result.rows if row.batch_size == 1]
-    shown = columns(rows)
-    best = [best_rows(column, rows) for column in shown]
-    lines = [
-        "| Draft | K | Status | " + " | ".join(column.title for column in shown) + " | Same ids as K = 0 |",
-        "| --- | ---: | --- |" + " ---: |" * (len(shown) + 1),
-    ]
-    for place, row in enumerate(rows):
-        cells = [
-            f"**{column.text(row)}**" if place in places else column.text(row)
-            for column, places in zip(shown, best, strict=True)
-        ]
-        cells.append(lossless_text(row) if row.k else "")
-        draft = (row.draft or NO_DRAFT).replace("|", "\\|")
-        lines.append(f"| {draft} | {row.k} | {row.status} | " + " | ".join(cells) + " |")
-    return [*lines, "", "Best value of a column in bold; 95 % bootstrap intervals in brackets."]
+    lines = markdown_lines(rows)
+    lines += ["", "Best value of a column in bold; 95 % bootstrap intervals in brackets."]
+    if result.batches:
+        lines += ["", "## Several prompts at once", "", *markdown_lines(result.batches), "", VERSUS_1]
+    return lines
 
 
 def _plan_lines(result: SpecDecodeResult) -> list[str]:

@@ -57,7 +57,7 @@ def best_rows(column: Column, rows: Sequence[Row]) -> set[int]:
     if column.higher_is_better is None or len(values) < 2:
         return set()
     best = max(values.values()) if column.higher_is_better else min(values.values())
-    return {place for place, value in values.items() if value == best}
+    return {index for index, value in values.items() if value == best}
 
 
 def flat_figures(figures: Mapping[str, Figure]) -> dict[str, Any]:

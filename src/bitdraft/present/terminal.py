@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bitdraft.present import batch_tables
 from bitdraft.present import recommendation_files as recommend_output
 from bitdraft.present import sweep_files as spec_decode_output
 from bitdraft.present.charts.sweep import subject
 from bitdraft.present.precision_files import columns
-from bitdraft.present.tables import NO_DRAFT, Column, Row, best_rows
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.present.sweep_table import TableRow, fastest, table_rows
+from bitdraft.present.sweep_table import columns as columns_of_rows
+from bitdraft.present.tables import Column, best_rows
+from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult, SpecDecodeRow
 
-_NARROW = ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step")
-_NARROW_BATCHES = ("throughput_tok_s", "speedup", "over_batch_1")
+# what a narrow terminal shows of a sweep: of several prompts at once, or of one
+_NARROW = {
+    False: ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step"),
+    True: ("throughput_tok_s", "speedup", "over_batch_1"),
+}
 
 
 def show_precision(console: Console, result: PrecisionResult) -> None:
@@ -34,9 +37,9 @@ def show_precision(console: Console, result: PrecisionResult) -> None:
     for column in columns(rows):
         best = best_rows(column, rows)
         cells = []
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             value = escape(column.value_text(row))
-            shown = f"[bold green]★ {value}[/]" if place in best else value
+            shown = f"[bold green]★ {value}[/]" if index in best else value
             spread = escape(column.interval_text(row))
             cells.append(f"{shown}\n[dim]{spread}[/]" if spread else shown)
         table.add_row(column.title, *cells)
@@ -52,38 +55,42 @@ def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
     if result.config.plan:
         _plan_table(table, result)
     else:
-        _sweep_table(table, result, all_columns=console.width >= 100)
+        rows = [row for row in result.rows if row.batch_size == 1]
+        _rows_table(table, rows, all_columns=console.width >= 100)
     console.print(table)
     if result.rows:
         hint = "★ best value; in brackets the 95 % bootstrap interval; Same: runs with the token ids of K = 0"
         console.print(hint, style="dim", highlight=False)
     if result.batches:
-        console.print(_batch_table(result, all_columns=console.width >= 100))
+        table = Table(title="Several prompts at once", title_justify="left")
+        _rows_table(table, fastest(result.batches), all_columns=console.width >= 100)
+        console.print(table)
         hint = "each draft's fastest K at that size (others: CSV); vs. 1: over batch 1 on the same prompts"
         console.print(hint, style="dim", highlight=False)
     _show_verdict(console, result)
 
 
-def _sweep_table(table: Table, result: SpecDecodeResult, all_columns: bool) -> None:
-    rows = [row for row in result.rows if row.batch_size == 1]
-    shown = spec_decode_output.columns(rows)
-    if not all_columns:
-        shown = [column for column in shown if column.key in _NARROW]
+def _rows_table(table: Table, rows: Sequence[SpecDecodeRow], all_columns: bool) -> None:
+    """A section a draft at one prompt, or a batch size."""
+    of_batches = any(row.batch_size > 1 for row in rows)
+    shown = [column for column in columns_of_rows(rows) if all_columns or column.key in _NARROW[of_batches]]
+    if of_batches:
+        table.add_column("Batch", justify="right", no_wrap=True)
     table.add_column("Draft", no_wrap=True)
     _add_columns(table, shown)
-    best = [best_rows(column, rows) for column in shown]
-    draft = ""
-    for place, row in enumerate(rows):
-        own = row.draft or NO_DRAFT
-        if own != draft and draft:
+    section = ""
+    for found in table_rows(rows, shown):
+        row = found.row
+        begins = str(row.batch_size) if of_batches else found.draft
+        if section and begins != section:
             table.add_section()
-        name = escape(own) if own != draft else ""
-        draft = own
+        first = escape(begins) if begins != section else ""
+        section = begins
+        names = [first, escape(found.draft)] if of_batches else [first]
         if row.status != "ok":
-            table.add_row(name, str(row.k), f"[red]{row.status}[/]")
+            table.add_row(*names, str(row.k), f"[red]{row.status}[/]")
             continue
-        cells = _cells(row, [(column, place in places) for column, places in zip(shown, best, strict=True)])
-        table.add_row(name, str(row.k), *cells, batch_tables.lossless_text(row) if row.k else "")
+        table.add_row(*names, str(row.k), *_cells(found, shown), found.lossless)
 
 
 def _add_columns(table: Table, shown: Sequence[Column]) -> None:
@@ -96,38 +103,14 @@ def _add_columns(table: Table, shown: Sequence[Column]) -> None:
     table.add_column("Same", justify="right")
 
 
-def _cells(row: Row, columns: Sequence[tuple[Column, bool]]) -> list[str]:
-    """Of columns, each with whether the row has its best value."""
+def _cells(found: TableRow, shown: Sequence[Column]) -> list[str]:
     cells = []
-    for column, is_best in columns:
-        value = escape(column.value_text(row))
-        cells.append(f"[bold green]★ {value}[/]" if is_best else value)
+    for column in shown:
+        value = escape(column.value_text(found.row))
+        cells.append(f"[bold green]★ {value}[/]" if column.key in found.best else value)
         if column.key == "speedup":
-            cells.append(f"[dim]{escape(column.interval_text(row))}[/]")
+            cells.append(f"[dim]{escape(column.interval_text(found.row))}[/]")
     return cells
-
-
-def _batch_table(result: SpecDecodeResult, all_columns: bool) -> Table:
-    """K = 0 and each draft's fastest K at each batch size."""
-    shown = [column for column in batch_tables.COLUMNS if all_columns or column.key in _NARROW_BATCHES]
-    table = Table(title="Several prompts at once", title_justify="left")
-    table.add_column("Batch", justify="right", no_wrap=True)
-    table.add_column("Draft", no_wrap=True)
-    _add_columns(table, shown)
-    for size, group in groupby(batch_tables.fastest(result.batches), key=lambda row: row.batch_size):
-        rows = list(group)
-        best = [best_rows(column, rows) for column in shown]
-        for place, row in enumerate(rows):
-            names = ("" if place else str(size), escape(row.draft or NO_DRAFT), str(row.k))
-            if row.status != "ok":
-                table.add_row(*names, f"[red]{row.status}[/]")
-                continue
-            cells = _cells(
-                row, [(column, place in places) for column, places in zip(shown, best, strict=True)]
-            )
-            table.add_row(*names, *cells, batch_tables.lossless_text(row))
-        table.add_section()
-    return table
 
 
 def _plan_table(table: Table, result: SpecDecodeResult) -> None:
@@ -155,13 +138,13 @@ def show_recommendation(console: Console, result: Recommendation) -> None:
     titles = recommend_output.TITLES
     is_wide = console.width >= 190
     # without the time to the first token and the quality, which the precisions' own table has
-    places = [place for place in range(len(titles)) if is_wide or place not in (5, 7, 8)]
-    for place in places:
-        table.add_column(titles[place], justify="left" if place < 3 else "right", no_wrap=True)
+    indices = [index for index in range(len(titles)) if is_wide or index not in (5, 7, 8)]
+    for index in indices:
+        table.add_column(titles[index], justify="left" if index < 3 else "right", no_wrap=True)
     for row in recommend_output.shown(result):
         style = {"chosen": "bold green", "out": "dim", "predicted": "dim"}.get(row.standing, "")
         cells = recommend_output.cells(row, with_intervals=is_wide)
-        table.add_row(*(escape(cells[place]) for place in places), style=style)
+        table.add_row(*(escape(cells[index]) for index in indices), style=style)
     console.print(table)
     console.print(recommend_output.SPEEDS, style="dim", highlight=False)
     _show_verdict(console, result)

@@ -367,7 +367,7 @@ class SpecDecodeRow(Record):
     @property
     def places(self) -> list[tuple[int, ...]]:
         """The prompts of each group; at batch 1 a prompt each."""
-        return list(self.groups) or [(place,) for place in range(len(self.runs))]
+        return list(self.groups) or [(index,) for index in range(len(self.runs))]
 
 
 class ReplaySummary(Record):
@@ -521,8 +521,8 @@ def _known_texts(rows: Sequence[Any]) -> list[Sequence[int]]:
 
 def _runs_by_prompt(row: Mapping[str, Any]) -> list[tuple[int, Any]]:
     runs = row.get("runs") or ()
-    groups = row.get("groups") or [(place,) for place in range(len(runs))]
-    return list(zip([place for group in groups for place in group], runs, strict=False))
+    groups = row.get("groups") or [(index,) for index in range(len(runs))]
+    return list(zip([index for group in groups for index in group], runs, strict=False))
 
 
 def _with_known_texts(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -533,8 +533,8 @@ def _with_known_texts(data: Mapping[str, Any]) -> dict[str, Any]:
     restored = []
     for row in rows:
         runs = [
-            {"token_ids": known[place], **run} if isinstance(run, Mapping) and place < len(known) else run
-            for place, run in _runs_by_prompt(row)
+            {"token_ids": known[index], **run} if isinstance(run, Mapping) and index < len(known) else run
+            for index, run in _runs_by_prompt(row)
         ]
         restored.append({**row, "runs": runs} if runs else row)
     return {**data, "rows": restored}
@@ -545,8 +545,8 @@ def _without_known_texts(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if not row["k"] and row["batch_size"] == 1:
             continue
-        for place, run in _runs_by_prompt(row):
-            if place < len(known) and list(run["token_ids"]) == list(known[place]):
+        for index, run in _runs_by_prompt(row):
+            if index < len(known) and list(run["token_ids"]) == list(known[index]):
                 del run["token_ids"]
 
 

@@ -81,7 +81,7 @@ def _row(records: Records, own: Configuration) -> SpecDecodeRow:
         metrics=_metrics(records, own, items),
         lossless=_lossless(records, own, items),
         runs=runs,
-        groups=tuple(places for places, _ in items) if own.batch_size > 1 else (),
+        groups=tuple(indices for indices, _ in items) if own.batch_size > 1 else (),
     )
     if own.batch_size > 1 or own.draft is None:
         return row
@@ -110,13 +110,13 @@ def _metrics(records: Records, own: Configuration, items: Items) -> dict[str, Fi
     metrics = item_figures(groups, seed)
     alone = records.runs(own.draft, own.k)
     metrics |= ratio_over(
-        "over_batch_1", groups, [[(alone[place],) for place in places] for places, _ in items], seed
+        "over_batch_1", groups, [[(alone[index],) for index in indices] for indices, _ in items], seed
     )
     if own.draft is not None:
         base = dict(records.items(Configuration(None, 0, own.batch_size)))
-        metrics |= ratio_over("speedup", groups, [[base[places]] for places, _ in items], seed)
+        metrics |= ratio_over("speedup", groups, [[base[indices]] for indices, _ in items], seed)
         metrics |= ratio_over(
-            "decode_speedup", groups, [[base[places]] for places, _ in items], seed, after_first=True
+            "decode_speedup", groups, [[base[indices]] for indices, _ in items], seed, after_first=True
         )
         metrics |= speculation_figures(groups, own.k, seed, drafts_too=False)
     return metrics
@@ -158,9 +158,9 @@ def _lossless(records: Records, own: Configuration, items: Items) -> LosslessChe
         return None
     texts = records.outputs()
     same = [
-        run.token_ids == texts[place]
-        for places, group in items
-        for place, run in zip(places, group, strict=True)
+        run.token_ids == texts[index]
+        for indices, group in items
+        for index, run in zip(indices, group, strict=True)
     ]
     found = records.divergences.get((own.draft, own.k), ()) if own.batch_size == 1 else ()
     return LosslessCheck(identical=sum(same), num_prompts=len(same), divergences=tuple(found))
@@ -189,13 +189,13 @@ def check_replay(
     if records.config.temperature > 0:
         return _check_expectation(records, k, runs, chains)
     mismatches, num_compared = [], 0
-    for place, (run, chain, output) in enumerate(zip(runs, chains, records.outputs(), strict=True)):
+    for index, (run, chain, output) in enumerate(zip(runs, chains, records.outputs(), strict=True)):
         if run.token_ids != output:
             continue
         num_compared += 1
         replayed = steps_of(chain, k)
         if not _same_steps(records, run.steps, replayed):
-            mismatches.append(_mismatch(records, draft, place, run, replayed))
+            mismatches.append(_mismatch(records, draft, index, run, replayed))
     return ReplayCheck(
         agrees=not mismatches,
         num_compared=num_compared,
@@ -235,21 +235,21 @@ def _same_steps(records: Records, measured: Sequence[Step], replayed: Sequence[S
 
 
 def _mismatch(
-    records: Records, draft: str, place: int, run: Generation, replayed: Sequence[Step]
+    records: Records, draft: str, index: int, run: Generation, replayed: Sequence[Step]
 ) -> ReplayMismatch:
     """The first step that differs, the draft's lead there, and whether that is small enough for a tie."""
     pairs = list(zip(run.steps, replayed, strict=False))
     step = next((i for i, (one, other) in enumerate(pairs) if one != other), len(pairs))
     start = records.first + sum(kept.num_accepted + 1 for kept in run.steps[:step])
     measured, replay = (side[step] if step < len(side) else None for side in (run.steps, replayed))
-    leads = records.prompts[place].agreement[draft].leads
+    leads = records.prompts[index].agreement[draft].leads
     lead = tie = None
     if leads and measured and replay:
         lead = leads[start + min(measured.num_accepted, replay.num_accepted)]
         precision = records.config.draft_precision or records.config.precision
         tie = lead < formats.find(precision).tie_lead
     return ReplayMismatch(
-        prompt=place, step=step, measured=measured, replayed=replay, draft_lead=lead, rounding_tie=tie
+        prompt=index, step=step, measured=measured, replayed=replay, draft_lead=lead, rounding_tie=tie
     )
 
 

@@ -50,7 +50,7 @@ def measure_batches(worker: Worker, engine: Engine) -> None:
     lost = {(e["batch_size"], e["draft"], e["k"]) for e in worker.earlier("batch_failed")}
     total = sum(len(groups_of(len(worker.prompts), size)) for size in sizes)
     before = 0
-    for place, size in enumerate(sizes):
+    for index, size in enumerate(sizes):
         groups = groups_of(len(worker.prompts), size)
         first = sum(event["batch_size"] == size for event in worker.earlier("batch"))
         if (size, None, 0) not in lost and first < len(groups):
@@ -64,7 +64,7 @@ def measure_batches(worker: Worker, engine: Engine) -> None:
                     batch.measure(group, backwards=turn % 2 == 1)
             except _FAILURES as error:
                 if _drop(worker, size, BASELINE, error) == "oom":
-                    for larger in sizes[place + 1 :]:
+                    for larger in sizes[index + 1 :]:
                         why = MemoryError(f"not tried, because batch {size} had too little")
                         _drop(worker, larger, BASELINE, why)
                     return
@@ -90,8 +90,8 @@ class _Batch:
         """Every (draft, K) once, briefly, on the group with the longest prompt, whose caches are large enough
         for all: the first forward of each shape is slow, and so is an allocation."""
         config, prompts = self.worker.config, self.worker.prompts
-        longest = max(groups, key=lambda group: max(len(prompts[place]) for place in group))
-        self.engine.prepare_batch([prompts[place] for place in longest], config)
+        longest = max(groups, key=lambda group: max(len(prompts[index]) for index in group))
+        self.engine.prepare_batch([prompts[index] for index in longest], config)
         brief = self.worker.brief()
         with self.worker.emit.slow():
             for own in list(self.active):
@@ -100,7 +100,7 @@ class _Batch:
 
     def measure(self, group: list[int], *, backwards: bool) -> None:
         config = self.worker.config
-        self.engine.prepare_batch([self.worker.prompts[place] for place in group], config)
+        self.engine.prepare_batch([self.worker.prompts[index] for index in group], config)
         records = []
         for own in list(reversed(self.active) if backwards else self.active):
             runs = self._try(group, own, config) if own in self.active else None
@@ -115,7 +115,7 @@ class _Batch:
         of its K; without the baseline there is nothing to compare with, so that its errors go on."""
         draft, k = own
         try:
-            seeds = [self.worker.seed(draft, k, place) for place in group]
+            seeds = [self.worker.seed(draft, k, index) for index in group]
             decode = functools.partial(self.engine.decode_batch, config, draft, k, seeds)
             if draft is None or not self.worker.texts:
                 return decode()

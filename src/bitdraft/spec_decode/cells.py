@@ -96,8 +96,8 @@ def _load_all(worker: Worker, device: torch.device) -> LoadedModel:
     worker.emit("progress", stage="load", done=0, total=total)
     target = worker.load(worker.config.model, worker.config.precision, device)
     lost = {(event["draft"], event["k"]) for event in worker.earlier("failed")}
-    for place, label in enumerate(worker.folders, 1):
-        worker.emit("progress", stage="load", done=place, total=total)
+    for index, label in enumerate(worker.folders, 1):
+        worker.emit("progress", stage="load", done=index, total=total)
         own = [one for one in worker.config.configurations([label]) if one not in lost]
         worker.active += own
         if not own:
@@ -118,7 +118,7 @@ def _models(worker: Worker) -> list[str | None]:
 
 def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
-    return sizes | {"precision": loaded.precision}
+    return sizes | {"precision": loaded.variant.name}
 
 
 def _tell_execution(worker: Worker, engine: Engine) -> None:
@@ -154,8 +154,8 @@ def _warm_up(worker: Worker, engine: Engine) -> None:
         if full.synthetic_acceptance is not None:
             # what drafts are made to say goes a way of its own
             worker.texts[0] = plain.token_ids
-        for place, (draft, k) in enumerate(wanted, 1):
-            worker.emit("progress", stage=stage, done=place, total=1 + len(wanted))
+        for index, (draft, k) in enumerate(wanted, 1):
+            worker.emit("progress", stage=stage, done=index, total=1 + len(wanted))
             if (draft, k) in worker.active:
                 _try(worker, engine, draft, k, 0)
     worker.config, worker.num_strayed = full, 0

@@ -20,7 +20,7 @@ MOST_CONTROLS = 8
 def first_difference(expected: Generation, found: Generation) -> int:
     pairs = zip(expected.token_ids, found.token_ids, strict=False)
     shorter = min(len(expected.token_ids), len(found.token_ids))
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), shorter)
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)
 
 
 @torch.inference_mode()
@@ -54,19 +54,19 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
     control = None
     for done, one in enumerate(found):
         worker.emit("progress", stage="lossless", done=done, total=len(found))
-        place = first_difference(one.baseline, one.run)
-        where = (one.prompt, place)
+        index = first_difference(one.baseline, one.run)
+        where = (one.prompt, index)
         if where not in gaps:
-            text = [*worker.prompts[one.prompt], *one.baseline.token_ids[:place]]
+            text = [*worker.prompts[one.prompt], *one.baseline.token_ids[:index]]
             gaps[where] = logit_gap(target, text)
         if where not in controls and len(controls) < MOST_CONTROLS:
             control = control or worker.engine(_wide_target(worker, target.device))
             controls[where] = _agree(worker, control, one.prompt, one.draft, one.k)
         divergence = Divergence(
             prompt=one.prompt,
-            position=place,
-            expected=_token_at(one.baseline, place),
-            found=_token_at(one.run, place),
+            position=index,
+            expected=_token_at(one.baseline, index),
+            found=_token_at(one.run, index),
             logit_gap=gaps[where],
             control_precision=wide if where in controls else None,
             control_agrees=controls.get(where),
@@ -74,8 +74,8 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
         worker.emit("divergence", draft=one.draft, k=one.k, divergence=divergence.model_dump())
 
 
-def _token_at(generation: Generation, place: int) -> int:
-    return generation.token_ids[place] if place < len(generation.token_ids) else -1
+def _token_at(generation: Generation, index: int) -> int:
+    return generation.token_ids[index] if index < len(generation.token_ids) else -1
 
 
 def _wide_target(worker: Worker, device: torch.device) -> Any:

@@ -31,14 +31,14 @@ def measure_costs(  # noqa: PLR0917
     room = max(*sizes, most_drafted + 1)
     middle = len(prompt) + min(len(output) // 2, config.max_new_tokens - room)
     text = [*prompt, *output]
-    text += [prompt[place % len(prompt)] for place in range(middle - len(text))]
+    text += [prompt[index % len(prompt)] for index in range(middle - len(text))]
     context = text[:middle]
     target_s: dict[str, list[float]] = {str(size): [] for size in sizes}
     draft_s: dict[str, list[float]] = {label: [] for label in drafts}
     for turn in range(num_rounds):
-        for place, size in enumerate(sizes):
+        for index, size in enumerate(sizes):
             if drafts:
-                label = drafts[(place + turn) % len(drafts)]
+                label = drafts[(index + turn) % len(drafts)]
                 spent_s = engine.draft_seconds(label, context, most_drafted)
                 draft_s[label].append(spent_s / most_drafted)
             target_s[str(size)].append(engine.verify_seconds(context, size - 1))

@@ -108,8 +108,8 @@ class _Fold:
             if any((own, k, 1) not in records.failures for own, k in self.config.configurations([label]))
         ]
         cells = memory_cells(self.config, self.workload, alive)
-        for place, (label, own) in enumerate(cells.items()):
-            self.report("memory", place, len(cells))
+        for index, (label, own) in enumerate(cells.items()):
+            self.report("memory", index, len(cells))
             self._take_memory(conduct, label, own)
 
     def _take_memory(self, conduct: Conduct[SpecDecodeResult], label: str | None, cell: Cell) -> None:

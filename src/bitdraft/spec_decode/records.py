@@ -151,8 +151,8 @@ class Records:
             self.notes.append(warning("spec.ended_early", done=done, of=num_prompts, why=why))
             return
         sizes = [b for b in self.config.batch_sizes[1:] if not self._is_over(b, num_prompts)]
-        for place, size in enumerate(sizes):
-            reason = f"not tried, because batch {sizes[0]} ended: {why}" if place else why
+        for index, size in enumerate(sizes):
+            reason = f"not tried, because batch {sizes[0]} ended: {why}" if index else why
             self.failures[Configuration(None, 0, size)] = (status, reason)
 
     def _is_over(self, size: int, num_prompts: int) -> bool:
@@ -173,8 +173,8 @@ class Records:
         """What a configuration ran: places of the prompts that were decoded at once, and their runs."""
         key = own.draft, own.k
         if own.batch_size == 1:
-            found = [(place, prompt.runs.get(key)) for place, prompt in enumerate(self.prompts)]
-            return [((place,), (run,)) for place, run in found if run is not None]
+            found = [(index, prompt.runs.get(key)) for index, prompt in enumerate(self.prompts)]
+            return [((index,), (run,)) for index, run in found if run is not None]
         groups = self.groups.get(own.batch_size, ())
         return [(group.prompts, group.runs[key]) for group in groups if key in group.runs]
 

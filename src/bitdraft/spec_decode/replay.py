@@ -127,12 +127,12 @@ def _one_step(chain: Chain, produced: int, begins: list[float], total: Expectati
     total.num_steps += weight
     total.num_drafted += weight * num_drafted
     reached = weight
-    for place in range(num_drafted):
-        total.drafted_at[place] += weight
-        if place < rest:
-            kept = reached * chain.keeps[produced][place]
-            begins[produced + place + 1] += reached - kept
-            total.kept_at[place] += kept
+    for index in range(num_drafted):
+        total.drafted_at[index] += weight
+        if index < rest:
+            kept = reached * chain.keeps[produced][index]
+            begins[produced + index + 1] += reached - kept
+            total.kept_at[index] += kept
             total.num_accepted += kept
             reached = kept
     if num_drafted < rest:

@@ -15,6 +15,7 @@ from bitdraft.config import Execution, SpecDecodeConfig
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model
+from bitdraft.inputs.variants import Variant
 from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
@@ -73,7 +74,7 @@ class Worker:
         """A checkpoint by its folder."""
         own = self.config.model_copy(update={"model": name})
         with self.emit.slow():
-            return load_model(find_checkpoint(own), precision, device, own)
+            return load_model(Variant(find_checkpoint(own), precision), device, own)
 
     def load_draft(self, label: str, device: torch.device) -> LoadedModel | None:
         """None for prompt lookup."""

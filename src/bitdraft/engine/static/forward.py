@@ -260,8 +260,8 @@ class StaticForward:
             return self._run(part, sizes[0][0], num_tensors, *inputs)
 
         samples = []
-        for place, (rows, tokens) in enumerate(sizes):
-            samples.append((*sample(rows, tokens, num_ids), *self._empty(rows, 40 + 32 * place)))
+        for index, (rows, tokens) in enumerate(sizes):
+            samples.append((*sample(rows, tokens, num_ids), *self._empty(rows, 40 + 32 * index)))
         return record(run, samples)
 
     def _empty(self, num_rows: int, span: int) -> tuple[torch.Tensor, ...]:

@@ -24,7 +24,7 @@ def _sample_draft_token(num_rows: int, num_tokens: int, num_ids: int) -> tuple[t
 
 
 def _sample_verify(num_rows: int, num_tokens: int, num_ids: int) -> tuple[torch.Tensor, ...]:
-    texts = [[(7 * place + row) % num_ids for place in range(3 + 2 * row)] for row in range(num_rows)]
+    texts = [[(7 * index + row) % num_ids for index in range(3 + 2 * row)] for row in range(num_rows)]
     state = State.empty(num_rows, 23 + 2 * num_rows, num_tokens - 1, (), torch.device("cpu"))
     state.begin(texts, 20)
     step = Step.of(state)

@@ -53,8 +53,8 @@ def _step_times(axis: Axes, drafts: StyledRows) -> None:
     """A stacked bar a row; beside it the prediction from costs as a tick."""
     width = 0.8 / max(1, len(drafts))
     drawn = False
-    for place, (name, (_, _, rows)) in enumerate(drafts.items()):
-        offset = (place - (len(drafts) - 1) / 2) * width
+    for index, (name, (_, _, rows)) in enumerate(drafts.items()):
+        offset = (index - (len(drafts) - 1) / 2) * width
         for row in rows:
             step = row.predicted.step
             if step is None:

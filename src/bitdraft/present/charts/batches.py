@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from bitdraft.present.batch_tables import points_by_size
 from bitdraft.present.charts.drawing import INK, legend, new_canvas, plain, png, tidy
 from bitdraft.present.charts.sweep import draw_line, footnote, style, title
+from bitdraft.present.sweep_table import points_by_size
 from bitdraft.schema.records import Figure
 from bitdraft.schema.results import SpecDecodeResult
 
@@ -24,12 +24,12 @@ def batch_chart(result: SpecDecodeResult) -> bytes:
     _draw(left, [size for size, _ in plain_points], figures, (INK, "."), "K = 0")
     right.axhline(1, color=INK, ls="--", lw=1.4, label="K = 0")
     # a draft keeps its colour whatever failed
-    places = {name: place for place, name in enumerate(result.labels)}
+    indices = {name: index for index, name in enumerate(result.labels)}
     for name, points in drafts.items():
         sizes, rows = [size for size, _ in points], [row for _, row in points]
         ks = ", ".join(str(row.k) for row in rows)
         for axis, key, label in ((left, "throughput_tok_s", name), (right, "speedup", f"{name}: K = {ks}")):
-            _draw(axis, sizes, [row.metrics[key] for row in rows], style(places[name]), label)
+            _draw(axis, sizes, [row.metrics[key] for row in rows], style(indices[name]), label)
     left.set_title("Throughput of the batch (tokens/s)\neach draft at its fastest K", fontsize=11)
     right.set_title("Speedup (× of K = 0 at the same batch size)\nhigher is better", fontsize=11)
     for axis in (left, right):

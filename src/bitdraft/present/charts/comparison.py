@@ -54,7 +54,7 @@ def render(comparison: Comparison) -> bytes:
     axes = canvas.subplots(1, len(keys), sharey=True, squeeze=False)[0]
     for axis, key in zip(axes, keys, strict=True):
         _panel(axis, key, rows)
-    labels = [_label(row, place, rows) for place, row in enumerate(rows)]
+    labels = [_label(row, index, rows) for index, row in enumerate(rows)]
     axes[0].set_yticks(range(len(rows)), labels, fontsize=9)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     canvas.suptitle(plain(_title(comparison)), fontsize=12)
@@ -94,22 +94,22 @@ def _footnote(comparison: Comparison) -> str:
     return text
 
 
-def _label(row: RowComparison, place: int, rows: Sequence[RowComparison]) -> str:
+def _label(row: RowComparison, index: int, rows: Sequence[RowComparison]) -> str:
     """Short within a file; the first of a file's rows with all of its name."""
-    first = place == 0 or rows[place - 1].name.source != row.name.source
+    first = index == 0 or rows[index - 1].name.source != row.name.source
     return plain(row.name.full if first else row.name.short)
 
 
 def _panel(axis: Axes, key: str, rows: Sequence[RowComparison]) -> None:
     title, better = _PANELS[key]
     axis.set_title(f"{title}\n{better}", fontsize=10.5)
-    ratios = [(place, row.ratios[key]) for place, row in enumerate(rows) if key in row.ratios]
-    for place, ratio in ratios:
+    ratios = [(index, row.ratios[key]) for index, row in enumerate(rows) if key in row.ratios]
+    for index, ratio in ratios:
         colour, marker, is_filled, _ = _STYLES[ratio.standing]
         sides = [[side] for side in margins(ratio.ratio)]
         axis.errorbar(
             ratio.ratio.value,
-            place,
+            index,
             xerr=sides if ratio.ratio.low is not None else None,
             color=colour,
             marker=marker,
@@ -121,9 +121,9 @@ def _panel(axis: Axes, key: str, rows: Sequence[RowComparison]) -> None:
     axis.set_xscale("log")
     _around_one(axis, [ratio for _, ratio in ratios])
     axis.axvline(1, color=INK, lw=1, zorder=0)
-    for place in range(1, len(rows)):
-        if rows[place].name.source != rows[place - 1].name.source:
-            axis.axhline(place - 0.5, color=GREY, lw=0.8, ls=":")
+    for index in range(1, len(rows)):
+        if rows[index].name.source != rows[index - 1].name.source:
+            axis.axhline(index - 0.5, color=GREY, lw=0.8, ls=":")
     tidy(axis, "x")
 
 

@@ -17,7 +17,7 @@ from bitdraft.schema.records import Figure
 from bitdraft.schema.results import PrecisionResult, PrecisionRow
 
 NOT_MEASURED = "random weights: quality not measured"
-# by a format's place: hatch of a bar, marker of a point
+# by a format's style index: hatch of a bar, marker of a point
 _HATCHES, _MARKERS = ("", "//", "..", "xx", "\\\\", "++"), ("o", "s", "^", "D", "v", "P")
 
 
@@ -26,7 +26,8 @@ def style_of(precision: str) -> tuple[str, str, str]:
     known = formats.find(precision)
     if not known.name:
         return GREY, "xx", "D"
-    return COLOURS[known.place % len(COLOURS)], _HATCHES[known.place % 6], _MARKERS[known.place % 6]
+    index = known.style_index
+    return COLOURS[index % len(COLOURS)], _HATCHES[index % len(_HATCHES)], _MARKERS[index % len(_MARKERS)]
 
 
 def title_of(precision: str) -> str:
@@ -84,19 +85,19 @@ def _footnote(result: PrecisionResult) -> str:
 def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> None:
     tops = [f.high or f.value for row in rows if (f := row.metrics.get(key))]
     ceiling = max(tops, default=1.0)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         figure = row.metrics.get(key)
         if figure is None:
             why, ink = ("not measured", INK) if row.status == "ok" else (row.status, "#B00020")
-            axis.text(place, ceiling * 0.04, why, ha="center", rotation=90, color=ink, fontsize=11)
+            axis.text(index, ceiling * 0.04, why, ha="center", rotation=90, color=ink, fontsize=11)
             continue
         colour, hatch, _ = style_of(row.precision)
         below, above = margins(figure)
-        axis.bar(place, figure.value, color=colour, hatch=hatch, edgecolor="white", width=0.62)
+        axis.bar(index, figure.value, color=colour, hatch=hatch, edgecolor="white", width=0.62)
         if below or above:
-            axis.errorbar(place, figure.value, yerr=[[below], [above]], color=INK, capsize=5, lw=1.3)
+            axis.errorbar(index, figure.value, yerr=[[below], [above]], color=INK, capsize=5, lw=1.3)
         label = f"{figure.value:.{digits}f}"
-        axis.text(place, figure.value + above + ceiling * 0.02, label, ha="center", va="bottom", fontsize=11)
+        axis.text(index, figure.value + above + ceiling * 0.02, label, ha="center", va="bottom", fontsize=11)
     axis.set_xticks(range(len(rows)), [title_of(row.precision) for row in rows])
     axis.set_xlim(-0.6, len(rows) - 0.4)
     axis.set_ylim(0, ceiling * 1.14)

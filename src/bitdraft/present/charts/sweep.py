@@ -25,9 +25,9 @@ from bitdraft.schema.records import Figure
 from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
 
 
-def style(place: int) -> tuple[str, str]:
+def style(index: int) -> tuple[str, str]:
     """Colour and marker; seven markers beside six colours, so that no two drafts of 42 are alike."""
-    return COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
 
 
 StyledRows = dict[str, tuple[str, str, list[SpecDecodeRow]]]
@@ -36,10 +36,10 @@ StyledRows = dict[str, tuple[str, str, list[SpecDecodeRow]]]
 def drafts_of(result: SpecDecodeResult) -> StyledRows:
     """By draft: colour, marker and finished rows, those without any left out."""
     styled = {}
-    for place, name in enumerate(result.labels):
+    for index, name in enumerate(result.labels):
         rows = [row for row in result.sweep if row.draft == name and row.status == "ok"]
         if rows:
-            styled[name] = (*style(place), rows)
+            styled[name] = (*style(index), rows)
     return styled
 
 
@@ -199,8 +199,8 @@ def plan(result: SpecDecodeResult) -> bytes:
     canvas = new_canvas(13, 5.4)
     left, right = canvas.subplots(1, 2)
     left.axhline(1, color=INK, ls="--", lw=1)
-    for place, (name, entry) in enumerate(result.plan.items()):
-        colour, marker = style(place)
+    for index, (name, entry) in enumerate(result.plan.items()):
+        colour, marker = style(index)
         ks, points = list(entry.by_k), list(entry.by_k.values())
         values = [point.replay_end_to_end for point in points]
         best = entry.best_k.replay

@@ -8,9 +8,10 @@ from typing import Any
 
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.charts.precision import title_of
-from bitdraft.present.page import look
-from bitdraft.present.page.blocks import Block, Cell, Chart, Section, Text, plain_figure_cell, table
+from bitdraft.present.page import theme
+from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
 from bitdraft.present.page.run import Run, View, machine_of
+from bitdraft.present.page.tables import plain_figure_cell, table
 from bitdraft.present.words import times_text
 from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, SpecDecodeRow
 
@@ -56,29 +57,29 @@ def precision_chart(runs: Sequence[Run]) -> Chart | None:
     results = _precisions(runs)
     names = list(dict.fromkeys(row.precision for _, result in results for row in result.rows))
     data, said = [], []
-    for place, (label, result) in enumerate(results):
+    for index, (label, result) in enumerate(results):
         rows = [row for row in result.rows if "throughput_tok_s" in row.metrics]
         figures = [row.metrics["throughput_tok_s"] for row in rows]
-        own = look.look_of_place(place)
+        own = theme.style_at(index)
         hover = [
-            f"{label}, {title_of(row.precision)}: {look.figure_text(figure, 1, 'tok/s')}"
+            f"{label}, {title_of(row.precision)}: {theme.figure_text(figure, 1, 'tok/s')}"
             for row, figure in zip(rows, figures, strict=True)
         ]
         xs, ys = [names.index(row.precision) for row in rows], [figure.value for figure in figures]
-        group = {"name": look.escaped(label), "legendgroup": look.escaped(label)}
-        data.append(look.bars(xs, ys, own, hover, error_y=look.spread(figures), **group))
+        group = {"name": theme.escaped(label), "legendgroup": theme.escaped(label)}
+        data.append(theme.bars(xs, ys, own, hover, error_y=theme.spread(figures), **group))
         values = ", ".join(f"{r.precision} {f.value:.1f}" for r, f in zip(rows, figures, strict=True))
         said.append(f"{label}: {values}")
     if len(data) < 2:
         return None
-    ticks = [look.escaped(title_of(name)) for name in names]
-    x = look.axis("", tickvals=list(range(len(names))), ticktext=ticks)
+    ticks = [theme.escaped(title_of(name)) for name in names]
+    x = theme.axis("", tickvals=list(range(len(names))), ticktext=ticks)
     return Chart(
         "Throughput by precision (tokens/s)",
         "plain decoding, one prompt at a time",
         f"Bars of throughput by precision. {'; '.join(said)}.",
         data,
-        look.layout(x, look.axis("tokens/s", rangemode="tozero"), 340, barmode="group"),
+        theme.layout(x, theme.axis("tokens/s", rangemode="tozero"), 340, barmode="group"),
         "y",
         is_wide=True,
     )
@@ -108,16 +109,16 @@ def speculation_chart(runs: Sequence[Run]) -> Chart | None:
     if len(sweeps) < 2:
         return None
     data, names, said = [], [], []
-    for place, (run, view, _, row) in enumerate(sweeps):
+    for index, (run, view, _, row) in enumerate(sweeps):
         figure, arm = row.metrics["speedup"], f"{row.draft}, K = {row.k}"
-        hover = f"{run.label}: {view.title}\n{arm}\n{look.figure_text(figure, 2, '×')}"
-        own = look.look_of_place(list(runs).index(run))
-        point = look.line(run.label, [figure.value], [place], own, [hover], mode="markers", showlegend=False)
-        data.append(point | {"error_x": look.spread([figure])})
-        names.append(_name_above(place, f"{run.label}: {arm}", view.title))
+        hover = f"{run.label}: {view.title}\n{arm}\n{theme.figure_text(figure, 2, '×')}"
+        own = theme.style_at(list(runs).index(run))
+        point = theme.line(run.label, [figure.value], [index], own, [hover], mode="markers", showlegend=False)
+        data.append(point | {"error_x": theme.spread([figure])})
+        names.append(_name_above(index, f"{run.label}: {arm}", view.title))
         said.append(f"{run.label}, {view.title}: {arm} {times_text(figure)}")
-    y = look.axis("", visible=False, range=[len(sweeps) - 0.6, -0.85])
-    dashed = {"color": look.INK, "width": 1, "dash": "dash"}
+    y = theme.axis("", visible=False, range=[len(sweeps) - 0.6, -0.85])
+    dashed = {"color": theme.INK, "width": 1, "dash": "dash"}
     one = {"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper", "line": dashed}
     height = 90 + 78 * len(sweeps)
     return Chart(
@@ -125,24 +126,24 @@ def speculation_chart(runs: Sequence[Run]) -> Chart | None:
         "the fastest draft and K by value; right of the dashed line it pays",
         f"Points with intervals of the best speedup. {'; '.join(said)}.",
         data,
-        look.layout(look.axis("× of K = 0"), y, height, shapes=[one], annotations=names),
+        theme.layout(theme.axis("× of K = 0"), y, height, shapes=[one], annotations=names),
         is_wide=True,
     )
 
 
-def _name_above(place: int, first: str, second: str) -> dict[str, Any]:
+def _name_above(index: int, first: str, second: str) -> dict[str, Any]:
     """Two lines above a point, from the left edge: names are too long for an axis of a narrow page."""
     return {
         "x": 0,
         "xref": "paper",
         "xanchor": "left",
-        "y": place,
+        "y": index,
         "xshift": 8,
         "yshift": 10,
         "bgcolor": "$paper",
         "yanchor": "bottom",
         "align": "left",
-        "text": f"<b>{look.escaped(first)}</b><br>{look.escaped(second)}",
+        "text": f"<b>{theme.escaped(first)}</b><br>{theme.escaped(second)}",
         "showarrow": False,
     }
 

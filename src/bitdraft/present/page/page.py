@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import bitdraft
 from bitdraft.errors import UserError
 from bitdraft.present.page import overview
-from bitdraft.present.page.blocks import Block, Section
 from bitdraft.present.page.discover import read_folders
+from bitdraft.present.page.model import Block, Section
 from bitdraft.present.page.run import WARNINGS, Run, build_run
 from bitdraft.schema.io import prepare_output, write_atomically
 
@@ -99,7 +99,7 @@ def render(runs: Sequence[Run], plotly: str) -> str:
     """The page. The same results give the same page."""
     page_script = _script(_read("page.js"))
     numbers = itertools.count(1)
-    placed = [(run, f"run-{place}", _anchored(run, f"run-{place}")) for place, run in enumerate(runs, 1)]
+    placed = [(run, f"run-{index}", _anchored(run, f"run-{index}")) for index, run in enumerate(runs, 1)]
     several = len(runs) > 1
     values: dict[str, Any] = {
         "title": f"{len(runs)} runs side by side" if several else runs[0].title,
@@ -117,8 +117,8 @@ def render(runs: Sequence[Run], plotly: str) -> str:
 
 def _anchored(run: Run, anchor: str) -> list[tuple[str, Section]]:
     return [
-        (f"{anchor}-{'warnings' if section.title == WARNINGS else place}", section)
-        for place, section in enumerate(run.sections, 1)
+        (f"{anchor}-{'warnings' if section.title == WARNINGS else index}", section)
+        for index, section in enumerate(run.sections, 1)
     ]
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from bitdraft.errors import one_line
 from bitdraft.present.charts.precision import quality_is_skipped
-from bitdraft.present.page import precision_part, raw_part, recommendation_part, sweep_part
-from bitdraft.present.page.blocks import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text, table
+from bitdraft.present.page import precision_section, raw_section, recommendation_section, sweep_section
 from bitdraft.present.page.commands import command_of
 from bitdraft.present.page.discover import Folder, Found, Result, unreadable
+from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text
+from bitdraft.present.page.tables import table
 from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
 
 
@@ -116,9 +117,9 @@ def _titles(found: Sequence[Found]) -> list[str]:
             titles.append(base_title(entry.result))
         except (LookupError, TypeError, ValueError):
             titles.append(entry.where)
-    places = [PurePosixPath(entry.where).parent.as_posix() for entry in found]
-    places = ["top folder" if place == "." else place for place in places]
-    longer = [f"{title} ({place})" for title, place in zip(titles, places, strict=True)]
+    folders = [PurePosixPath(entry.where).parent.as_posix() for entry in found]
+    folders = ["top folder" if name == "." else name for name in folders]
+    longer = [f"{title} ({name})" for title, name in zip(titles, folders, strict=True)]
     return [
         title if titles.count(title) == 1 else long if longer.count(long) == 1 else f"{title} ({entry.where})"
         for title, long, entry in zip(titles, longer, found, strict=True)
@@ -153,10 +154,10 @@ def _view(found: Found, title: str) -> View:
 
 def _content(result: Result, title: str) -> tuple[Section, Sequence[Table]]:
     if isinstance(result, Recommendation):
-        return recommendation_part.section(result, title), []
+        return recommendation_section.section(result, title), []
     if isinstance(result, PrecisionResult):
-        return precision_part.section(result, title), raw_part.precision_tables(result)
-    return sweep_part.section(result, title), raw_part.sweep_tables(result)
+        return precision_section.section(result, title), raw_section.precision_tables(result)
+    return sweep_section.section(result, title), raw_section.sweep_tables(result)
 
 
 def _protocol(result: Result) -> list[tuple[str, str]]:
@@ -167,15 +168,15 @@ def _protocol(result: Result) -> list[tuple[str, str]]:
         text["prompts"] = len(result.text.prompt_ids)
     if lengths:
         text["prompt_tokens"] = " to ".join(str(end) for end in dict.fromkeys((min(lengths), max(lengths))))
-    pairs = raw_part.flat(text)
+    pairs = raw_section.flat(text)
     if isinstance(result, PrecisionResult):
         cards = [row.quality.protocol for row in result.rows if row.quality.protocol is not None]
-        pairs += raw_part.flat(cards[0].model_dump(), "PPL ") if cards else []
+        pairs += raw_section.flat(cards[0].model_dump(), "PPL ") if cards else []
     names = ("max_new_tokens", "ignore_eos", "temperature", "top_k", "top_p", "backend", "execution", "seed")
-    pairs += raw_part.flat({name: getattr(result.config, name, None) for name in names})
+    pairs += raw_section.flat({name: getattr(result.config, name, None) for name in names})
     drafts = result.drafts if isinstance(result, SpecDecodeResult) else {}
     for name, model in {"model": result.model, **drafts}.items():
-        pairs += raw_part.flat({key: getattr(model, key) for key in _OF_A_MODEL}, f"{name}: ")
+        pairs += raw_section.flat({key: getattr(model, key) for key in _OF_A_MODEL}, f"{name}: ")
     return pairs
 
 
@@ -229,7 +230,9 @@ _COMMANDS = (
 
 def environment_blocks(environments: Sequence[tuple[str, dict[str, Any]]]) -> list[Block]:
     """What all results share once; a table of what differs."""
-    there = [(title, dict(raw_part.flat(environment))) for title, environment in environments if environment]
+    there = [
+        (title, dict(raw_section.flat(environment))) for title, environment in environments if environment
+    ]
     if not there:
         return []
     names = list(dict.fromkeys(name for _, values in there for name in values))

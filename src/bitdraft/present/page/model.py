@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from bitdraft.present.tables import Column, Row, best_rows
-from bitdraft.schema.records import Figure
-
 
 @dataclass(frozen=True)
 class Text:
@@ -104,49 +101,3 @@ def script_json(value: Any) -> str:
     """ASCII JSON without a character that could end a script element."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def table(
-    title: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Cell]],
-    *,
-    note: str = "",
-    is_folded: bool = False,
-) -> Table:
-    """A column is numeric where a cell of it has a value."""
-    numeric = {place for row in rows for place, cell in enumerate(row) if cell.value is not None}
-    return Table(title, columns, rows, note, is_folded, frozenset(numeric))
-
-
-def number_cell(value: float | None, digits: int) -> Cell:
-    return Cell("–") if value is None else Cell(f"{value:.{digits}f}", float(value))
-
-
-def count_cell(value: int) -> Cell:
-    return Cell(str(value), float(value))
-
-
-def figure_cells(columns: Sequence[Column], rows: Sequence[Row]) -> list[list[Cell]]:
-    """For each row its cells of the columns, the best of each marked."""
-    best = [best_rows(column, rows) for column in columns]
-    return [
-        [_figure_cell(column, row, place in places) for column, places in zip(columns, best, strict=True)]
-        for place, row in enumerate(rows)
-    ]
-
-
-def _figure_cell(column: Column, row: Row, is_best: bool) -> Cell:
-    figure = column.figure(row)
-    value = None if figure is None else column.transform(figure.value)
-    return Cell(column.value_text(row), value, column.interval_text(row), is_best)
-
-
-def plain_figure_cell(figure: Figure | None, digits: int, scale: float = 1.0) -> Cell:
-    if figure is None:
-        return Cell("–")
-    value = scale * figure.value
-    spread = ""
-    if figure.low is not None and figure.high is not None:
-        spread = f"[{scale * figure.low:.{digits}f}, {scale * figure.high:.{digits}f}]"
-    return Cell(f"{value:.{digits}f}", value, spread)

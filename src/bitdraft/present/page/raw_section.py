@@ -8,7 +8,8 @@ from typing import Any
 
 from bitdraft.metrics.speed import request_seconds, speed_ratio, ttft_ms
 from bitdraft.present.charts.precision import title_of
-from bitdraft.present.page.blocks import Cell, Table, count_cell, number_cell, table
+from bitdraft.present.page.model import Cell, Table
+from bitdraft.present.page.tables import count_cell, number_cell, table
 from bitdraft.present.tables import NO_DRAFT
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.results import PrecisionResult, SpecDecodeResult, TextRecord
@@ -43,12 +44,12 @@ def _prompts(
     if not runs or any(len(own) != len(ids) for own in runs.values()):
         return []
     lines = []
-    for place, (name, first) in enumerate(zip(ids, next(iter(runs.values())), strict=True)):
+    for index, (name, first) in enumerate(zip(ids, next(iter(runs.values())), strict=True)):
         cells = [Cell(str(name)), count_cell(first.prompt_tokens)]
         for own in runs.values():
-            run = own[place]
+            run = own[index]
             cells += [number_cell(len(run.token_ids) / request_seconds(run), 1), number_cell(ttft_ms(run), 2)]
-        lines.append([*cells, *(column[place] for _, column in others)])
+        lines.append([*cells, *(column[index] for _, column in others)])
     titles = [f"{name} {what}".strip() for name in runs for what in ("tok/s", "TTFT (ms)")]
     return [table("Prompts", ["Prompt", "Tokens", *titles, *(t for t, _ in others)], lines, is_folded=True)]
 

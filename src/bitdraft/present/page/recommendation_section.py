@@ -6,21 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from bitdraft.present.charts.precision import title_of
-from bitdraft.present.page import look
-from bitdraft.present.page.blocks import (
-    Block,
-    Cell,
-    Chart,
-    Code,
-    Facts,
-    Items,
-    Section,
-    Text,
-    count_cell,
-    number_cell,
-    plain_figure_cell,
-    table,
-)
+from bitdraft.present.page import theme
+from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Text
+from bitdraft.present.page.tables import count_cell, number_cell, plain_figure_cell, table
 from bitdraft.present.recommendation_files import SPEEDS
 from bitdraft.present.tables import NO_DRAFT
 from bitdraft.schema.naming import draft_name
@@ -92,7 +80,7 @@ def front_chart(result: Recommendation) -> Chart | None:
         "up is faster, left is smaller; filled: on the Pareto front; star: chosen",
         f"Scatter of tokens per second over {memory} in GiB. On the front: {'; '.join(front)}.",
         data,
-        look.layout(look.axis(f"{memory} (GiB)"), look.axis("tokens/s", rangemode="tozero"), 420),
+        theme.layout(theme.axis(f"{memory} (GiB)"), theme.axis("tokens/s", rangemode="tozero"), 420),
         "y",
         is_wide=True,
     )
@@ -105,34 +93,34 @@ def _quality(contenders: Sequence[Contender]) -> str:
 
 def _points(name: str, contenders: Sequence[Contender]) -> dict[str, Any]:
     figures = [c.throughput_tok_s for c in contenders]
-    own = look.look_of_precision(contenders[0].precision)
-    trace = look.line(
+    own = theme.style_of_precision(contenders[0].precision)
+    trace = theme.line(
         name,
         [c.peak_memory_gb or 0.0 for c in contenders],
         [None if figure is None else figure.value for figure in figures],
         own,
         [_hover(c) for c in contenders],
         mode="markers",
-        error_y=look.spread(figures) | {"color": own.colour},
+        error_y=theme.spread(figures) | {"color": own.colour},
     )
     symbols = [own.symbol if c.is_pareto else f"{own.symbol}-open" for c in contenders]
     widths = [0.8 if c.is_pareto else 2.0 for c in contenders]
-    colours = [look.INK if c.is_pareto else own.colour for c in contenders]
+    colours = [theme.INK if c.is_pareto else own.colour for c in contenders]
     trace["marker"] |= {"symbol": symbols, "size": 11, "line": {"width": widths, "color": colours}}
     return trace
 
 
 def _chosen(contender: Contender) -> dict[str, Any]:
     speed = contender.throughput_tok_s
-    star = look.line(
+    star = theme.line(
         "chosen",
         [contender.peak_memory_gb or 0.0],
         [None if speed is None else speed.value],
-        look.Look("#F0E442", "star"),
+        theme.SeriesStyle("#F0E442", "star"),
         [f"chosen\n{_hover(contender)}"],
         mode="markers",
     )
-    star["marker"] |= {"size": 17, "line": {"color": look.INK, "width": 1}}
+    star["marker"] |= {"size": 17, "line": {"color": theme.INK, "width": 1}}
     return star
 
 
@@ -143,7 +131,7 @@ def _hover(contender: Contender) -> str:
         ("× of plain decoding", contender.speedup, 2, 1.0),
         ("% PPL", contender.ppl_change, 3, 100.0),
     ]
-    lines += [look.figure_text(f, digits, unit, scale) for unit, f, digits, scale in named if f is not None]
+    lines += [theme.figure_text(f, digits, unit, scale) for unit, f, digits, scale in named if f is not None]
     if contender.peak_memory_gb is not None:
         lines.append(f"{contender.peak_memory_gb:.3f} GiB")
     return "\n".join(lines)

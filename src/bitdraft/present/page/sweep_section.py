@@ -1,27 +1,15 @@
 """The section of a speculative sweep or plan: throughput and acceptance over K, the lossless check, and
-what `anatomy_part` and `batch_part` add."""
+what `anatomy_section` and `batch_section` add."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bitdraft.present.batch_tables import lossless_text
 from bitdraft.present.charts.sweep import drafts_of, footnote
-from bitdraft.present.page import anatomy_part, batch_part, look
-from bitdraft.present.page.blocks import (
-    Block,
-    Cell,
-    Chart,
-    Section,
-    Text,
-    count_cell,
-    figure_cells,
-    number_cell,
-    table,
-)
-from bitdraft.present.sweep_files import columns
-from bitdraft.present.tables import NO_DRAFT
+from bitdraft.present.page import anatomy_section, batch_section, theme
+from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
+from bitdraft.present.page.tables import count_cell, number_cell, sweep_table, table
 from bitdraft.present.words import times_text
 from bitdraft.schema.records import Figure
 from bitdraft.schema.results import ReplaySummary, SpecDecodeResult, SpecDecodeRow
@@ -35,13 +23,13 @@ def section(result: SpecDecodeResult, title: str) -> Section:
         blocks.append(_plan_table(result))
     if result.baseline is not None and result.sweep:
         blocks += [throughput_chart(result), acceptance_chart(result), _table(result)]
-        parts += anatomy_part.sections(result)
+        parts += anatomy_section.sections(result)
         parts += _lossless(result)
     elif result.sweep:
         blocks.append(_table(result))
     if result.batches:
-        parts.append(batch_part.section(result))
-    parts += anatomy_part.costs(result)
+        parts.append(batch_section.section(result))
+    parts += anatomy_section.costs(result)
     return Section(title, blocks, parts)
 
 
@@ -59,7 +47,7 @@ def _how(result: SpecDecodeResult) -> str:
 
 def _hover(row: SpecDecodeRow) -> str:
     rate, speedup = row.metrics["throughput_tok_s"], row.metrics.get("speedup")
-    lines = [f"{row.draft}, K = {row.k}", look.figure_text(rate, 1, "tok/s")]
+    lines = [f"{row.draft}, K = {row.k}", theme.figure_text(rate, 1, "tok/s")]
     if speedup is not None:
         lines.append(f"{times_text(speedup)} of K = 0")
     return "\n".join(lines)
@@ -74,10 +62,10 @@ def throughput_chart(result: SpecDecodeResult) -> Chart:
     fastest: SpecDecodeRow | None = None
     for name, (colour, marker, rows) in drafts_of(result).items():
         figures = [row.metrics["throughput_tok_s"] for row in rows]
-        own = look.Look(colour, look.symbol_of(marker))
-        data += look.banded_line(name, [row.k for row in rows], figures, own, [_hover(row) for row in rows])
+        own = theme.SeriesStyle(colour, theme.symbol_of(marker))
+        data += theme.banded_line(name, [row.k for row in rows], figures, own, [_hover(row) for row in rows])
         said.append(
-            f"{name}: {look.range_of([(r.k, f.value) for r, f in zip(rows, figures, strict=True)], 1)}"
+            f"{name}: {theme.range_of([(r.k, f.value) for r, f in zip(rows, figures, strict=True)], 1)}"
         )
         candidates = [*rows, *([fastest] if fastest else [])]
         fastest = max(candidates, key=lambda row: row.metrics["throughput_tok_s"].value)
@@ -89,25 +77,36 @@ def throughput_chart(result: SpecDecodeResult) -> Chart:
         f"higher is better; bands are 95 % intervals over prompts{_not_drawn(result)}",
         f"Lines of throughput in tokens per second over K. {'; '.join(said)}.",
         data,
-        look.layout(look.k_axis(ks), look.axis("tokens/s", rangemode="tozero"), 380),
+        theme.layout(theme.k_axis(ks), theme.axis("tokens/s", rangemode="tozero"), 380),
         "y",
     )
 
 
 def _baseline_level(ks: Sequence[int], baseline: Figure) -> list[dict[str, Any]]:
     ends = [ks[0] - 0.5, ks[-1] + 0.5]
-    text = f"K = 0, plain decoding\n{look.figure_text(baseline, 1, 'tok/s')}"
-    return look.banded_line(
-        "K = 0", ends, [baseline, baseline], look.Look(look.INK), [text, text], mode="lines", dash="dash"
+    text = f"K = 0, plain decoding\n{theme.figure_text(baseline, 1, 'tok/s')}"
+    return theme.banded_line(
+        "K = 0",
+        ends,
+        [baseline, baseline],
+        theme.SeriesStyle(theme.INK),
+        [text, text],
+        mode="lines",
+        dash="dash",
     )
 
 
 def _star(row: SpecDecodeRow) -> dict[str, Any]:
     value = row.metrics["throughput_tok_s"].value
-    star = look.line(
-        "fastest", [row.k], [value], look.Look("#F0E442", "star"), [f"fastest: {_hover(row)}"], mode="markers"
+    star = theme.line(
+        "fastest",
+        [row.k],
+        [value],
+        theme.SeriesStyle("#F0E442", "star"),
+        [f"fastest: {_hover(row)}"],
+        mode="markers",
     )
-    star["marker"] |= {"size": 15, "line": {"color": look.INK, "width": 1}}
+    star["marker"] |= {"size": 15, "line": {"color": theme.INK, "width": 1}}
     return star
 
 
@@ -123,54 +122,49 @@ def acceptance_chart(result: SpecDecodeResult) -> Chart:
         timed = [row for row in rows if "acceptance_rate" in row.metrics]
         if not timed:
             continue
-        own, ks = look.Look(colour, look.symbol_of(marker)), [row.k for row in timed]
+        own, ks = theme.SeriesStyle(colour, theme.symbol_of(marker)), [row.k for row in timed]
         figures = [row.metrics["acceptance_rate"] for row in timed]
         hover = [_acceptance_hover(row) for row in timed]
         replayed = result.replay.get(name)
         mode = "markers" if replayed else "lines+markers"
-        data += look.banded_line(name, ks, figures, own, hover, mode=mode)
+        data += theme.banded_line(name, ks, figures, own, hover, mode=mode)
         if replayed:
             across = list(range(ks[0], ks[-1] + 1))
             data.append(_replay_line(name, own, across, replayed))
-        said.append(f"{name}: {look.range_of([(k, f.value) for k, f in zip(ks, figures, strict=True)], 3)}")
-    y = look.axis("acceptance rate", range=[0, 1.02])
+        said.append(f"{name}: {theme.range_of([(k, f.value) for k, f in zip(ks, figures, strict=True)], 3)}")
+    y = theme.axis("acceptance rate", range=[0, 1.02])
     return Chart(
         "Acceptance rate over K",
         "(tokens per step − 1) / K: it falls even where every step gains; thin line: replay",
         f"Lines of acceptance rate over K. {'; '.join(said)}.",
         data,
-        look.layout(look.k_axis(result.config.k), y, 380),
+        theme.layout(theme.k_axis(result.config.k), y, 380),
     )
 
 
 def _replay_line(
-    name: str, own: look.Look, ks: Sequence[int], replayed: Mapping[int, ReplaySummary]
+    name: str, own: theme.SeriesStyle, ks: Sequence[int], replayed: Mapping[int, ReplaySummary]
 ) -> dict[str, Any]:
     values = [replayed[k].acceptance_rate for k in ks]
     hover = [f"{name}, K = {k}\nreplay {value:.3f}" for k, value in zip(ks, values, strict=True)]
-    thin = look.line(name, ks, values, own, hover, mode="lines", showlegend=False)
+    thin = theme.line(name, ks, values, own, hover, mode="lines", showlegend=False)
     thin["line"] |= {"width": 1.2}
     return thin
 
 
 def _acceptance_hover(row: SpecDecodeRow) -> str:
-    lines = [f"{row.draft}, K = {row.k}", f"acceptance {look.figure_text(row.metrics['acceptance_rate'], 3)}"]
+    lines = [
+        f"{row.draft}, K = {row.k}",
+        f"acceptance {theme.figure_text(row.metrics['acceptance_rate'], 3)}",
+    ]
     if "tokens_per_step" in row.metrics:
-        lines.append(f"{look.figure_text(row.metrics['tokens_per_step'], 2, 'tokens per step')}")
+        lines.append(f"{theme.figure_text(row.metrics['tokens_per_step'], 2, 'tokens per step')}")
     return "\n".join(lines)
 
 
 def _table(result: SpecDecodeResult) -> Block:
-    rows = [row for row in result.rows if row.batch_size == 1]
-    shown = columns(rows)
-    lines = []
-    for row, cells in zip(rows, figure_cells(shown, rows), strict=True):
-        status = row.status if row.reason is None else f"{row.status}: {row.reason}"
-        same = Cell(lossless_text(row) or "–") if row.k else Cell("–")
-        lines.append([Cell(row.draft or NO_DRAFT), count_cell(row.k), Cell(status), *cells, same])
-    titles = ["Draft", "K", "Status", *(column.title for column in shown), "Same ids as K = 0"]
     note = "★ best speedup; in brackets the 95 % bootstrap interval. Draft “–” is plain decoding."
-    return table("Every draft and K", titles, lines, note=note)
+    return sweep_table("Every draft and K", [row for row in result.rows if row.batch_size == 1], note)
 
 
 def _lossless(result: SpecDecodeResult) -> list[Section]:
@@ -209,30 +203,30 @@ def _lossless(result: SpecDecodeResult) -> list[Section]:
 def plan_charts(result: SpecDecodeResult) -> list[Chart]:
     """Predicted speedup over K, by replay and by formula; and acceptance by replay."""
     ks = result.config.k
-    data, rates, said = [look.level("no gain", [ks[0] - 0.5, ks[-1] + 0.5], 1, "1×: plain decoding")], [], []
+    data, rates, said = [theme.level("no gain", [ks[0] - 0.5, ks[-1] + 0.5], 1, "1×: plain decoding")], [], []
     shown = {"showlegend": True, "mode": "lines+markers"}
-    for place, (name, entry) in enumerate(result.plan.items()):
-        own, own_ks = look.look_of_place(place), list(entry.by_k)
+    for index, (name, entry) in enumerate(result.plan.items()):
+        own, own_ks = theme.style_at(index), list(entry.by_k)
         points = list(entry.by_k.values())
         best = entry.best_k.replay
         values = [point.replay_end_to_end for point in points]
         hover = [f"{name}, K = {k}\npredicted {v:.2f}×" for k, v in zip(own_ks, values, strict=True)]
-        data.append(look.line(name, own_ks, values, own, hover))
+        data.append(theme.line(name, own_ks, values, own, hover))
         formula = [(k, point.leviathan) for k, point in entry.by_k.items() if point.leviathan is not None]
         if formula:
             text = [f"{name}, K = {k}\nformula {v:.2f}×" for k, v in formula]
             xs, ys = [k for k, _ in formula], [v for _, v in formula]
-            data.append(look.line(name, xs, ys, own, text, mode="lines", dash="dot", showlegend=False))
+            data.append(theme.line(name, xs, ys, own, text, mode="lines", dash="dot", showlegend=False))
         rates.append(_replay_line(name, own, own_ks, result.replay[name]) | shown)
         said.append(f"{name}: best K = {best} with {values[own_ks.index(best)]:.2f}")
     alt = f"Lines of predicted speedup over K. {'; '.join(said)}."
     caption = (
         "prefills included; dotted: Leviathan's formula, without prefills; no interval, nothing was swept"
     )
-    y = look.axis("× of K = 0", rangemode="tozero")
-    accepted = look.layout(look.k_axis(ks), look.axis("acceptance rate", range=[0, 1.02]))
+    y = theme.axis("× of K = 0", rangemode="tozero")
+    accepted = theme.layout(theme.k_axis(ks), theme.axis("acceptance rate", range=[0, 1.02]))
     return [
-        Chart("Predicted speedup over K", caption, alt, data, look.layout(look.k_axis(ks), y), "y"),
+        Chart("Predicted speedup over K", caption, alt, data, theme.layout(theme.k_axis(ks), y), "y"),
         Chart(
             "Acceptance rate by replay", "", "Lines of acceptance rate over K, by replay.", rates, accepted
         ),

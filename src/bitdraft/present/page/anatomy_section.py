@@ -8,25 +8,16 @@ from typing import Any
 
 from bitdraft.present.charts.drawing import BLUE, ORANGE, SKY
 from bitdraft.present.charts.sweep import drafts_of
-from bitdraft.present.page import look
-from bitdraft.present.page.blocks import (
-    Block,
-    Cell,
-    Chart,
-    Section,
-    Text,
-    count_cell,
-    number_cell,
-    plain_figure_cell,
-    table,
-)
+from bitdraft.present.page import theme
+from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
+from bitdraft.present.page.tables import count_cell, number_cell, plain_figure_cell, table
 from bitdraft.schema.records import Figure
 from bitdraft.schema.results import Predicted, SpecDecodeResult, SpecDecodeRow, StepTimes
 
 _PARTS = {
-    "draft": look.Look(SKY, pattern="/"),
-    "verify": look.Look(BLUE),
-    "host": look.Look(ORANGE, pattern="x"),
+    "draft": theme.SeriesStyle(SKY, pattern="/"),
+    "verify": theme.SeriesStyle(BLUE),
+    "host": theme.SeriesStyle(ORANGE, pattern="x"),
 }
 
 
@@ -49,7 +40,7 @@ def positions_chart(result: SpecDecodeResult) -> Chart | None:
     """At each draft's largest K, which has all positions."""
     data, said = [], []
     for name, (colour, marker, rows) in drafts_of(result).items():
-        entries, own = rows[-1].acceptance_by_position, look.Look(colour, look.symbol_of(marker))
+        entries, own = rows[-1].acceptance_by_position, theme.SeriesStyle(colour, theme.symbol_of(marker))
         for key, what, dash in (
             ("share", "of all steps", "solid"),
             ("conditional", "given the one before", "dot"),
@@ -63,18 +54,18 @@ def positions_chart(result: SpecDecodeResult) -> Chart | None:
                 continue
             hover = [f"{name}, position {p}\n{share:.3f} {what}\n{n:.0f} steps" for p, share, n in points]
             xs, ys = [p for p, _, _ in points], [share for _, share, _ in points]
-            data.append(look.line(name, xs, ys, own, hover, dash=dash, showlegend=key == "share"))
+            data.append(theme.line(name, xs, ys, own, hover, dash=dash, showlegend=key == "share"))
             if key == "share":
                 said.append(f"{name}: {ys[0]:.2f} at position 1, {ys[-1]:.2f} at {xs[-1]}")
     if not data:
         return None
-    x = look.count_axis("position in the draft", range(1, 1 + max(max(trace["x"]) for trace in data)))
+    x = theme.count_axis("position in the draft", range(1, 1 + max(max(trace["x"]) for trace in data)))
     return Chart(
         "Share of drafted tokens kept, by position",
         "at the largest K; dotted: among the steps that kept the token before",
         f"Lines of acceptance over position. {'; '.join(said)}.",
         data,
-        look.layout(x, look.axis("share kept", range=[0, 1.04])),
+        theme.layout(x, theme.axis("share kept", range=[0, 1.04])),
         is_wide=True,
     )
 
@@ -96,20 +87,22 @@ def _step_chart(name: str, timed: Sequence[tuple[int, StepTimes]]) -> Chart:
         values = [step.part(part) for step in steps]
         hover = [_step_hover(name, k, part, step) for k, step in zip(ks, steps, strict=True)]
         group = {"name": part, "legendgroup": part, "width": 0.62}
-        data.append(look.bars(ks, values, own, hover, **group))
+        data.append(theme.bars(ks, values, own, hover, **group))
     predicted = [sum(step.predicted(part) or 0.0 for part in _PARTS) for step in steps]
     hover = [f"{name}, K = {k}\npredicted {value:.3f} ms" for k, value in zip(ks, predicted, strict=True)]
-    marks = look.line("predicted from costs", ks, predicted, look.Look(look.INK), hover, mode="markers")
-    marks["marker"] |= {"symbol": "line-ew", "size": 26, "line": {"color": look.INK, "width": 3}}
+    marks = theme.line(
+        "predicted from costs", ks, predicted, theme.SeriesStyle(theme.INK), hover, mode="markers"
+    )
+    marks["marker"] |= {"symbol": "line-ew", "size": 26, "line": {"color": theme.INK, "width": 3}}
     totals = [sum(step.part(part) for part in _PARTS) for step in steps]
-    said = look.range_of(list(zip(ks, totals, strict=True)), 2)
-    x = look.count_axis("K", ks)
+    said = theme.range_of(list(zip(ks, totals, strict=True)), 2)
+    x = theme.count_axis("K", ks)
     return Chart(
         f"Time of a step with {name} (ms)",
         "draft, verification and host; the mark is what the measured costs predict",
         f"Stacked bars of milliseconds a step with {name}: {said}.",
         [*data, marks],
-        look.layout(x, look.axis("ms", rangemode="tozero"), 300, barmode="stack"),
+        theme.layout(x, theme.axis("ms", rangemode="tozero"), 300, barmode="stack"),
     )
 
 
@@ -122,47 +115,49 @@ def _step_hover(name: str, k: int, part: str, step: StepTimes) -> str:
 def predictions_charts(result: SpecDecodeResult) -> list[Chart]:
     """Speedup after the prefill: measured with intervals, by replay, by Leviathan's formula."""
     ks = result.config.k
-    data = [look.level("no gain", [ks[0] - 0.5, ks[-1] + 0.5], 1, "1×: plain decoding")]
+    data = [theme.level("no gain", [ks[0] - 0.5, ks[-1] + 0.5], 1, "1×: plain decoding")]
     said = []
     for name, (colour, marker, rows) in drafts_of(result).items():
         timed = [row for row in rows if "decode_speedup" in row.metrics]
         if not timed:
             continue
         own, figures = (
-            look.Look(colour, look.symbol_of(marker)),
+            theme.SeriesStyle(colour, theme.symbol_of(marker)),
             [row.metrics["decode_speedup"] for row in timed],
         )
         hover = [
-            f"{name}, K = {row.k}\nmeasured {look.figure_text(figure, 2, '×')}"
+            f"{name}, K = {row.k}\nmeasured {theme.figure_text(figure, 2, '×')}"
             for row, figure in zip(timed, figures, strict=True)
         ]
-        data += look.banded_line(name, [row.k for row in timed], figures, own, hover)
+        data += theme.banded_line(name, [row.k for row in timed], figures, own, hover)
         data += _predicted_lines(name, rows, own)
-        said.append(f"{name}: {look.range_of([(r.k, r.metrics['decode_speedup'].value) for r in timed], 2)}")
+        said.append(f"{name}: {theme.range_of([(r.k, r.metrics['decode_speedup'].value) for r in timed], 2)}")
     if not said:
         return []
-    x = look.k_axis(ks)
+    x = theme.k_axis(ks)
     return [
         Chart(
             "Speedup after the prefill (× of K = 0)",
             "solid: measured; dashed: predicted by replay; dotted: by Leviathan's formula",
             f"Lines of speedup after the prefill over K. Measured: {'; '.join(said)}.",
             data,
-            look.layout(x, look.axis("× of K = 0", rangemode="tozero"), 400),
+            theme.layout(x, theme.axis("× of K = 0", rangemode="tozero"), 400),
             "y",
             is_wide=True,
         )
     ]
 
 
-def _predicted_lines(name: str, rows: Sequence[SpecDecodeRow], own: look.Look) -> list[dict[str, Any]]:
+def _predicted_lines(
+    name: str, rows: Sequence[SpecDecodeRow], own: theme.SeriesStyle
+) -> list[dict[str, Any]]:
     lines = []
     for key, what, dash in (("replay", "replay", "dash"), ("leviathan", "formula", "dot")):
         points = [(row.k, getattr(row.predicted, key)) for row in rows if getattr(row.predicted, key)]
         if points:
             hover = [f"{name}, K = {k}\n{what} {value:.2f}×" for k, value in points]
             xs, ys = [k for k, _ in points], [value for _, value in points]
-            lines.append(look.line(name, xs, ys, own, hover, mode="lines", dash=dash, showlegend=False))
+            lines.append(theme.line(name, xs, ys, own, hover, mode="lines", dash=dash, showlegend=False))
     return lines
 
 
@@ -226,20 +221,20 @@ def costs(result: SpecDecodeResult) -> list[Section]:
 def costs_chart(target: dict[int, Figure], drafts: dict[str, Figure]) -> Chart:
     sizes = sorted(target)
     figures = [target[size] for size in sizes]
-    hover = [f"target over {n} tokens\n{look.figure_text(target[n], 3, 'ms')}" for n in sizes]
-    data = look.banded_line("target", sizes, figures, look.look_of_place(0), hover)
-    for place, (name, figure) in enumerate(drafts.items(), 1):
-        own = look.look_of_place(place)
-        text = f"{name}, one token\n{look.figure_text(figure, 4, 'ms')}"
-        data += look.banded_line(name, [1], [figure], own, [text], mode="markers")
-    said = [f"target {look.range_of([(n, target[n].value) for n in sizes], 2)}".replace("K = ", "")]
+    hover = [f"target over {n} tokens\n{theme.figure_text(target[n], 3, 'ms')}" for n in sizes]
+    data = theme.banded_line("target", sizes, figures, theme.style_at(0), hover)
+    for index, (name, figure) in enumerate(drafts.items(), 1):
+        own = theme.style_at(index)
+        text = f"{name}, one token\n{theme.figure_text(figure, 4, 'ms')}"
+        data += theme.banded_line(name, [1], [figure], own, [text], mode="markers")
+    said = [f"target {theme.range_of([(n, target[n].value) for n in sizes], 2)}".replace("K = ", "")]
     said += [f"{name} {figure.value:.3f}" for name, figure in drafts.items()]
     return Chart(
         "Time of one forward (ms)",
         "the flatter the target's line, the cheaper a verification",
         f"Milliseconds of a forward over its number of tokens: {'; '.join(said)}.",
         data,
-        look.layout(look.count_axis("tokens in the forward", sizes), look.axis("ms", rangemode="tozero")),
+        theme.layout(theme.count_axis("tokens in the forward", sizes), theme.axis("ms", rangemode="tozero")),
         "y",
         is_wide=True,
     )

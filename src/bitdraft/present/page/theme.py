@@ -26,7 +26,7 @@ _SYMBOLS = {
 
 
 @dataclass(frozen=True)
-class Look:
+class SeriesStyle:
     """Colour, symbol of a point and pattern of a bar."""
 
     colour: str
@@ -34,18 +34,20 @@ class Look:
     pattern: str = ""
 
 
-def look_of_precision(precision: str) -> Look:
+def style_of_precision(precision: str) -> SeriesStyle:
     """Of a format, as in the pictures."""
     colour, _, marker = style_of(precision)
     patterns = ("", "/", ".", "x", "\\", "+")
-    return Look(colour, symbol_of(marker), patterns[formats.find(precision).place % len(patterns)])
+    return SeriesStyle(
+        colour, symbol_of(marker), patterns[formats.find(precision).style_index % len(patterns)]
+    )
 
 
-def look_of_place(place: int) -> Look:
+def style_at(index: int) -> SeriesStyle:
     """Of the first, second, … series, as in the pictures."""
     patterns = ("", "/", ".", "\\", "x", "-", "+")
-    symbol = _SYMBOLS[MARKERS[place % len(MARKERS)]]
-    return Look(COLOURS[place % len(COLOURS)], symbol, patterns[place % len(patterns)])
+    symbol = _SYMBOLS[MARKERS[index % len(MARKERS)]]
+    return SeriesStyle(COLOURS[index % len(COLOURS)], symbol, patterns[index % len(patterns)])
 
 
 def symbol_of(marker: str) -> str:
@@ -109,7 +111,7 @@ def line(
     name: str,
     xs: Sequence[float],
     ys: Sequence[float | None],
-    look: Look,
+    style: SeriesStyle,
     hover: Sequence[str],
     **settings: Any,
 ) -> dict[str, Any]:
@@ -121,10 +123,10 @@ def line(
         "x": list(xs),
         "y": list(ys),
         "mode": settings.pop("mode", "lines+markers"),
-        "line": {"color": look.colour, "width": 2, "dash": settings.pop("dash", "solid")},
+        "line": {"color": style.colour, "width": 2, "dash": settings.pop("dash", "solid")},
         "marker": {
-            "color": look.colour,
-            "symbol": look.symbol,
+            "color": style.colour,
+            "symbol": style.symbol,
             "size": 9,
             "line": {"color": INK, "width": 0.6},
         },
@@ -138,17 +140,17 @@ def banded_line(
     name: str,
     xs: Sequence[float],
     figures: Sequence[Figure],
-    look: Look,
+    style: SeriesStyle,
     hover: Sequence[str],
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """A line and its intervals: a band where every point has one and there are several, else bars."""
-    own = line(name, xs, [figure.value for figure in figures], look, hover, **settings)
+    own = line(name, xs, [figure.value for figure in figures], style, hover, **settings)
     lows = [figure.low for figure in figures if figure.low is not None]
     highs = [figure.high for figure in figures if figure.high is not None]
     if len(figures) < 2 or not len(lows) == len(highs) == len(figures):
         if lows:
-            own["error_y"] = spread(figures) | {"color": look.colour}
+            own["error_y"] = spread(figures) | {"color": style.colour}
         return [own]
     band = {
         "type": "scatter",
@@ -158,7 +160,7 @@ def banded_line(
         "y": [*highs, *reversed(lows)],
         "mode": "lines",
         "fill": "toself",
-        "fillcolor": see_through(look.colour) if look.colour.startswith("#") else "$band",
+        "fillcolor": see_through(style.colour) if style.colour.startswith("#") else "$band",
         "line": {"width": 0},
         "hoverinfo": "skip",
     }
@@ -166,7 +168,7 @@ def banded_line(
 
 
 def bars(
-    xs: Sequence[float], ys: Sequence[float | None], look: Look, hover: Sequence[str], **settings: Any
+    xs: Sequence[float], ys: Sequence[float | None], style: SeriesStyle, hover: Sequence[str], **settings: Any
 ) -> dict[str, Any]:
     """Bars of one colour and pattern (Plotly draws no pattern of its own over colours by point)."""
     trace: dict[str, Any] = {
@@ -174,10 +176,10 @@ def bars(
         "x": list(xs),
         "y": list(ys),
         "marker": {
-            "color": look.colour,
+            "color": style.colour,
             "pattern": {
-                "shape": look.pattern,
-                "bgcolor": look.colour,
+                "shape": style.pattern,
+                "bgcolor": style.colour,
                 "fgcolor": "#ffffff",
                 "size": 8,
                 "solidity": 0.2,
@@ -195,8 +197,8 @@ def hover_texts(texts: Sequence[str]) -> list[str]:
 
 def level(name: str, xs: Sequence[float], value: float, text: str) -> dict[str, Any]:
     """A dashed line across: what the others are compared with."""
-    look = Look(INK)
-    return line(name, xs, [value] * len(xs), look, [text] * len(xs), mode="lines", dash="dash")
+    style = SeriesStyle(INK)
+    return line(name, xs, [value] * len(xs), style, [text] * len(xs), mode="lines", dash="dash")
 
 
 def range_of(values: Sequence[tuple[int, float]], digits: int) -> str:

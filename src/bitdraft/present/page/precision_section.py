@@ -9,17 +9,9 @@ from typing import Any
 
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.charts.precision import NOT_MEASURED, in_percent, quality_is_skipped, title_of
-from bitdraft.present.page import look
-from bitdraft.present.page.blocks import (
-    Block,
-    Cell,
-    Chart,
-    Section,
-    Text,
-    figure_cells,
-    plain_figure_cell,
-    table,
-)
+from bitdraft.present.page import theme
+from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
+from bitdraft.present.page.tables import figure_cells, plain_figure_cell, table
 from bitdraft.present.precision_files import columns
 from bitdraft.present.words import times_text
 from bitdraft.schema.records import Figure
@@ -87,28 +79,28 @@ def _bars(rows: Sequence[PrecisionRow], panel: Panel) -> Chart:
     figures = [row.metrics.get(panel.key) for row in rows]
     texts = [
         f"{title_of(row.precision)} "
-        + (_why(row) if figure is None else look.figure_text(figure, panel.digits, panel.unit))
+        + (_why(row) if figure is None else theme.figure_text(figure, panel.digits, panel.unit))
         for row, figure in zip(rows, figures, strict=True)
     ]
     ticks = [
-        look.escaped(title_of(row.precision)) + (f"<br>{figure.value:.{panel.digits}f}" if figure else "")
+        theme.escaped(title_of(row.precision)) + (f"<br>{figure.value:.{panel.digits}f}" if figure else "")
         for row, figure in zip(rows, figures, strict=True)
     ]
-    places = list(range(len(rows)))
+    indices = list(range(len(rows)))
     data = []
-    for place, (row, figure) in enumerate(zip(rows, figures, strict=True)):
+    for index, (row, figure) in enumerate(zip(rows, figures, strict=True)):
         if figure is not None:
-            own, hover = look.look_of_precision(row.precision), [texts[place]]
-            bar = look.bars([place], [figure.value], own, hover, width=0.62, showlegend=False)
-            data.append(bar | {"error_y": look.spread([figure])})
-    x = look.axis("", tickvals=places, ticktext=ticks, range=[-0.6, len(rows) - 0.4])
-    missing = [_missing(place, row) for place, row in enumerate(rows) if figures[place] is None]
+            own, hover = theme.style_of_precision(row.precision), [texts[index]]
+            bar = theme.bars([index], [figure.value], own, hover, width=0.62, showlegend=False)
+            data.append(bar | {"error_y": theme.spread([figure])})
+    x = theme.axis("", tickvals=indices, ticktext=ticks, range=[-0.6, len(rows) - 0.4])
+    missing = [_missing(index, row) for index, row in enumerate(rows) if figures[index] is None]
     return Chart(
         panel.heading,
         panel.caption,
         f"Bar chart of {panel.title}: {'; '.join(texts)}.",
         data,
-        look.layout(x, look.axis("", rangemode="tozero"), 280, annotations=missing, barmode="overlay"),
+        theme.layout(x, theme.axis("", rangemode="tozero"), 280, annotations=missing, barmode="overlay"),
         is_small=True,
     )
 
@@ -117,16 +109,16 @@ def _why(row: PrecisionRow) -> str:
     return "not measured" if row.status == "ok" else row.status
 
 
-def _missing(place: int, row: PrecisionRow) -> dict[str, Any]:
+def _missing(index: int, row: PrecisionRow) -> dict[str, Any]:
     return {
-        "x": place,
+        "x": index,
         "y": 0.04,
         "yref": "paper",
         "yanchor": "bottom",
         "text": _why(row),
         "textangle": -90,
         "showarrow": False,
-        "font": {"color": look.MUTED if row.status == "ok" else look.BAD},
+        "font": {"color": theme.MUTED if row.status == "ok" else theme.BAD},
     }
 
 
@@ -197,24 +189,26 @@ def _differences(result: PrecisionResult, panel: Panel) -> Chart | None:
     figures = [shown_figure(key, row.quality.figures()[key]) for row in rows]
     names = [title_of(row.precision) for row in rows]
     texts = [
-        f"{name} {look.figure_text(figure, panel.digits, panel.unit)}"
+        f"{name} {theme.figure_text(figure, panel.digits, panel.unit)}"
         for name, figure in zip(names, figures, strict=True)
     ]
     data = []
-    for place, (row, figure) in enumerate(zip(rows, figures, strict=True)):
-        own, hover = look.look_of_precision(row.precision), [texts[place]]
-        point = look.line(names[place], [figure.value], [place], own, hover, mode="markers", showlegend=False)
-        data.append(point | {"error_x": look.spread([figure])})
-    labels = [look.escaped(name) for name in names]
-    y = look.axis("", tickvals=list(range(len(rows))), ticktext=labels, range=[-0.7, len(rows) - 0.3])
-    x = look.axis(panel.unit, zeroline=not panel.log_axis, nticks=4, tickangle=0)
+    for index, (row, figure) in enumerate(zip(rows, figures, strict=True)):
+        own, hover = theme.style_of_precision(row.precision), [texts[index]]
+        point = theme.line(
+            names[index], [figure.value], [index], own, hover, mode="markers", showlegend=False
+        )
+        data.append(point | {"error_x": theme.spread([figure])})
+    labels = [theme.escaped(name) for name in names]
+    y = theme.axis("", tickvals=list(range(len(rows))), ticktext=labels, range=[-0.7, len(rows) - 0.3])
+    x = theme.axis(panel.unit, zeroline=not panel.log_axis, nticks=4, tickangle=0)
     lines = _limit(result, figures) if key == "delta_ln_ppl" else []
     return Chart(
         panel.heading,
         panel.caption,
         f"Points with intervals, {panel.title}: {'; '.join(texts)}.",
         data,
-        look.layout(x, y, 130 + 42 * len(rows), shapes=lines),
+        theme.layout(x, y, 130 + 42 * len(rows), shapes=lines),
         panel.log_axis,
         is_small=True,
     )
@@ -226,7 +220,7 @@ def _limit(result: PrecisionResult, figures: Sequence[Figure]) -> list[dict[str,
     reach = max(abs(end) for f in figures for end in (f.value, f.low, f.high) if end is not None)
     if not limit or limit > 8 * reach:
         return []
-    line = {"color": look.BAD, "width": 1.5, "dash": "dash"}
+    line = {"color": theme.BAD, "width": 1.5, "dash": "dash"}
     return [{"type": "line", "x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper", "line": line}]
 
 
@@ -241,13 +235,13 @@ def trade_off_chart(result: PrecisionResult) -> Chart | None:
     largest = max(row.metrics[memory].value for row in rows)
     points = [_trade(row, compared.get(row.precision), memory, largest) for row in rows]
     said = "; ".join(text for _, text in points)
-    x = look.axis(f"PPL change against {reference} (%)", zeroline=True)
+    x = theme.axis(f"PPL change against {reference} (%)", zeroline=True)
     return Chart(
         "Speed, quality and memory",
         f"against {reference}: up is faster, left is better text, a smaller area is less memory",
         f"Scatter of speed over change of perplexity: {said}.",
         [point for point, _ in points],
-        look.layout(x, look.axis("Speed relative to it (×)"), 380),
+        theme.layout(x, theme.axis("Speed relative to it (×)"), 380),
         is_wide=True,
     )
 
@@ -259,12 +253,12 @@ def _trade(
     speed = entry.speedup if entry is not None else Figure(value=1.0)
     change = in_percent(entry.ppl_change if entry is not None else None)
     gib, name = row.metrics[memory].value, title_of(row.precision)
-    quality = look.figure_text(change, 4, "%").partition(", n =")[0]
+    quality = theme.figure_text(change, 4, "%").partition(", n =")[0]
     text = f"{name}\nspeed {times_text(speed)}\nperplexity {quality}\n{gib:.2f} GiB"
-    own = look.look_of_precision(row.precision)
-    point = look.line(name, [change.value], [speed.value], own, [text], mode="markers")
+    own = theme.style_of_precision(row.precision)
+    point = theme.line(name, [change.value], [speed.value], own, [text], mode="markers")
     point["marker"] |= {"size": 38 * math.sqrt(gib / largest), "opacity": 0.85}
-    bars = {"error_x": look.spread([change]), "error_y": look.spread([speed])}
+    bars = {"error_x": theme.spread([change]), "error_y": theme.spread([speed])}
     return point | bars, text.replace("\n", ", ")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
-from bitdraft.present.batch_tables import COLUMNS, ByDraft, lossless_text, points_by_size
-from bitdraft.present.page import look
-from bitdraft.present.page.blocks import Cell, Chart, Section, Text, count_cell, figure_cells, table
-from bitdraft.present.tables import NO_DRAFT
+from bitdraft.present.page import theme
+from bitdraft.present.page.model import Chart, Section, Text
+from bitdraft.present.page.tables import sweep_table
+from bitdraft.present.sweep_table import VERSUS_1, ByDraft, points_by_size
 from bitdraft.schema.results import SpecDecodeResult
 
 _WORDS = (
@@ -19,44 +18,29 @@ _WORDS = (
 
 def section(result: SpecDecodeResult) -> Section:
     charts = [chart for chart in (_throughput(result), _speedup(result)) if chart is not None]
-    lines = []
-    for size, group in groupby(result.batches, key=lambda row: row.batch_size):
-        rows = list(group)
-        for row, cells in zip(rows, figure_cells(COLUMNS, rows), strict=True):
-            status = row.status if row.reason is None else f"{row.status}: {row.reason}"
-            own = [count_cell(size), Cell(row.draft or NO_DRAFT), count_cell(row.k), Cell(status)]
-            lines.append([*own, *cells, Cell(lossless_text(row) or "–")])
-    titles = [
-        "Batch",
-        "Draft",
-        "K",
-        "Status",
-        *(column.title for column in COLUMNS),
-        "Same ids as at batch 1",
-    ]
-    note = "vs. 1: tokens/s over those of the same draft and K at batch 1. ★ best speedup of a size."
-    own_table = table("Larger batches", titles, lines, note=note)
-    return Section("Several prompts at once", [Text(_WORDS, is_note=True), *charts, own_table])
+    note = f"{VERSUS_1} ★ best speedup of a size."
+    rows = sweep_table("Larger batches", result.batches, note)
+    return Section("Several prompts at once", [Text(_WORDS, is_note=True), *charts, rows])
 
 
 def _lines(
     result: SpecDecodeResult, drafts: ByDraft, key: str, digits: int, unit: str
 ) -> list[dict[str, Any]]:
-    places = {name: place for place, name in enumerate(result.labels)}
+    indices = {name: index for index, name in enumerate(result.labels)}
     data: list[dict[str, Any]] = []
     for name, found in drafts.items():
         there = [(size, row) for size, row in found if key in row.metrics]
         hover = [
-            f"batch {size}: {name}, K = {row.k}\n{look.figure_text(row.metrics[key], digits, unit)}"
+            f"batch {size}: {name}, K = {row.k}\n{theme.figure_text(row.metrics[key], digits, unit)}"
             for size, row in there
         ]
-        own, sizes = look.look_of_place(places.get(name, 0)), [size for size, _ in there]
-        data += look.banded_line(name, sizes, [row.metrics[key] for _, row in there], own, hover)
+        own, sizes = theme.style_at(indices.get(name, 0)), [size for size, _ in there]
+        data += theme.banded_line(name, sizes, [row.metrics[key] for _, row in there], own, hover)
     return data
 
 
 def _size_axis(sizes: list[int]) -> dict[str, Any]:
-    return look.axis("batch size, prompts decoded at once", type="log", tickvals=sizes)
+    return theme.axis("batch size, prompts decoded at once", type="log", tickvals=sizes)
 
 
 def _throughput(result: SpecDecodeResult) -> Chart | None:
@@ -64,8 +48,8 @@ def _throughput(result: SpecDecodeResult) -> Chart | None:
         return None
     plain, drafts = points_by_size(result)
     sizes, figures = [size for size, _ in plain], [figure for _, figure in plain]
-    hover = [f"batch {size}: K = 0\n{look.figure_text(figure, 1, 'tok/s')}" for size, figure in plain]
-    data = look.banded_line("K = 0", sizes, figures, look.Look(look.INK), hover, dash="dash")
+    hover = [f"batch {size}: K = 0\n{theme.figure_text(figure, 1, 'tok/s')}" for size, figure in plain]
+    data = theme.banded_line("K = 0", sizes, figures, theme.SeriesStyle(theme.INK), hover, dash="dash")
     data += _lines(result, drafts, "throughput_tok_s", 1, "tok/s")
     said = "; ".join(f"batch {size}: {figure.value:.1f}" for size, figure in plain)
     return Chart(
@@ -73,7 +57,7 @@ def _throughput(result: SpecDecodeResult) -> Chart | None:
         "higher is better",
         f"Lines of throughput over the batch size. K = 0: {said}.",
         data,
-        look.layout(_size_axis(sizes), look.axis("tokens/s", rangemode="tozero"), 360),
+        theme.layout(_size_axis(sizes), theme.axis("tokens/s", rangemode="tozero"), 360),
         "y",
     )
 
@@ -83,7 +67,7 @@ def _speedup(result: SpecDecodeResult) -> Chart | None:
         return None
     plain, drafts = points_by_size(result)
     sizes = [size for size, _ in plain]
-    data = [look.level("no gain", sizes, 1, "1×: plain decoding at that batch size")]
+    data = [theme.level("no gain", sizes, 1, "1×: plain decoding at that batch size")]
     data += _lines(result, drafts, "speedup", 2, "×")
     best = [
         f"batch {size}: {max(row.metrics['speedup'].value for row in rows):.2f}"
@@ -95,6 +79,6 @@ def _speedup(result: SpecDecodeResult) -> Chart | None:
         "above 1 speculation pays; a draft's K is in its hover text",
         f"Lines of speedup over the batch size. Best: {'; '.join(best)}.",
         data,
-        look.layout(_size_axis(sizes), look.axis("× of K = 0", rangemode="tozero"), 360),
+        theme.layout(_size_axis(sizes), theme.axis("× of K = 0", rangemode="tozero"), 360),
         "y",
     )
