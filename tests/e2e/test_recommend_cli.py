@@ -230,8 +230,13 @@ def test_an_interrupt_keeps_what_is_finished(
     assert found.exit_code == 130
     assert "What was finished is shown above" in found.stderr
     result = load_result(tmp_path / "recommendation.json", Recommendation)
-    assert result.choice.precision == "fp32"
+    assert result.choice.precision is None
+    assert result.snippets == {}
+    assert [one.standing for one in result.contenders] == ["ahead"]
+    assert result.summary.startswith("Not finished: this is what was measured so far.")
+    assert "So far fp32, plain" in result.summary
     assert any("interrupted" in text for text in result.skipped)
+    assert "from_pretrained" not in found.stdout
 
 
 def test_random_weights_are_refused() -> None:

@@ -131,7 +131,7 @@ def test_among_tied_the_reason_given_is_true() -> None:
 
 
 def test_a_single_precision_is_not_compared() -> None:
-    assert "only precision" in decide([ok_row("bf16", 0.01)], "bf16", LIMIT, "fp32").summary
+    assert "No other precision was measured" in decide([ok_row("bf16", 0.01)], "bf16", LIMIT, "fp32").summary
 
 
 def test_one_overflowing_precision_leaves_the_others() -> None:

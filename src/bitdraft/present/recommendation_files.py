@@ -16,6 +16,7 @@ FILE_STEM = "recommendation"
 # of each standing, what a table says
 STANDINGS = {
     "chosen": "chosen",
+    "ahead": "ahead",
     "indistinguishable": "same speed",
     "slower": "slower",
     "predicted": "predicted",

@@ -67,7 +67,9 @@ def with_sentences(result: _Said) -> _Said:
 
 _RUNS: dict[str, Sentence] = {
     "earlier.text": lambda f: f.text,
-    "run.incomplete": lambda f: "The run was ended before its end: give the same command again to go on.",
+    "run.incomplete": lambda f: (
+        "Not finished: this is what was measured so far. Give the same command again to go on."
+    ),
     "run.machines": lambda f: (
         f"Measured on several machines ({joined(f.words('machines'))}): speeds of different cells are "
         "those of "
@@ -120,7 +122,7 @@ _PRECISION: dict[str, Sentence] = {
         f"Random weights: quality not measured. By speed and memory alone: {f.subject}."
     ),
     "precision.tied": _tied,
-    "precision.only_one": lambda f: "It is the only precision that was measured.",
+    "precision.only_one": lambda f: "No other precision was measured.",
     "precision.unjudged": lambda f: (
         f"Too little text was scored to judge the quality of {joined(f.words('others'))}."
     ),
@@ -394,6 +396,7 @@ _RECOMMEND: dict[str, Sentence] = {
     "speculation.slower": lambda f: f"it is slower than plain decoding ({f.figure('speedup').value:.2f}×)",
     "speculation.unsure": _unsure,
     "recommend.nothing": lambda f: "Nothing was measured, so nothing can be recommended.",
+    "recommend.ahead": lambda f: f"So far {f.subject} is ahead; nothing is recommended yet.",
     "recommend.not_all": lambda f: "Not all that was asked for was measured.",
     "recommend.deploy": lambda f: f"Deploy {f.subject}: {f.number('throughput'):.0f} tokens/s.",
     "recommend.speedup": lambda f: (

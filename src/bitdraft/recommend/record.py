@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -19,11 +20,11 @@ from bitdraft.schema.results import Choice as ChoiceRecord
 from bitdraft.schema.results import Contender, Limits, PrecisionResult, Recommendation
 from bitdraft.stats.drift import counted
 
-Standing = Literal["chosen", "indistinguishable", "slower", "predicted", "out"]
+Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
 
 
-def build(config: RecommendConfig, found: Found) -> Recommendation:
-    """A recommendation of what has been found so far."""
+def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) -> Recommendation:
+    """A recommendation of what has been found; of a search that is not complete, what is ahead so far."""
     result = found.precision
     base = Recommendation(
         config=config,
@@ -39,9 +40,13 @@ def build(config: RecommendConfig, found: Found) -> Recommendation:
     choice = choose(plain, measured, verdict.precision, drift, config.seed)
     if choice.option is not None and choice.option.draft is None and choice.unsure is None:
         choice = replace(choice, unsure=explain.unexamined(found, measured, config))
+    if is_complete:
+        said = explain.answers(choice, of_precision, (plain, measured), found, config)
+        said += explain.reasons(choice, of_precision, measured, found, config)
+    else:
+        said = [] if choice.option is None else [answer("recommend.ahead", choice.option.name)]
     findings = [
-        *explain.answers(choice, of_precision, (plain, measured), found, config),
-        *explain.reasons(choice, of_precision, measured, found, config),
+        *said,
         *found.notes,
         *explain.warnings_of(found),
         *found.skipped,
@@ -51,10 +56,10 @@ def build(config: RecommendConfig, found: Found) -> Recommendation:
             "environment": result.environment,
             "model": result.model,
             "text": result.text,
-            "choice": _choice_record(choice),
+            "choice": _choice_record(choice) if is_complete else ChoiceRecord(),
             "findings": tuple(findings),
             "memory_name": memory_name(row.metrics for row in result.rows),
-            "contenders": tuple(_contenders(result, choice, plain, measured, found)),
+            "contenders": tuple(_contenders(result, choice, (plain, measured), found, is_complete)),
         }
     )
 
@@ -76,20 +81,20 @@ def _choice_record(choice: Choice) -> ChoiceRecord:
 def _contenders(
     result: PrecisionResult,
     choice: Choice,
-    plain: Sequence[Option],
-    measured: Sequence[Option],
+    options: tuple[Sequence[Option], Sequence[Option]],
     found: Found,
+    is_complete: bool,
 ) -> list[Contender]:
     """The choice first, then by speed; then what was predicted alone, and what failed."""
     name = memory_name(row.metrics for row in result.rows)
     change = {row.precision: ppl_change(row) for row in result.rows if row.status == "ok"}
-    options = sorted([*plain, *measured], key=lambda one: (one is not choice.option, -one.throughput))
-    fronts = pareto([_point(one, change, name) for one in options])
+    ordered = sorted(itertools.chain(*options), key=lambda one: (one is not choice.option, -one.throughput))
+    fronts = pareto([_point(one, change, name) for one in ordered])
     rows = [
-        _contender(one, _standing(one, choice), change[one.precision], name, front)
-        for one, front in zip(options, fronts, strict=True)
+        _contender(one, _standing(one, choice, is_complete), change[one.precision], name, front)
+        for one, front in zip(ordered, fronts, strict=True)
     ]
-    known = {(one.pair, one.draft, one.k) for one in options}
+    known = {(one.pair, one.draft, one.k) for one in ordered}
     for prediction in found.predictions():
         if (prediction.pair, prediction.draft, prediction.k) not in known:
             rows.append(
@@ -105,9 +110,9 @@ def _contenders(
     return rows + _failed(result, found)
 
 
-def _standing(option: Option, choice: Choice) -> Standing:
+def _standing(option: Option, choice: Choice, is_complete: bool) -> Standing:
     if option is choice.option:
-        return "chosen"
+        return "chosen" if is_complete else "ahead"
     if option.problems:
         return "out"
     return "indistinguishable" if any(option is one for one in choice.tied) else "slower"

@@ -137,7 +137,9 @@ class _Search:
 
     def result(self, *, is_complete: bool) -> Recommendation:
         """What is known so far."""
-        found = build(self.asked, self.found)
+        found = build(self.asked, self.found, is_complete=is_complete)
+        if not is_complete:
+            return found  # nothing to deploy yet
         return found.model_copy(update={"snippets": snippets_of(found.choice, self.workload, self.config)})
 
     def _stages(self) -> None:

@@ -21,7 +21,7 @@ from bitdraft.runs.executors import make_executor
 from bitdraft.runs.executors.base import Executor
 from bitdraft.runs.schedule import OnEvent, run_cells
 from bitdraft.runs.store import Run, default_folder
-from bitdraft.schema.findings import warning
+from bitdraft.schema.findings import answer, warning
 from bitdraft.schema.results import UNRECORDED, Result
 
 _R = TypeVar("_R", bound=Result)
@@ -100,7 +100,7 @@ class Conduct(Generic[_R]):
         machines = tuple(dict.fromkeys(entry.machine for entry in manifest.cells if entry.machine))
         findings = list(result.findings)
         if not is_complete and all(found.code != "run.incomplete" for found in findings):
-            findings.append(warning("run.incomplete"))
+            findings.insert(0, answer("run.incomplete"))
         if len(machines) > 1:
             findings.append(warning("run.machines", machines=machines))
         if manifest.mixed:

@@ -556,15 +556,15 @@ def _without_known_texts(rows: Sequence[dict[str, Any]]) -> None:
 class Contender(Record):
     """One way to run the model: a precision, and a draft at a K (None and 0 for plain decoding). Figures
     are None where it was only predicted (`predicted_speedup`, over plain decoding at this precision).
-    `standing`: `chosen`; `indistinguishable` from it in speed; `slower`; `predicted`, not measured; `out`,
-    which `problems` explain. `is_pareto`: none is better in one of speed, quality and memory and no worse in
-    the others, by value."""
+    `standing`: `chosen`, or `ahead` where the search is not finished; `indistinguishable` from it in
+    speed; `slower`; `predicted`, not measured; `out`, which `problems` explain. `is_pareto`: none is
+    better in one of speed, quality and memory and no worse in the others, by value."""
 
     precision: str
     draft: str | None = None
     k: int = 0
     draft_precision: str | None = None
-    standing: Literal["chosen", "indistinguishable", "slower", "predicted", "out"]
+    standing: Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
     problems: tuple[Finding, ...] = ()
     throughput_tok_s: Figure | None = None
     speedup: Figure | None = None

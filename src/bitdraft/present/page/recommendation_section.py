@@ -141,7 +141,7 @@ def _ties(result: Recommendation) -> list[Block]:
     tied = [way(c) for c in result.contenders if c.standing == "indistinguishable"]
     if not tied:
         return []
-    return [Text(f"Cannot be told from the choice in speed: {'; '.join(tied)}.")]
+    return [Text(f"In speed the first cannot be told from {'; '.join(tied)}.")]
 
 
 def _alternatives(result: Recommendation) -> Block:
