@@ -87,7 +87,8 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
     }
     num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
     probed = {"device": config.device, "precisions": sorted(config.precisions)}
-    cells = [Cell(MACHINE, f"{_CELLS}:measure_machine", {"config": settings}, probed, num_gpus)]
+    machine = f"{_CELLS}:measure_machine"
+    cells = [Cell(MACHINE, machine, {"config": settings}, probed, num_gpus, stage="environment")]
     for precision in order(config):
         paired = precision != config.reference_precision
         payload = {
@@ -133,7 +134,6 @@ class _Fold:
     def run(self, conduct: Conduct[PrecisionResult]) -> None:
         """All cells; the machine first, and a device that cannot be measured is a `UserError`."""
         machine, *cells = cells_of(self.config, self.workload)
-        self.report("", "environment", 0, 1)
         failure = conduct.run_cells([machine], self.take)[MACHINE]
         if failure is not None:
             remedy = "Try --device cpu, or free memory on the device"
@@ -144,7 +144,8 @@ class _Fold:
     def take(self, cell: Cell, event: Event) -> None:
         """One event of a cell."""
         if event["event"] == "progress":
-            self.report(cell.name, event["stage"], event["done"], event["total"])
+            name = "" if cell.name == MACHINE else cell.name
+            self.report(name, event["stage"], event["done"], event["total"])
         elif cell.name == MACHINE:
             if event["event"] == "environment":
                 self.environment = Environment.model_validate(event["environment"])

@@ -44,7 +44,7 @@ class Cell:
     `name` is for people, unique in its run. `identity` holds all that decides the numbers: the
     configuration's part of it, and hashes of checkpoints and texts. `payload` is JSON, and all that the
     function is given: prompts by value, checkpoints by their folders. `num_gpus` is what an executor that
-    hands out devices gives it.
+    hands out devices gives it. `stage` is what it does first, for the progress that is shown.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Cell:
     payload: Mapping[str, Any]
     identity: Mapping[str, Any] = field(default_factory=dict)
     num_gpus: float = 0
+    stage: str = "load"
 
     @property
     def id(self) -> str:

@@ -38,6 +38,7 @@ def run_cell(run: Run, cell: Cell, executor: Executor, on_event: OnEvent) -> Fai
             failures.append(Failure.of(event))
         on_event(cell, event)
 
+    take({"event": "progress", "stage": cell.stage, "done": 0, "total": 1})
     executor.submit(cell, earlier, take)
     if failures:
         return failures[-1]

@@ -65,7 +65,8 @@ def sweep_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
     """All of the sweep, or of the plan."""
     name = PLAN if config.plan else SWEEP
     num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
-    return Cell(name, f"{_CELLS}:measure", workload.payload(config), identity_of(config, workload), num_gpus)
+    payload, identity = workload.payload(config), identity_of(config, workload)
+    return Cell(name, f"{_CELLS}:measure", payload, identity, num_gpus, stage="environment")
 
 
 def memory_cells(
@@ -109,12 +110,15 @@ class _Fold:
         ]
         cells = memory_cells(self.config, self.workload, alive)
         for index, (label, own) in enumerate(cells.items()):
-            self.report("memory", index, len(cells))
-            self._take_memory(conduct, label, own)
+            self._take_memory(conduct, label, own, (index, len(cells)))
 
-    def _take_memory(self, conduct: Conduct[SpecDecodeResult], label: str | None, cell: Cell) -> None:
+    def _take_memory(
+        self, conduct: Conduct[SpecDecodeResult], label: str | None, cell: Cell, done: tuple[int, int]
+    ) -> None:
         def keep(_: Cell, event: Event) -> None:
-            if event["event"] == "memory":
+            if event["event"] == "progress":
+                self.report("memory", *done)
+            elif event["event"] == "memory":
                 self.records.memory[label] = event["peak_bytes"]
 
         try:
