@@ -35,8 +35,10 @@ from bitdraft.cli import main as cli
 from bitdraft.runs.journal import read_events
 from bitdraft.schema.io import load_result
 from bitdraft.schema.manifest import read_manifest
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.records import Generation
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from in_process import jobs_in_process
 
 GONE_WITHIN_S = 5.0

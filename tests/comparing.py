@@ -12,18 +12,10 @@ from bitdraft.metrics.acceptance import speculation_figures
 from bitdraft.metrics.speed import speed_figures
 from bitdraft.schema.comparison import Comparison, RowComparison
 from bitdraft.schema.io import to_json
+from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
+from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.records import Figure, Generation, ScoreBlocks, Step
-from bitdraft.schema.results import (
-    LosslessCheck,
-    PrecisionRaw,
-    PrecisionResult,
-    PrecisionRow,
-    ProtocolCard,
-    Quality,
-    Recommendation,
-    SpecDecodeResult,
-    SpecDecodeRow,
-)
+from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult, SpecDecodeRow
 
 TOKENS = 9
 SHA = "0" * 64

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bitdraft.runs.executors.inline import Inline
-from bitdraft.schema.results import Ceilings
+from bitdraft.schema.environment import Ceilings
 
 
 @contextmanager

@@ -10,18 +10,10 @@ from pydantic import BaseModel
 
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.io import to_json
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow, Quality
+from bitdraft.schema.recommendation import Contender, Recommendation
 from bitdraft.schema.records import Divergence, Figure, Generation
-from bitdraft.schema.results import (
-    Contender,
-    DraftPlan,
-    LosslessCheck,
-    PrecisionResult,
-    PrecisionRow,
-    Quality,
-    Recommendation,
-    SpecDecodeResult,
-    SpecDecodeRow,
-)
+from bitdraft.schema.spec_decode import DraftPlan, LosslessCheck, SpecDecodeResult, SpecDecodeRow
 
 MARKUP = "<img src=x onerror=alert(1)>"
 KS = (2, 3, 4)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from bitdraft.present.page.page import write_report
     from bitdraft.schema.comparison import Comparison
     from bitdraft.schema.findings import Finding
-    from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+    from bitdraft.schema.precision import PrecisionResult
+    from bitdraft.schema.recommendation import Recommendation
+    from bitdraft.schema.spec_decode import SpecDecodeResult
 
 __all__ = [
     "Comparison",
@@ -50,12 +52,12 @@ _HOMES = {
     "Finding": "bitdraft.schema.findings",
     "Interrupted": "bitdraft.errors",
     "PrecisionConfig": "bitdraft.config",
-    "PrecisionResult": "bitdraft.schema.results",
+    "PrecisionResult": "bitdraft.schema.precision",
     "RecommendConfig": "bitdraft.config",
-    "Recommendation": "bitdraft.schema.results",
+    "Recommendation": "bitdraft.schema.recommendation",
     "RunOptions": "bitdraft.config.running",
     "SpecDecodeConfig": "bitdraft.config",
-    "SpecDecodeResult": "bitdraft.schema.results",
+    "SpecDecodeResult": "bitdraft.schema.spec_decode",
     "UserError": "bitdraft.errors",
     "compare_results": "bitdraft.api",
     "evaluate_precision": "bitdraft.api",

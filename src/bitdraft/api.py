@@ -25,7 +25,10 @@ from bitdraft.recommend.search import Progress as SearchProgress
 from bitdraft.recommend.search import Publishers, search_deployment
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.io import prepare_output
-from bitdraft.schema.results import PrecisionResult, Recommendation, Result, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.results import Result
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from bitdraft.spec_decode.evaluate import Progress as SweepProgress
 from bitdraft.spec_decode.evaluate import measure_spec_decode
 

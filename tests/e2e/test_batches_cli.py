@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from bitdraft.cli import app
 from bitdraft.schema.io import load_result
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
 def test_batches_leave_table_verdict_and_files(checkpoint: Path, text_file: Path, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 import bitdraft
 from bitdraft.errors import UserError
 from bitdraft.runs.executors.inline import Inline
-from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from in_process import full_after, jobs_in_process
 from tiny import noisy_copy, save_checkpoint, tiny_model
 

@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 import bitdraft
 from bitdraft.cli import app
 from bitdraft.schema.io import load_result
+from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Overflow
-from bitdraft.schema.results import PrecisionResult
 from in_process import files_of, full_after, jobs_in_process
 from tiny import save_checkpoint, tiny_model
 

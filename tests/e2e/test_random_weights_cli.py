@@ -9,7 +9,8 @@ from typer.testing import CliRunner, Result
 
 from bitdraft.cli import app
 from bitdraft.schema.io import load_result
-from bitdraft.schema.results import PrecisionResult, Quality, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult, Quality
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from tiny import save_shape
 
 SMALL = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "6", "--device", "cpu"]

@@ -15,7 +15,9 @@ from bitdraft.cli import app, main
 from bitdraft.config import RecommendConfig, make_config
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
 from bitdraft.schema.io import load_result
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from in_process import jobs_in_process
 from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
 

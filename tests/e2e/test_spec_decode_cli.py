@@ -25,7 +25,7 @@ import bitdraft
 from bitdraft.cli import app
 from bitdraft.schema.io import load_result
 from bitdraft.schema.records import Generation
-from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
+from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
 from in_process import files_of, full_after, jobs_in_process
 from tiny import VOCAB, noisy_copy, save_checkpoint, tiny_model
 

@@ -17,7 +17,7 @@ from bitdraft.backends.native import NativeEngine
 from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.io import load_result
 from bitdraft.schema.records import Generation
-from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
+from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
 from bitdraft.spec_decode.batches import groups_of
 from in_process import jobs_in_process
 from tiny import noisy_copy, save_checkpoint

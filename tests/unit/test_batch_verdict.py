@@ -15,7 +15,13 @@ from bitdraft.present.sentences import with_sentences
 from bitdraft.present.sweep_files import markdown_text
 from bitdraft.present.terminal import show_spec_decode
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import BatchVerdict, CostRecord, LosslessCheck, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import (
+    BatchVerdict,
+    CostRecord,
+    LosslessCheck,
+    SpecDecodeResult,
+    SpecDecodeRow,
+)
 from bitdraft.spec_decode import verdict as verdict_module
 from bitdraft.spec_decode.records import GroupRecord, PromptRecord, Records
 from said import Said

@@ -18,8 +18,8 @@ from bitdraft.compare.pairing import judge, ratio_of_parts, ratio_of_ttft
 from bitdraft.compare.rows import Pair, compare_rows
 from bitdraft.metrics.speed import speed_ratio, tokens_and_seconds
 from bitdraft.schema.comparison import Comparison
+from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import PrecisionResult
 from comparing import (
     batch_row,
     compare_in,

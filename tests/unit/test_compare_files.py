@@ -16,8 +16,10 @@ from bitdraft import Comparison, UserError, compare_results
 from bitdraft.compare import verdict as verdict_module
 from bitdraft.config import RecommendConfig
 from bitdraft.present.comparison_files import csv_text, markdown_text
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Choice, Recommendation
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Choice, PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from comparing import failed_row, precision_result, precision_row, runs, save_to, sweep, sweep_row
 from said import sentences
 

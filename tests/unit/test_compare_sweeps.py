@@ -11,7 +11,7 @@ import pytest
 from bitdraft.compare import verdict as verdict_module
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.records import Divergence
-from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
+from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
 from comparing import batch_row, compare_in, failed_sweep_row, row_of, runs, sweep, sweep_row
 from said import sentences
 

@@ -11,9 +11,10 @@ from bitdraft import formats
 from bitdraft.config import PRECISIONS, PrecisionConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.inputs.models import torch_dtype
+from bitdraft.schema.environment import ModelRecord
 from bitdraft.schema.io import load_result, prepare_output, to_json, write_atomically
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import ModelRecord, PrecisionResult
 
 
 def test_every_format_is_a_precision_with_a_dtype_of_its_own() -> None:
@@ -111,3 +112,27 @@ def test_a_format_that_cannot_be_a_reference_is_never_one(monkeypatch: pytest.Mo
     for settings in ({"precisions": ("fp32",)}, {"reference": "fp32"}):
         with pytest.raises(UserError, match="what quality is compared with"):
             make_config(PrecisionConfig, settings)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ('"value": 31.5', '"value": NaN', "rows.0.metrics.ttft_ms.value: nan"),
+        ('"value": 31.5', '"value": -31.5', "rows.0.metrics: Value error, ttft_ms is negative"),
+        ('"low": 30.0', '"low": 33.0', "rows.0.metrics.ttft_ms: Value error, an interval whose low end"),
+        ('"low": 30.0', '"low": null', "rows.0.metrics.ttft_ms: Value error, an interval with one end"),
+    ],
+)
+def test_a_file_of_nonsense_is_refused_by_its_field(tmp_path: Path, old: str, new: str, where: str) -> None:
+    row = PrecisionRow(
+        precision="fp32", status="ok", metrics={"ttft_ms": Figure(value=31.5, low=30.0, high=32.0, n=5)}
+    )
+    text = to_json(result().model_copy(update={"rows": (row,)}))
+    path = tmp_path / "precision.json"
+    path.write_text(text)
+    load_result(path, PrecisionResult)
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=where) as caught:
+        load_result(path, PrecisionResult)
+    assert caught.value.value == path

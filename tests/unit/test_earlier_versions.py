@@ -11,7 +11,9 @@ import pytest
 from bitdraft.compare.compare import compare_folders
 from bitdraft.errors import UserError
 from bitdraft.schema.io import load_result, to_json
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from earlier import VERSIONS, earlier_files
 
 

@@ -25,25 +25,19 @@ from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Prediction, pareto, predictions_of
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet, vllm_command
+from bitdraft.schema.environment import Environment, ModelRecord, TextRecord
 from bitdraft.schema.io import to_json
+from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, Quality
+from bitdraft.schema.recommendation import Choice, Recommendation
 from bitdraft.schema.records import Divergence, Figure, Generation
-from bitdraft.schema.results import (
+from bitdraft.schema.spec_decode import (
     BestK,
-    Choice,
     CostRecord,
     DraftPlan,
-    Environment,
     LosslessCheck,
-    ModelRecord,
     PlanPoint,
-    PrecisionRaw,
-    PrecisionResult,
-    PrecisionRow,
-    Quality,
-    Recommendation,
     SpecDecodeResult,
     SpecDecodeRow,
-    TextRecord,
 )
 from said import sentences
 from tiny import generation

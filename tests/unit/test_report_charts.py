@@ -22,8 +22,10 @@ from bitdraft.present.page.discover import Folder, Found
 from bitdraft.present.page.model import Chart, Section, Table, script_json
 from bitdraft.present.page.raw_section import flat, precision_tables, sweep_tables
 from bitdraft.present.page.run import build_run
+from bitdraft.schema.precision import Quality
+from bitdraft.schema.recommendation import Choice, Limits
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import Choice, Limits, Quality, SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from report_results import (
     KS,
     batch_rows,

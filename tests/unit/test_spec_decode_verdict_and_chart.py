@@ -15,7 +15,7 @@ from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.sentences import with_sentences
 from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.records import Divergence, Generation, Step
-from bitdraft.schema.results import (
+from bitdraft.schema.spec_decode import (
     CostRecord,
     DraftPlan,
     LosslessCheck,

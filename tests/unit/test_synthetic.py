@@ -16,7 +16,7 @@ from bitdraft.errors import UserError
 from bitdraft.present.charts.sweep import title
 from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.records import Generation
-from bitdraft.schema.results import LosslessCheck, SpecDecodeResult
+from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
 from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, oracle_tokens, run_with_oracle, stays
 from bitdraft.spec_decode.worker import Worker
 from bitdraft.spec_decode.workload import prepare

@@ -15,8 +15,8 @@ from bitdraft.present.charts.precision import render
 from bitdraft.present.precision_files import columns, csv_text, markdown_text
 from bitdraft.present.sentences import with_sentences
 from bitdraft.present.tables import best_rows
+from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
 from said import Said, sentences
 from tiny import generation
 

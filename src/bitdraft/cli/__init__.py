@@ -67,7 +67,8 @@ def plot(
         from bitdraft.errors import UserError, one_line
         from bitdraft.present import precision_files, sweep_files
         from bitdraft.schema.io import load_result
-        from bitdraft.schema.results import PrecisionResult, SpecDecodeResult
+        from bitdraft.schema.precision import PrecisionResult
+        from bitdraft.schema.spec_decode import SpecDecodeResult
 
         sweeps = sorted(folder.glob("spec_decode_*.json"))
         if folder.is_dir() and not sweeps and not (folder / "precision.json").exists():

@@ -11,7 +11,8 @@ from typing import Any
 from bitdraft.compare.measured import Measurement
 from bitdraft.config import PrecisionConfig, SpecDecodeConfig
 from bitdraft.schema.comparison import Refusal, RowName
-from bitdraft.schema.results import PrecisionResult, ProtocolCard, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult, ProtocolCard
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _COMMON = {
     "random_weights": "a shape's random weights stand for no checkpoint",

@@ -15,7 +15,7 @@ from bitdraft.compare.rows import Pair, compare_rows
 from bitdraft.compare.verdict import decide
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.comparison import Comparison, Difference, Refusal, RowComparison, RowName
-from bitdraft.schema.results import PrecisionResult
+from bitdraft.schema.precision import PrecisionResult
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bitdraft.compare.comparable import REFUSED, setting, settings_of
 from bitdraft.compare.measured import Measurement
 from bitdraft.schema.comparison import Difference, RowComparison
 from bitdraft.schema.findings import Finding, Value, reason
-from bitdraft.schema.results import PrecisionResult
+from bitdraft.schema.precision import PrecisionResult
 from bitdraft.stats.drift import DRIFT_WARNING
 
 # what a machine is known by, and what else the fixed work between prompts depends on

@@ -13,7 +13,9 @@ from bitdraft.schema.comparison import Side, SideFile
 from bitdraft.schema.io import load_result
 from bitdraft.schema.manifest import counted_files
 from bitdraft.schema.naming import draft_name
-from bitdraft.schema.results import Choice, PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Choice, Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _WHAT = "precision.json or spec_decode_*.json"
 

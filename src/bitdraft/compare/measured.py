@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from bitdraft.metrics.speed import Item
 from bitdraft.schema.comparison import RowName
 from bitdraft.schema.naming import pair_name
+from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, Quality
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionRaw, PrecisionResult, Quality, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 Measurement = PrecisionResult | SpecDecodeResult
 Places = tuple[int, ...]

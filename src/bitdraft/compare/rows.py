@@ -22,7 +22,7 @@ from bitdraft.metrics.quality import perplexity
 from bitdraft.metrics.speed import span_ms_and_tokens, tokens_and_seconds
 from bitdraft.schema.comparison import Ratio, RowComparison, RowName
 from bitdraft.schema.findings import Finding
-from bitdraft.schema.results import ProtocolCard
+from bitdraft.schema.precision import ProtocolCard
 from bitdraft.stats.intervals import ratio_of_sums
 
 EARLY = "ended early"

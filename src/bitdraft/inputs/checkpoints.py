@@ -17,7 +17,7 @@ from typing import Any
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.inputs.shapes import SHAPES, find_shape
-from bitdraft.schema.results import ModelRecord
+from bitdraft.schema.environment import ModelRecord
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.datasets import Dataset
-from bitdraft.schema.results import TextRecord
+from bitdraft.schema.environment import TextRecord
 
 # Whole books and files: a prompt is a window from inside, not the first words of the first row.
 

@@ -14,7 +14,7 @@ from bitdraft.config import PplProtocol
 from bitdraft.errors import UserError
 from bitdraft.inputs.datasets import Dataset
 from bitdraft.inputs.prompts import Encode
-from bitdraft.schema.results import ProtocolCard
+from bitdraft.schema.precision import ProtocolCard
 
 MAX_CONTEXT = 2048
 

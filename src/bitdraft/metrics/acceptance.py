@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import PositionAcceptance
+from bitdraft.schema.spec_decode import PositionAcceptance
 from bitdraft.stats.intervals import ratio_of_sums
 
 

@@ -22,8 +22,8 @@ from bitdraft.metrics.quality import (
 from bitdraft.metrics.speed import bandwidth_utilisation, decode_bytes, speed_figures
 from bitdraft.runs.cell import Event, Failure
 from bitdraft.schema.packing import unpack
+from bitdraft.schema.precision import PrecisionRaw, PrecisionRow, Quality
 from bitdraft.schema.records import Figure, Generation, Overflow
-from bitdraft.schema.results import PrecisionRaw, PrecisionRow, Quality
 
 
 @dataclass(frozen=True)

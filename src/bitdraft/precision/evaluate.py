@@ -19,7 +19,9 @@ from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
-from bitdraft.schema.results import UNRECORDED, Environment, PrecisionResult, PrecisionRow
+from bitdraft.schema.environment import Environment
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
+from bitdraft.schema.results import UNRECORDED
 
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""

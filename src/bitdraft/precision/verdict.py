@@ -17,8 +17,8 @@ from bitdraft import formats
 from bitdraft.metrics.memory import memory_name
 from bitdraft.metrics.speed import speed_ratio
 from bitdraft.schema.findings import Finding, answer, reason, warning
+from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionComparison, PrecisionRow, PrecisionVerdict
 from bitdraft.stats.drift import DRIFT_WARNING, counted, drift_of
 
 WIDE_INTERVAL = 0.20

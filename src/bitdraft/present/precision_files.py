@@ -12,7 +12,7 @@ from bitdraft.present.charts.precision import quality_is_skipped, render
 from bitdraft.present.sentences import with_sentences
 from bitdraft.present.tables import Column, best_rows, csv_of, flat_figures, machine_line
 from bitdraft.schema.io import to_json, write_atomically
-from bitdraft.schema.results import PrecisionResult, PrecisionRow
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 
 CHART_NAME = "precision_benchmark_2rows.png"
 

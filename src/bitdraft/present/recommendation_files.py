@@ -9,8 +9,8 @@ from bitdraft.present.tables import machine_line
 from bitdraft.present.words import times_text
 from bitdraft.schema.io import to_json, write_atomically
 from bitdraft.schema.naming import draft_name
+from bitdraft.schema.recommendation import Contender, Recommendation
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Contender, Recommendation
 
 FILE_STEM = "recommendation"
 # of each standing, what a table says

@@ -25,7 +25,9 @@ from bitdraft.present.words import (
 )
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.findings import Finding
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _Said = TypeVar("_Said", PrecisionResult, SpecDecodeResult, Recommendation, Comparison)
 Sentence = Callable[[Finding], str]

@@ -13,7 +13,7 @@ from bitdraft.present.sentences import with_sentences
 from bitdraft.present.sweep_table import VERSUS_1, lossless_text, markdown_lines
 from bitdraft.present.tables import NO_DRAFT, csv_of, flat_figures, machine_line
 from bitdraft.schema.io import to_json, write_atomically
-from bitdraft.schema.results import PlanPoint, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import PlanPoint, SpecDecodeResult, SpecDecodeRow
 
 
 def file_stem(result: SpecDecodeResult) -> str:

@@ -9,7 +9,7 @@ from itertools import groupby
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.tables import NO_DRAFT, Column, best_rows
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 VERSUS_1 = "vs. 1: tokens/s over those of the same (draft, K) at batch 1 on the same prompts."
 Plain = list[tuple[int, Figure]]

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitdraft.schema.environment import Environment
+from bitdraft.schema.precision import PrecisionRow
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Environment, PrecisionRow, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeRow
 
 Row = PrecisionRow | SpecDecodeRow
 NO_DRAFT = "–"

@@ -15,7 +15,9 @@ from bitdraft.present.precision_files import columns
 from bitdraft.present.sweep_table import TableRow, fastest, table_rows
 from bitdraft.present.sweep_table import columns as columns_of_rows
 from bitdraft.present.tables import Column, best_rows
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 # what a narrow terminal shows of a sweep: of several prompts at once, or of one
 _NARROW = {

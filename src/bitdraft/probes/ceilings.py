@@ -10,7 +10,7 @@ import torch
 from bitdraft import formats
 from bitdraft.config import Precision
 from bitdraft.probes.clock import now, synchronize
-from bitdraft.schema.results import Ceilings
+from bitdraft.schema.environment import Ceilings
 
 _MIN_SECONDS = 0.2
 

@@ -13,7 +13,7 @@ import transformers
 
 import bitdraft
 from bitdraft.probes.machine import cpu_name
-from bitdraft.schema.results import Environment
+from bitdraft.schema.environment import Environment
 
 
 def describe(device: torch.device) -> Environment:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from bitdraft import formats
 from bitdraft.config import Precision, RecommendConfig
 from bitdraft.schema.findings import Finding, skipped
+from bitdraft.schema.precision import PrecisionRow
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionRow
 from bitdraft.stats.intervals import FEWEST_ITEMS
 
 # of the time, at least for the precisions

@@ -18,7 +18,9 @@ from bitdraft.recommend.options import (
 )
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.naming import Pair
-from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, Stage
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
+from bitdraft.schema.recommendation import Stage
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
 @dataclass

@@ -13,8 +13,9 @@ from bitdraft.metrics.speed import speed_ratio
 from bitdraft.precision.verdict import quality_problems
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.naming import Pair, way_name
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 
 @dataclass(frozen=True)

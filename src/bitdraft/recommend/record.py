@@ -15,9 +15,10 @@ from bitdraft.recommend.choose import Choice, choose
 from bitdraft.recommend.found import Found, precision_verdict
 from bitdraft.recommend.options import Option, pareto
 from bitdraft.schema.findings import Finding, answer
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Choice as ChoiceRecord
+from bitdraft.schema.recommendation import Contender, Limits, Recommendation
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Choice as ChoiceRecord
-from bitdraft.schema.results import Contender, Limits, PrecisionResult, Recommendation
 from bitdraft.stats.drift import counted
 
 Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]

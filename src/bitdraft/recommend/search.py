@@ -33,7 +33,9 @@ from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.runs.journal import Journal
 from bitdraft.schema.findings import Finding, Value, reason, skipped
 from bitdraft.schema.naming import Pair, draft_name, pair_folder, pair_name
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult, Stage
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation, Stage
+from bitdraft.schema.spec_decode import SpecDecodeResult
 from bitdraft.spec_decode import evaluate as spec_decode_module
 from bitdraft.spec_decode.workload import Workload, prepare
 

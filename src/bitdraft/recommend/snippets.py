@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bitdraft import formats
 from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
 from bitdraft.inputs.checkpoints import Checkpoint
-from bitdraft.schema.results import Choice
+from bitdraft.schema.recommendation import Choice
 from bitdraft.spec_decode.workload import Workload
 
 PROMPT = "The"

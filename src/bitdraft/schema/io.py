@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.history import SCHEMA_VERSION, migrate
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
 def to_json(record: BaseModel) -> str:
@@ -31,11 +34,12 @@ _AnyResult = TypeVar("_AnyResult", PrecisionResult, SpecDecodeResult, Recommenda
 def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
     """Read a result file; a foreign, damaged or newer file is a `UserError`."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = _read(path)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             problem = f"schema version {version} is newer than {SCHEMA_VERSION}"
             raise UserError("result", path, problem, "Update bitdraft")
+        _check_numbers(data)
         return kind.model_validate(migrate(data) if isinstance(data, dict) else data)
     except OSError as error:
         raise UserError("result", path, one_line(error), f"Name a folder that holds {path.name}") from error
@@ -43,6 +47,27 @@ def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
         what = kind.model_fields["kind"].default.replace("_", "-")
         problem = f"not a {what} result ({_first_problem(error)})"
         raise UserError("result", path, problem, "Measure again or name another folder") from error
+
+
+def _read(path: Path) -> Any:
+    """JSON whose text can be written again: half a character, which an escape can hold, becomes `?`."""
+    text = path.read_text(encoding="utf-8")
+    data = json.loads(text)
+    if "\\ud" in text.lower():
+        data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))
+    return data
+
+
+def _check_numbers(value: Any, where: str = "") -> None:
+    """JSON as Python reads it may hold NaN and infinity; no result does."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _check_numbers(entry, f"{where}.{key}" if where else key)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            _check_numbers(entry, f"{where}.{index}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {value} is no number")
 
 
 def _first_problem(error: Exception) -> str:

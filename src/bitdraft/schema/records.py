@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -39,8 +40,28 @@ class Figure(Record):
     value: float
     low: float | None = None
     high: float | None = None
-    n: int = 1
+    n: int = Field(1, ge=0)
     median: float | None = None
+
+    @model_validator(mode="after")
+    def _interval_has_two_ends(self) -> Figure:
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval with one end")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("an interval whose low end is above its high one")
+        return self
+
+
+def _not_negative(figures: dict[str, Figure]) -> dict[str, Figure]:
+    for name, figure in figures.items():
+        if figure.value < 0:
+            raise ValueError(f"{name} is negative")
+    return figures
+
+
+Metrics = Annotated[dict[str, Figure], AfterValidator(_not_negative)]
+"""Speeds, times, rates and memory by name (docs/metrics.md)"""
+Seconds = Annotated[float, Field(ge=0)]
 
 
 class Step(NamedTuple):
@@ -56,11 +77,11 @@ class Generation(Record):
     one entry each time token ids reach the host. `phase_s` divides the time after the prefill of a
     speculative run into draft, verify and host."""
 
-    prompt_tokens: int
+    prompt_tokens: int = Field(ge=0)
     submit_s: float
     emissions: tuple[tuple[float, int], ...]
     steps: tuple[Step, ...] = ()
-    phase_s: dict[str, float] = Field(default_factory=dict)
+    phase_s: dict[str, Seconds] = Field(default_factory=dict)
     token_ids: tuple[int, ...]
     finish_reason: Literal["length", "eos"]
 

@@ -22,7 +22,7 @@ from bitdraft.metrics.speed import (
 )
 from bitdraft.schema.findings import Finding, reason
 from bitdraft.schema.records import Figure, Generation, Step
-from bitdraft.schema.results import (
+from bitdraft.schema.spec_decode import (
     Configuration,
     CostRecord,
     DraftPlan,

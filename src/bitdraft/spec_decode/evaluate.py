@@ -12,12 +12,12 @@ from bitdraft.errors import UserError
 from bitdraft.inputs.prompts import text_record
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.conduct import Conduct, open_run
+from bitdraft.schema.environment import ModelRecord
 from bitdraft.schema.findings import Finding, reason, warning
-from bitdraft.schema.results import (
-    UNRECORDED,
+from bitdraft.schema.results import UNRECORDED
+from bitdraft.schema.spec_decode import (
     CostRecord,
     DraftPlan,
-    ModelRecord,
     SpecDecodeResult,
     SpecDecodeRow,
     SpecDecodeVerdict,

@@ -11,9 +11,10 @@ import numpy as np
 
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.runs.cell import Event
+from bitdraft.schema.environment import Environment, ModelRecord
 from bitdraft.schema.findings import Finding, warning
 from bitdraft.schema.records import Divergence, Generation, Status
-from bitdraft.schema.results import Configuration, Environment, ModelRecord
+from bitdraft.schema.spec_decode import Configuration
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
 from bitdraft.spec_decode.theory import Costs, CostSample, gather_costs
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from bitdraft.config import MOST_K
 from bitdraft.schema.records import Step
-from bitdraft.schema.results import PositionAcceptance, ReplaySummary
+from bitdraft.schema.spec_decode import PositionAcceptance, ReplaySummary
 
 
 @dataclass(frozen=True)

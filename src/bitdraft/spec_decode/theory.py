@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import BestK, CostRecord, DraftPlan, PlanPoint, StepTimes
+from bitdraft.schema.spec_decode import BestK, CostRecord, DraftPlan, PlanPoint, StepTimes
 from bitdraft.spec_decode.replay import Expectation
 from bitdraft.stats.intervals import median_figure
 

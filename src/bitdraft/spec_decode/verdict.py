@@ -16,7 +16,7 @@ from bitdraft.config import MOST_K, SpecDecodeConfig
 from bitdraft.metrics.speed import speed_ratio
 from bitdraft.schema.findings import Finding, Value, answer, reason, warning
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import (
+from bitdraft.schema.spec_decode import (
     BatchBest,
     BatchVerdict,
     CostRecord,

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bitdraft.present.charts.drawing import BLUE, GREY, INK, ORANGE, SKY, legend, new_canvas, plain, png, tidy
 from bitdraft.present.charts.sweep import StyledRows, drafts_of, draw_line, footnote, k_axis, title
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 # colour and hatch of a step's parts
 _PARTS = {"draft": (SKY, "//"), "verify": (BLUE, ""), "host": (ORANGE, "xx")}

@@ -11,7 +11,7 @@ from bitdraft.present.charts.drawing import INK, legend, new_canvas, plain, png,
 from bitdraft.present.charts.sweep import draw_line, footnote, style, title
 from bitdraft.present.sweep_table import points_by_size
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
 def batch_chart(result: SpecDecodeResult) -> bytes:

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from bitdraft import formats
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.charts.drawing import COLOURS, GREY, INK, margins, new_canvas, plain, png, tidy
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionResult, PrecisionRow
 
 NOT_MEASURED = "random weights: quality not measured"
 # by a format's style index: hatch of a bar, marker of a point

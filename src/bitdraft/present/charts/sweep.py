@@ -22,7 +22,7 @@ from bitdraft.present.charts.drawing import (
     tidy,
 )
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 
 def style(index: int) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from bitdraft.present.page import theme
 from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
 from bitdraft.present.page.tables import count_cell, number_cell, plain_figure_cell, table
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Predicted, SpecDecodeResult, SpecDecodeRow, StepTimes
+from bitdraft.schema.spec_decode import Predicted, SpecDecodeResult, SpecDecodeRow, StepTimes
 
 _PARTS = {
     "draft": theme.SeriesStyle(SKY, pattern="/"),

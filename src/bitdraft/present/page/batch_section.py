@@ -8,7 +8,7 @@ from bitdraft.present.page import theme
 from bitdraft.present.page.model import Chart, Section, Text
 from bitdraft.present.page.tables import sweep_table
 from bitdraft.present.sweep_table import VERSUS_1, ByDraft, points_by_size
-from bitdraft.schema.results import SpecDecodeResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _WORDS = (
     "Each draft at its fastest K of that size. Intervals are over groups of prompts decoded at once; "

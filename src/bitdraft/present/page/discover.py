@@ -9,7 +9,9 @@ from pathlib import Path
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.io import load_result
 from bitdraft.schema.manifest import counted_files, read_manifest
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 Result = PrecisionResult | SpecDecodeResult | Recommendation
 _KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (

@@ -13,7 +13,8 @@ from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
 from bitdraft.present.page.run import Run, View, machine_of
 from bitdraft.present.page.tables import plain_figure_cell, table
 from bitdraft.present.words import times_text
-from bitdraft.schema.results import PrecisionResult, PrecisionRow, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 _WORDS = (
     "Each folder was measured on its own: nothing is paired between them, so compare intervals, and only "

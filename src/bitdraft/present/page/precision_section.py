@@ -14,8 +14,8 @@ from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
 from bitdraft.present.page.tables import figure_cells, plain_figure_cell, table
 from bitdraft.present.precision_files import columns
 from bitdraft.present.words import times_text
+from bitdraft.schema.precision import PrecisionComparison, PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import PrecisionComparison, PrecisionResult, PrecisionRow
 
 
 def section(result: PrecisionResult, title: str) -> Section:

@@ -11,8 +11,10 @@ from bitdraft.present.charts.precision import title_of
 from bitdraft.present.page.model import Cell, Table
 from bitdraft.present.page.tables import count_cell, number_cell, table
 from bitdraft.present.tables import NO_DRAFT
+from bitdraft.schema.environment import TextRecord
+from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.results import PrecisionResult, SpecDecodeResult, TextRecord
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _ENDS = ("Value", "Low", "High", "n", "Median")
 

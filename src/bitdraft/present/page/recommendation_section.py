@@ -12,8 +12,8 @@ from bitdraft.present.page.tables import count_cell, number_cell, plain_figure_c
 from bitdraft.present.recommendation_files import SPEEDS
 from bitdraft.present.tables import NO_DRAFT
 from bitdraft.schema.naming import draft_name
+from bitdraft.schema.recommendation import Contender, Recommendation
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import Contender, Recommendation
 
 _SNIPPETS = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
 

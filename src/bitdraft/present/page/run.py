@@ -15,7 +15,9 @@ from bitdraft.present.page.commands import command_of
 from bitdraft.present.page.discover import Folder, Found, Result, unreadable
 from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text
 from bitdraft.present.page.tables import table
-from bitdraft.schema.results import PrecisionResult, Recommendation, SpecDecodeResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
 @dataclass(frozen=True)

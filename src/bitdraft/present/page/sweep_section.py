@@ -12,7 +12,7 @@ from bitdraft.present.page.model import Block, Cell, Chart, Section, Text
 from bitdraft.present.page.tables import count_cell, number_cell, sweep_table, table
 from bitdraft.present.words import times_text
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import ReplaySummary, SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import ReplaySummary, SpecDecodeResult, SpecDecodeRow
 
 
 def section(result: SpecDecodeResult, title: str) -> Section:

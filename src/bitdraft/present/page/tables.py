@@ -8,7 +8,7 @@ from bitdraft.present.page.model import Cell, Table
 from bitdraft.present.sweep_table import columns, same_ids_title, table_rows
 from bitdraft.present.tables import Column, Row, best_rows
 from bitdraft.schema.records import Figure
-from bitdraft.schema.results import SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeRow
 
 
 def table(

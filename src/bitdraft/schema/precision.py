@@ -1,0 +1,119 @@
+"""What `bitdraft precision` ends with: rows of figures, quality, and the verdict."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bitdraft.config.runs import PrecisionConfig
+from bitdraft.schema.records import Figure, Generation, Metrics, Overflow, Record, ScoreBlocks, Sparse, Status
+from bitdraft.schema.results import Result
+
+
+class ProtocolCard(Sparse):
+    """Without it a perplexity means nothing: the text, how it was cut into windows, what was scored."""
+
+    protocol: str
+    dataset: str | None = None
+    source: str | None = None
+    revision: str | None = None
+    dataset_sha256: str | None = None
+    detokenised: bool | None = None
+    prefix_token: int | None = None
+    window: int | None = None
+    stride: int | None = None
+    normaliser: Literal["tokens", "documents"] = "tokens"
+    max_scored_tokens: int | None = None
+    truncated: bool = False
+    num_windows: int | None = None
+    num_documents: int | None = None
+    num_scored_tokens: int | None = None
+
+
+class Quality(Sparse):
+    """Paired figures are absent for the reference. `not_measured` and `kl_missing` say why something is not
+    there, `overflow` where numbers stopped being finite."""
+
+    protocol: ProtocolCard | None = None
+    not_measured: str | None = None
+    overflow: Overflow | None = None
+    num_words: int | None = None
+    num_bytes: int | None = None
+    byte_ppl: Figure | None = None
+    bits_per_byte: Figure | None = None
+    word_ppl: Figure | None = None
+    delta_ln_ppl: Figure | None = None
+    top1_agreement: Figure | None = None
+    delta_p_rms: Figure | None = None
+    kl_divergence: Figure | None = None
+    kl_median: Figure | None = None
+    kl_p99: Figure | None = None
+    kl_max: Figure | None = None
+    kl_missing: str | None = None
+
+    def figures(self) -> dict[str, Figure]:
+        """Those that there are, by name."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: value for name, value in found.items() if isinstance(value, Figure)}
+
+
+class PrecisionRaw(Sparse):
+    """What a precision's process noted beside its requests. `calibration_s` are the times of the reference
+    work, before the first prompt and after each."""
+
+    calibration_s: tuple[float, ...] | None = None
+    execution: str | None = None
+    preparation_s: float | None = None
+    load_s: float | None = None
+    base_ram_bytes: int | None = None
+    peak_bytes: dict[str, int] | None = None
+    num_parameters: int | None = None
+    weight_bytes: int | None = None
+    streamed_bytes: int | None = None
+    kv_bytes_per_token: int | None = None
+    joules: float | None = None
+    score_blocks: ScoreBlocks | None = None
+    kl_divergence: tuple[float, ...] | None = None
+    detail: str | None = None
+
+
+class PrecisionRow(Record):
+    """One precision: its requests (`runs`), the figures that follow, and why there are none where it
+    failed."""
+
+    precision: str
+    status: Status
+    reason: str | None = None
+    metrics: Metrics = Field(default_factory=dict)
+    quality: Quality = Quality()
+    runs: tuple[Generation, ...] = ()
+    raw: PrecisionRaw = PrecisionRaw()
+
+
+class PrecisionComparison(Sparse):
+    """A precision beside the reference: speed over speed, and the change of its perplexity (a share)."""
+
+    precision: str
+    reference: str
+    speedup: Figure
+    ppl_change: Figure | None = None
+
+
+class PrecisionVerdict(Record):
+    """`precision` is None where none can be recommended; `indistinguishable` are those of the same speed, the
+    chosen one included, where there is more than one."""
+
+    precision: str | None = None
+    comparisons: tuple[PrecisionComparison, ...] = ()
+    indistinguishable: tuple[str, ...] = ()
+    max_ppl_increase: float | None = None
+
+
+class PrecisionResult(Result):
+    """What `bitdraft precision` measured."""
+
+    kind: Literal["precision"] = "precision"
+    config: PrecisionConfig
+    rows: tuple[PrecisionRow, ...]
+    verdict: PrecisionVerdict = PrecisionVerdict()

@@ -1,0 +1,280 @@
+"""What `bitdraft spec-decode` ends with: rows by draft, K and batch size; replay, costs, plan, verdict."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from bitdraft.config.runs import SpecDecodeConfig
+from bitdraft.schema.environment import ModelRecord
+from bitdraft.schema.records import Divergence, Figure, Generation, Metrics, Record, Sparse, Status
+from bitdraft.schema.results import Result
+from bitdraft.schema.shared_texts import with_known_texts, without_known_texts
+
+
+class PositionAcceptance(Record):
+    """Of the n steps that drafted at least `position` tokens: the share that kept that one, and the share
+    among those that had kept the one before."""
+
+    position: int
+    n: float | None = None
+    share: float | None = None
+    conditional: float | None = None
+
+
+class LosslessCheck(Record):
+    """How many of the runs have the token ids of K = 0 at batch 1, and where the others part from them."""
+
+    identical: int
+    num_prompts: int
+    divergences: tuple[Divergence, ...] = ()
+
+    @property
+    def bugs(self) -> list[Divergence]:
+        """Those that no rounding explains."""
+        return [found for found in self.divergences if found.kind == "bug"]
+
+
+class ReplayMismatch(Sparse):
+    """The first step of a prompt that is not the replay's: (drafted, accepted, truncated) of both, None where
+    one has ended, and the draft's lead there, where it is known."""
+
+    prompt: int
+    step: int
+    measured: tuple[int, int, bool] | None = None
+    replayed: tuple[int, int, bool] | None = None
+    draft_lead: float | None = None
+    rounding_tie: bool | None = None
+
+
+class ReplayCheck(Sparse):
+    """Greedy: whether the measured steps are the replay's, wherever the text is K = 0's. Sampling: tokens per
+    step over those expected. `agrees` is None without an interval."""
+
+    agrees: bool | None = None
+    num_compared: int | None = None
+    num_identical: int | None = None
+    mismatches: tuple[ReplayMismatch, ...] = ()
+    measured_over_expected: Figure | None = None
+
+
+class StepTimes(Sparse):
+    """Milliseconds a step: measured, predicted from costs, and the gap between them."""
+
+    draft_ms: float
+    verify_ms: float
+    host_ms: float
+    draft_predicted_ms: float | None = None
+    verify_predicted_ms: float | None = None
+    draft_gap_ms: float | None = None
+    verify_gap_ms: float | None = None
+    host_gap_ms: float | None = None
+
+    def part(self, name: str) -> float:
+        """Measured: `draft`, `verify` or `host`."""
+        return float(getattr(self, f"{name}_ms"))
+
+    def predicted(self, name: str) -> float | None:
+        """The same, predicted; None of the host."""
+        found: float | None = getattr(self, f"{name}_predicted_ms", None)
+        return found
+
+    def gap(self, name: str) -> float | None:
+        """Measured less predicted."""
+        found: float | None = getattr(self, f"{name}_gap_ms")
+        return found
+
+
+class Predicted(Record):
+    """Speedups after the prefill by Leviathan's formula and by replay, and where a step's time goes."""
+
+    leviathan: float | None = None
+    replay: float | None = None
+    step: StepTimes | None = None
+
+
+class Configuration(NamedTuple):
+    """What a row of a sweep is of: a draft at a K, with so many prompts at once. No draft and 0: the
+    baseline."""
+
+    draft: str | None
+    k: int
+    batch_size: int = 1
+
+
+class SpecDecodeRow(Record):
+    """One draft at one K, with `batch_size` prompts at once; K = 0, which has no draft, is the baseline.
+
+    `runs` are in the order of the prompts; `groups` are the places of those that were decoded at once, for
+    batch sizes above 1. `lossless` is None for sampling. What is predicted, replayed and counted by step is
+    of batch 1 alone.
+    """
+
+    draft: str | None
+    k: int
+    batch_size: int = 1
+    backend: str = "native"
+    status: Status
+    reason: str | None = None
+    metrics: Metrics = Field(default_factory=dict)
+    acceptance_by_position: tuple[PositionAcceptance, ...] = ()
+    realised_k: dict[str, int] = Field(default_factory=dict)
+    num_truncated_steps: int = 0
+    lossless: LosslessCheck | None = None
+    replay_check: ReplayCheck | None = None
+    predicted: Predicted = Predicted()
+    runs: tuple[Generation, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()
+    detail: str | None = None
+
+    @property
+    def configuration(self) -> Configuration:
+        """What it is a row of."""
+        return Configuration(self.draft, self.k, self.batch_size)
+
+    @property
+    def places(self) -> list[tuple[int, ...]]:
+        """The prompts of each group; at batch 1 a prompt each."""
+        return list(self.groups) or [(index,) for index in range(len(self.runs))]
+
+
+class ReplaySummary(Record):
+    """The figures of a row at a K by replay, by the same definitions."""
+
+    tokens_per_step: float
+    acceptance_rate: float
+    draft_acceptance: float | None = None
+    num_steps: float | None = None
+    num_truncated_steps: float | None = None
+    realised_k: dict[str, float] = Field(default_factory=dict)
+    acceptance_by_position: tuple[PositionAcceptance, ...] = ()
+
+
+class CostRecord(Record):
+    """Milliseconds of forwards: the target's by number of tokens, one of each draft; and what they are
+    relative to the target's over one token: `draft_cost` (c), `verify_cost` by K."""
+
+    target_forward_ms: dict[int, Figure] = Field(default_factory=dict)
+    draft_forward_ms: dict[str, Figure] = Field(default_factory=dict)
+    draft_cost: dict[str, float] = Field(default_factory=dict)
+    verify_cost: dict[int, float] = Field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.target_forward_ms) or bool(self.draft_cost)
+
+
+class PlanPoint(Record):
+    """Predicted speedups of a draft at a K; `replay_end_to_end` counts the prefills, as `speedup` does."""
+
+    leviathan: float | None = None
+    replay: float
+    replay_end_to_end: float
+    tokens_per_step: float
+
+
+class BestK(Record):
+    """The K with the largest predicted speedup, by each prediction."""
+
+    leviathan: int | None = None
+    replay: int
+
+
+class DraftPlan(Record):
+    """A draft's predictions. `alpha` is the chance that a drafted token is kept (None for prompt lookup)."""
+
+    alpha: float | None = None
+    by_k: dict[int, PlanPoint]
+    best_k: BestK
+
+    @property
+    def best(self) -> PlanPoint:
+        """At the best K by replay."""
+        return self.by_k[self.best_k.replay]
+
+
+class BatchBest(Record):
+    """The fastest (draft, K) at a batch size; `pays` is None without an interval."""
+
+    batch_size: int
+    draft: str
+    k: int
+    speedup: Figure
+    pays: bool | None = None
+
+    @property
+    def pays_by_value(self) -> bool:
+        """By its interval where there is one."""
+        return self.speedup.value > 1 if self.pays is None else self.pays
+
+
+class BatchVerdict(Record):
+    """The best at every batch size; `stops_at` is the smallest from which on speculation does not pay;
+    `by_value` are the sizes without an interval."""
+
+    best: tuple[BatchBest, ...] = ()
+    stops_at: int | None = None
+    by_value: tuple[int, ...] = ()
+
+
+class SpecDecodeVerdict(Record):
+    """`speculate` is None where it is unknown; `indistinguishable` are (draft, K), the chosen one
+    included."""
+
+    speculate: bool | None = None
+    draft: str | None = None
+    k: int | None = None
+    indistinguishable: tuple[tuple[str, int], ...] = ()
+    batches: BatchVerdict | None = None
+
+
+class SpecDecodeResult(Result):
+    """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every
+    batch size; `replay` and `plan` are by draft, `replay` then by K. A plan has no rows."""
+
+    kind: Literal["spec_decode"] = "spec_decode"
+    config: SpecDecodeConfig
+    drafts: dict[str, ModelRecord] = Field(default_factory=dict)
+    rows: tuple[SpecDecodeRow, ...] = ()
+    replay: dict[str, dict[int, ReplaySummary]] = Field(default_factory=dict)
+    costs: CostRecord = CostRecord()
+    plan: dict[str, DraftPlan] = Field(default_factory=dict)
+    verdict: SpecDecodeVerdict = SpecDecodeVerdict()
+
+    @property
+    def baseline(self) -> SpecDecodeRow | None:
+        """K = 0 at batch 1; None where no prompt was finished."""
+        return next((row for row in self.rows if row.k == 0 and row.batch_size == 1 and row.runs), None)
+
+    @property
+    def sweep(self) -> list[SpecDecodeRow]:
+        """Every (draft, K) at batch 1."""
+        return [row for row in self.rows if row.k and row.batch_size == 1]
+
+    @property
+    def batches(self) -> list[SpecDecodeRow]:
+        """The rows of larger batches, their baselines first at each size."""
+        return [row for row in self.rows if row.batch_size > 1]
+
+    @property
+    def labels(self) -> list[str]:
+        """The drafts of the sweep, in order."""
+        return list(dict.fromkeys(row.draft for row in self.sweep if row.draft is not None))
+
+    @property
+    def draft_precision(self) -> str | None:
+        """The drafts', where it is not the target's."""
+        own = self.config.draft_precision
+        return None if own in (None, self.config.precision) else own
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_restored(cls, value: Any) -> Any:
+        """Files leave out token ids that are the baseline's."""
+        return with_known_texts(value) if isinstance(value, dict) else value
+
+    @model_serializer(mode="wrap")
+    def _texts_once(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        without_known_texts(data["rows"])
+        return data
