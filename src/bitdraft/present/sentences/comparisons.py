@@ -1,0 +1,121 @@
+"""Sentences of two folders compared."""
+
+from __future__ import annotations
+
+from bitdraft.present.sentences.base import Sentence, clauses
+from bitdraft.present.words import METRIC_TITLES, joined, ratio_text, some
+from bitdraft.schema.findings import Finding
+
+
+def _speeds(f: Finding) -> str:
+    named = {key: f"{f.number(key):.0f}" if f.number(key) else "none" for key in ("better", "worse")}
+    total = f"{f.number('total'):.0f}"
+    text = f"B is faster in {named['better']} of {total} rows, slower in {named['worse']}"
+    others = [
+        f"{f.number(key):.0f} {what}"
+        for key, what in (
+            ("same", "cannot be told apart"),
+            ("drift", "differ by no more than the machine itself did"),
+            ("unknown", "have too few prompts for an interval"),
+        )
+        if f.number(key)
+    ]
+    return f"{text}; {joined(others)}." if others else f"{text}."
+
+
+def _same_speed(f: Finding) -> str:
+    rows = f" in any of {f.number('total'):.0f} rows" if f.number("total") > 1 else ""
+    return f"The speeds of A and B cannot be told apart{rows}."
+
+
+def _status_changed(f: Finding) -> str:
+    more = f" and {f.number('more'):.0f} more rows" if f.number("more") else ""
+    why = f": {f.word('why')}" if f.word("why") else ""
+    return f"{'; '.join(f.words('names'))}{more} ({f.word('before')} → {f.word('after')}{why})"
+
+
+def _new_bugs(f: Finding) -> str:
+    total = f" of {f.word('total')}" if f.word("total") else ""
+    return (
+        f"{f.subject}: not the text of K = 0 in {f.word('after')}{total}, by a bug and not by "
+        f"rounding ({f.word('before')} in A)"
+    )
+
+
+def _not_in_turn(f: Finding) -> str:
+    free = " Only speedups over K = 0, measured in turn within each run, are free of it."
+    return (
+        "A and B were not measured in turn: what the machine did between the two runs is in the ratios and "
+        f"not in their intervals.{free if f.figures.get('speedups') else ''}"
+    )
+
+
+def _no_work_timed(f: Finding) -> str:
+    where = "The same machine, by its description. " if f.figures.get("same") else ""
+    return f"{where}No fixed work was timed, so how much its own speed changed is unknown."
+
+
+def _work_timed(f: Finding) -> str:
+    pairs = zip(f.words("names"), f.words("speeds"), strict=True)
+    timed = joined([f"{name} {float(speed):.2f}×" for name, speed in pairs])
+    text = f"fixed work, timed between the prompts, ran at these speeds in B over A: {timed}"
+    if not f.figures.get("same"):
+        return f"{text[0].upper()}{text[1:]}."
+    other = f.words("changed")
+    also = f". With {', '.join(other)} that work is not quite the same" if other else ""
+    return f"The same machine, by its description; {text}{also}."
+
+
+SENTENCES: dict[str, Sentence] = {
+    "compare.no_speed_at_all": lambda f: "No row has a speed on both sides.",
+    "compare.nothing_significant": lambda f: (
+        "Nothing is significant: fewer than 5 prompts (or groups of them) have no interval. Measure more "
+        "of them."
+    ),
+    "compare.same_speed": _same_speed,
+    "compare.speeds": _speeds,
+    "compare.largest_regression": lambda f: f"Largest regression: {f.subject}, {clauses(f)}.",
+    "compare.no_regression": lambda f: "No significant regression.",
+    "compare.ppl_same": lambda f: "Perplexity is the same.",
+    "compare.ppl_changed": lambda f: f"Perplexity: {clauses(f)}.",
+    "compare.ppl_too_few": lambda f: "Too few blocks of text were scored to compare perplexities.",
+    "compare.ppl_not_told_apart": lambda f: "Perplexity cannot be told apart.",
+    "compare.no_longer_runs": lambda f: f"What ran in A does not in B: {clauses(f)}.",
+    "compare.runs_now": lambda f: f"What did not run in A does in B: {clauses(f)}.",
+    "compare.missing": lambda f: f"Of what A has, B has not: {some(f.words('names'))}.",
+    "compare.no_longer_lossless": lambda f: f"No longer lossless: {clauses(f)}.",
+    "compare.ratio": lambda f: f"{METRIC_TITLES[f.subject]} {ratio_text(f.subject, f.figure('ratio'))}",
+    "compare.row_ratio": lambda f: f"{f.subject} {ratio_text('ppl', f.parts[0].figure('ratio'))}",
+    "compare.lost": lambda f: f"{f.subject}: {', '.join(part.text for part in f.parts)}",
+    "compare.not_in_b": lambda f: f"{f.subject}: not in B",
+    "compare.status_changed": _status_changed,
+    "compare.new_bugs": _new_bugs,
+    "compare.no_speed": lambda f: "no row has a speed on both sides",
+    "compare.no_interval": lambda f: (
+        "no speed has an interval, because fewer than 5 prompts (or groups of them) were measured"
+    ),
+    "compare.not_in_turn": _not_in_turn,
+    "compare.another_machine": lambda f: (
+        f"Another machine ({', '.join(f.words('changed'))}): the ratios compare the machines, too."
+    ),
+    "compare.no_work_timed": _no_work_timed,
+    "compare.work_timed": _work_timed,
+    "compare.same_ids": lambda f: (
+        f"Greedy texts: all {f.word('total')} have the same token ids."
+        if f.number("same") == f.number("total")
+        else f"Greedy texts: {f.word('same')} of {f.word('total')} have the same token ids."
+    ),
+    "compare.refused": lambda f: (
+        f"{f.subject} is not compared: {f.word('field')} is {f.word('values')}: {f.word('problem')}. "
+        f"{f.word('remedy')}."
+    ),
+    "compare.only_in": lambda f: f"Only in {f.subject}: {some(f.words('names'))}.",
+    "compare.note": lambda f: f"{some(f.words('names'))}: {clauses(f)}.",
+    "compare.plans": lambda f: f"Plans measured no speed and were skipped: {', '.join(f.words('names'))}.",
+    "compare.no_same_prompts": lambda f: "no runs of the same prompts",
+    "compare.other_tokens": lambda f: (
+        "tokens are those of each side's own tokenizer, which may not be the same amount of text"
+    ),
+    "compare.no_ppl": lambda f: f"PPL left out: {f.word('why')}",
+    "compare.no_numbers": lambda f: f"left out for being no numbers: {', '.join(f.words('names'))}",
+}

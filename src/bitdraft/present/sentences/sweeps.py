@@ -1,0 +1,137 @@
+"""Sentences of drafts and K at one prompt, and of plans."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from bitdraft.present.sentences.base import Sentence
+from bitdraft.present.words import counted, joined, times_text
+from bitdraft.schema.findings import Finding
+
+
+def _refuse(f: Finding) -> str:
+    speedup = f.figure("speedup")
+    why = "is slower than" if speedup.high is not None and speedup.high < 1 else "cannot be told from"
+    return (
+        f"Do not speculate: even the fastest, {f.subject}, {why} plain decoding "
+        f"({times_text(speedup)} its tokens/s)."
+    )
+
+
+def _ties(f: Finding) -> str:
+    """`draft-small, K = 3, 4 and ngram, K = 5 cannot be told from it.`"""
+    pairs = list(zip(f.words("drafts"), f.words("ks"), strict=True))
+    parts = [
+        f"{draft}, K = {joined([k for _, k in group])}"
+        for draft, group in groupby(pairs, key=lambda pair: pair[0])
+    ]
+    return f"{joined(parts)} cannot be told from it."
+
+
+def _lossless(f: Finding) -> str:
+    total, identical = int(f.number("total")), int(f.number("identical"))
+    if identical == total:
+        return f"Lossless: all {total} runs gave the token ids of K = 0."
+    kinds = [("ties", "rounding tie", "rounding ties"), ("bugs", "bug", "bugs")]
+    parts = [counted(f.number(key), one, many) for key, one, many in kinds if f.number(key)]
+    if f.number("unchecked"):
+        parts.append(f"{f.number('unchecked'):.0f} unchecked")
+    others = ", ".join(parts) or "unchecked"
+    return f"{identical} of {total} runs gave the token ids of K = 0; the others: {others}."
+
+
+def _replay_differs(f: Finding) -> str:
+    where = (
+        f" (prompt {f.number('prompt'):.0f}, step {f.number('step'):.0f})" if "prompt" in f.figures else ""
+    )
+    return f"{f.subject}: measurement and replay disagree{where}."
+
+
+def _fallback(f: Finding) -> str:
+    why = f.word("why")
+    return f"{why[0].upper()}{why[1:]}."
+
+
+SENTENCES: dict[str, Sentence] = {
+    "spec.none_measured": lambda f: "Nothing could be measured, so nothing can be recommended.",
+    "spec.too_few": lambda f: (
+        f"{f.figure('speedup').n} prompts are too few to say. By value the best is {f.subject}: "
+        f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding."
+    ),
+    "spec.speculate": lambda f: (
+        f"Speculate with {f.subject}: {times_text(f.figure('speedup'))} the tokens/s of plain decoding."
+    ),
+    "spec.refuse": _refuse,
+    "spec.ties": _ties,
+    "spec.random_weights": lambda f: (
+        "Random weights: acceptance, and so speedup, says nothing of trained ones."
+    ),
+    "spec.synthetic": lambda f: (
+        f"Synthetic acceptance of {f.number('acceptance'):g}: speeds are measured, agreement is stated."
+    ),
+    "spec.failed": lambda f: (
+        f"{f.subject}, K = {joined(f.words('ks'))}: {f.word('status')} ({f.word('why')})."
+    ),
+    "spec.lossless": _lossless,
+    "spec.step": lambda f: (
+        f"{f.subject}: a step brings {f.number('tokens_per_step'):.2f} tokens for the time of "
+        f"{f.number('break_even'):.2f} (K draft forwards of {f.number('draft_cost'):.2f} and a "
+        "verification of "
+        f"{f.number('verify_cost'):.2f})."
+    ),
+    "spec.largest_k": lambda f: (
+        f"K = {f.number('k'):.0f} is the largest that was asked for: a larger one may be faster still."
+    ),
+    "spec.other_k": lambda f: (
+        f"{f.subject}: K = {f.number('k'):.0f}, which was not asked for, is predicted to be faster than "
+        "any that "
+        f"was ({f.number('speedup'):.2f}× against {f.number('asked'):.2f}× after the prefill)."
+    ),
+    "spec.bug": lambda f: (
+        f"{f.subject}: prompt {f.number('prompt'):.0f} leaves the text of K = 0 at token "
+        f"{f.number('position'):.0f}, and not by rounding. Please report this."
+    ),
+    "spec.replay_differs": _replay_differs,
+    "spec.wide_intervals": lambda f: (
+        f"The speedup varies widely between prompts in {f.number('n'):.0f} of {f.number('of'):.0f} rows "
+        f"(intervals up to {100 * f.number('width'):.0f} % wide): more prompts narrow it."
+    ),
+    "spec.no_replay": lambda f: f"No replay of {f.subject}: {f.word('why')}.",
+    "spec.no_control": lambda f: f"Differences to K = 0 have no control: {f.word('why')}.",
+    "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",
+    "spec.fallback": _fallback,
+    "spec.batches_static": lambda f: (
+        "Batch 1 ran eagerly, which was faster; larger batches by the static path."
+    ),
+    "spec.ended_early": lambda f: (
+        f"Ended after {f.number('done'):.0f} of {f.number('of'):.0f} prompts: {f.word('why')}."
+    ),
+    "spec.strayed": lambda f: (
+        f"{f.number('n'):.0f} runs left the text that their draft follows at every try, so that less is "
+        "accepted "
+        "than stated."
+    ),
+    "spec.draft_size": lambda f: (
+        f"Draft {f.subject} is no smaller than the target ({f.number('size'):,.0f} and "
+        f"{f.number('target'):,.0f} "
+        "parameters): it is unlikely to make it faster."
+    ),
+    "plan.none": lambda f: "No draft could be planned for.",
+    "plan.speculate": lambda f: (
+        f"Speculate with {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of plain decoding."
+    ),
+    "plan.refuse": lambda f: (
+        f"Do not speculate: the best is {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of "
+        "plain "
+        "decoding."
+    ),
+    "plan.draft": lambda f: (
+        f"{f.subject}: best K = {f.number('k'):.0f} with {f.number('speedup'):.2f}× "
+        f"({f.number('tokens_per_step'):.2f} tokens per step)."
+    ),
+    "plan.how": lambda f: (
+        f"Predicted from {f.number('n'):.0f} prompts by replay and cost curves; nothing was swept, so there "
+        "is no interval."
+    ),
+    "plan.out": lambda f: f"{f.subject} is out: {f.word('status')} ({f.word('why')}).",
+}
