@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from bitdraft.cli.common import Debug, errors_to_exit
+from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.compare import compare
+from bitdraft.cli.flags import Debug
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
 from bitdraft.cli.report import report

@@ -1,4 +1,4 @@
-"""What the commands share: flags of the same meaning, and how errors become exit codes."""
+"""What the commands share: how flags become settings, and errors exit codes."""
 
 from __future__ import annotations
 
@@ -8,78 +8,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from bitdraft.cli.flags import RUNNING
 
 if TYPE_CHECKING:
     from bitdraft.config.running import RunOptions
     from bitdraft.errors import UserError
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-DatasetFlag = Annotated[str, typer.Option(help="wikitext, pg19, spec-bench, stdlib or file:PATH.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(envvar="BITDRAFT_DATA_ROOT", help="Folder with the datasets' files, instead of the hub."),
-]
-NumPrompts = Annotated[int, typer.Option(help="Prompts to generate from.")]
-MinTextChars = Annotated[int, typer.Option(help="Only texts longer than this become prompts.")]
-MaxPromptTokens = Annotated[int, typer.Option(help="Prompts are cut to this length.")]
-MaxNewTokens = Annotated[int, typer.Option(help="Tokens to generate per prompt.")]
-StopAtEos = Annotated[
-    bool, typer.Option("--stop-at-eos", help="Let EOS end a text (speeds are then less comparable).")
-]
-PrecisionsFlag = Annotated[str, typer.Option(help="Comma-separated: fp32, fp16, bf16.")]
-PplProtocolFlag = Annotated[str, typer.Option(help="sliding, documents, lm-eval, gptq or llama.cpp.")]
-PplMaxTokens = Annotated[int | None, typer.Option(help="Score only the first N tokens.")]
-KlMaxTokens = Annotated[int, typer.Option(help="Tokens to compare full distributions on; 0: none.")]
-KFlag = Annotated[str, typer.Option("--k", help="Speculative tokens a step: 3-10, or 1,2,4.")]
-Temperature = Annotated[float, typer.Option(help="0: greedy; above: sampling.")]
-TopK = Annotated[int | None, typer.Option(help="Sample from the N most probable tokens.")]
-TopP = Annotated[float | None, typer.Option(help="Sample from the tokens that hold this share.")]
-BackendFlag = Annotated[str, typer.Option(help="native or transformers.")]
-ExecutionFlag = Annotated[str, typer.Option(help="Of the native backend: auto, eager, static or compiled.")]
-DeviceFlag = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Revision = Annotated[str | None, typer.Option(help="Hub revision of the model.")]
-AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Also load pickle weights (they can run code).")
-]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that the checkpoint brings.")
-]
-RandomWeights = Annotated[
-    bool,
-    typer.Option(
-        "--random-weights",
-        help="Measure speed without a checkpoint: every model is a shape (pythia-70m, -160m, -410m, -1.4b, "
-        "-2.8b, or a folder with a config.json) with weights drawn from the seed.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        help="The run's folder: results, charts and journal. (default: results/MODEL-COMMAND-HASH, so that "
-        "the same command goes on with its own run)",
-    ),
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what the folder already holds.")]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Measure again what had failed.")]
-MixMachines = Annotated[
-    bool,
-    typer.Option("--mix-machines", help="Go on with what another machine or other versions have begun."),
-]
-ExecutorFlag = Annotated[str, typer.Option("--executor", help="Where cells run: local, or ray.")]
-RayAddress = Annotated[
-    str | None, typer.Option(help="A Ray cluster's address. (default: one on this machine)")
-]
-Devices = Annotated[
-    str, typer.Option(metavar="LIST", help="CUDA devices for several cells at once, one each: 0,1,2.")
-]
-CellTimeout = Annotated[
-    str, typer.Option(metavar="TIME", help="A measurement that is silent for longer is ended: 90s, 30m.")
-]
 DEFAULT_ROOT = Path("results")
-RUN_FLAGS = ("fresh", "retry_failed", "mix_machines", "executor", "ray_address", "devices", "cell_timeout")
 MODEL_HELP = (
     "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id; with --random-weights, a shape."
 )
@@ -127,11 +66,12 @@ def errors_to_exit(
 
 
 def run_options(settings: dict[str, Any]) -> RunOptions:
-    """Those of a run, taken out of a command's settings."""
+    """Those of a run, taken out of a command's settings, and `debug` with them."""
     from bitdraft.config import make_config
     from bitdraft.config.running import RunOptions
 
-    own = {name: settings.pop(name) for name in (*RUN_FLAGS, "output")}
+    own = {name: settings.pop(name) for name in (*RUNNING, "output")}
+    del own["debug"]
     timeout = own.pop("cell_timeout")
     written = {"cell_timeout_s": timeout}
     return make_config(

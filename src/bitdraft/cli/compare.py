@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bitdraft.cli.common import Debug, errors_to_exit, share
+from bitdraft.cli.common import errors_to_exit, share
+from bitdraft.cli.flags import Debug
 
 
 def compare(

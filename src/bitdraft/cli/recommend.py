@@ -7,48 +7,26 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bitdraft.cli.common import (
-    AllowPickle,
-    CellTimeout,
-    DataRoot,
-    DatasetFlag,
-    Debug,
-    DeviceFlag,
-    Devices,
+from bitdraft.cli.common import errors_to_exit, names, run_options, seconds, share
+from bitdraft.cli.flags import (
+    FOLDER,
+    LOADING,
+    QUALITY,
+    RUNNING,
+    SAMPLING,
+    TEXT,
     ExecutionFlag,
-    ExecutorFlag,
-    Fresh,
     KFlag,
-    KlMaxTokens,
-    MaxNewTokens,
-    MaxPromptTokens,
-    MinTextChars,
-    MixMachines,
-    NumPrompts,
-    Output,
-    PplMaxTokens,
-    PplProtocolFlag,
     PrecisionsFlag,
-    RayAddress,
-    RetryFailed,
-    Revision,
-    StopAtEos,
-    Temperature,
-    TopK,
-    TopP,
-    TrustRemoteCode,
-    errors_to_exit,
-    names,
-    run_options,
-    seconds,
-    share,
+    takes,
 )
 
-_OTHER_NAMES = ("debug", "stop_at_eos", "draft", "budget")
 TRAINED_HELP = "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id."
 
 
-def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
+@takes(TEXT, SAMPLING, QUALITY, LOADING, FOLDER, RUNNING)
+def recommend(
+    *,
     model: Annotated[str, typer.Argument(metavar="[TARGET]", help=TRAINED_HELP)] = "demo/target",
     draft: Annotated[
         list[str] | None,
@@ -73,49 +51,26 @@ def recommend(  # noqa: PLR0917 - typer reads one parameter a flag
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Plan the measurements into 90s, 10m or 1h.")
     ] = None,
-    dataset: DatasetFlag = "stdlib",
-    data_root: DataRoot = None,
-    num_prompts: NumPrompts = 15,
-    min_text_chars: MinTextChars = 200,
-    max_prompt_tokens: MaxPromptTokens = 1024,
-    max_new_tokens: MaxNewTokens = 200,
-    stop_at_eos: StopAtEos = False,
-    temperature: Temperature = 0.0,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    ppl_protocol: PplProtocolFlag = "sliding",
-    ppl_max_tokens: PplMaxTokens = None,
-    kl_max_tokens: KlMaxTokens = 16384,
     execution: ExecutionFlag = "auto",
-    device: DeviceFlag = "auto",
-    revision: Revision = None,
-    allow_pickle: AllowPickle = False,
-    trust_remote_code: TrustRemoteCode = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of the bootstrap.")] = 0,
-    output: Output = None,
-    fresh: Fresh = False,
-    retry_failed: RetryFailed = False,
-    mix_machines: MixMachines = False,
-    executor: ExecutorFlag = "local",
-    ray_address: RayAddress = None,
-    devices: Devices = "",
-    cell_timeout: CellTimeout = "30m",
-    debug: Debug = False,
+    **shared: Any,
 ) -> None:
     """Say what to deploy: the precision, and the draft with its K or none."""
-    settings = {name: value for name, value in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, _show, subject="TARGET"):
+    settings = {**locals(), **shared}
+    del settings["shared"]
+    with errors_to_exit(shared["debug"], _show, subject="TARGET"):
         from bitdraft.api import recommend_deployment
         from bitdraft.cli.finished import say_kept
         from bitdraft.config import RecommendConfig, make_config
         from bitdraft.present.progress import SearchProgress
 
         options = run_options(settings)
-        settings["drafts"] = tuple(draft) if draft else None
+        settings["drafts"] = tuple(settings.pop("draft") or ()) or None
         settings["precisions"] = names(precisions)
         settings["max_ppl_increase"] = share(max_ppl_increase)
+        del settings["budget"]
         settings["budget_s"] = None if budget is None else seconds(budget, "budget_s")
-        settings["ignore_eos"] = not stop_at_eos
+        settings["ignore_eos"] = not settings.pop("stop_at_eos")
         written = {"max_ppl_increase": max_ppl_increase, "budget_s": budget}
         config = make_config(RecommendConfig, settings, written)
         console = Console()

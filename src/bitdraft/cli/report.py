@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bitdraft.cli.common import Debug, errors_to_exit
+from bitdraft.cli.common import errors_to_exit
+from bitdraft.cli.flags import Debug
 
 
 def report(

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bitdraft.cli.common import (
-    CellTimeout,
-    Debug,
-    Devices,
-    ExecutorFlag,
-    Fresh,
-    MixMachines,
-    RayAddress,
-    RetryFailed,
-    errors_to_exit,
-    run_options,
-)
+from bitdraft.cli.common import errors_to_exit, run_options
+from bitdraft.cli.flags import RUNNING, takes
 
 if TYPE_CHECKING:
     from bitdraft.config.running import RunOptions
@@ -29,7 +19,8 @@ if TYPE_CHECKING:
     from bitdraft.schema.results import Result
 
 
-def run(  # noqa: PLR0917 - typer reads one parameter a flag
+@takes(RUNNING)
+def run(
     matrix: Annotated[Path, typer.Argument(metavar="MATRIX.toml", help="Which runs; see the guide.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, their cells and about how long each takes.")
@@ -37,23 +28,15 @@ def run(  # noqa: PLR0917 - typer reads one parameter a flag
     output: Annotated[
         Path | None, typer.Option(help="Folder of all runs. (default: results/NAME of the file)")
     ] = None,
-    fresh: Fresh = False,
-    retry_failed: RetryFailed = False,
-    mix_machines: MixMachines = False,
-    executor: ExecutorFlag = "local",
-    ray_address: RayAddress = None,
-    devices: Devices = "",
-    cell_timeout: CellTimeout = "30m",
-    debug: Debug = False,
+    **shared: Any,
 ) -> None:
     """Carry out many runs from one file; the same command goes on with what is missing."""
-    settings = {name: v for name, v in locals().items() if name not in ("matrix", "dry_run", "debug")}
-    with errors_to_exit(debug):
+    with errors_to_exit(shared["debug"]):
         from bitdraft.api import measure_run
         from bitdraft.matrix.carry_out import carry_out
         from bitdraft.matrix.read import read_matrix
 
-        options = run_options(settings)
+        options = run_options({"output": output, **shared})
         assert options.root is not None
         root = options.output or options.root / matrix.stem
         wanted = read_matrix(matrix)

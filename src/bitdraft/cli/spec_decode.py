@@ -7,45 +7,25 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bitdraft.cli.common import (
-    MODEL_HELP,
-    AllowPickle,
+from bitdraft.cli.common import MODEL_HELP, errors_to_exit, run_options
+from bitdraft.cli.flags import (
+    FOLDER,
+    LOADING,
+    RUNNING,
+    SAMPLING,
+    TEXT,
     BackendFlag,
-    CellTimeout,
-    DataRoot,
-    DatasetFlag,
-    Debug,
-    DeviceFlag,
-    Devices,
     ExecutionFlag,
-    ExecutorFlag,
-    Fresh,
     KFlag,
-    MaxNewTokens,
-    MaxPromptTokens,
-    MinTextChars,
-    MixMachines,
-    NumPrompts,
-    Output,
     RandomWeights,
-    RayAddress,
-    RetryFailed,
-    Revision,
-    StopAtEos,
-    Temperature,
-    TopK,
-    TopP,
-    TrustRemoteCode,
-    errors_to_exit,
-    run_options,
+    takes,
 )
 from bitdraft.config import PRECISIONS
 
-# flags that are no settings under their own name
-_OTHER_NAMES = ("debug", "stop_at_eos", "draft", "batch_size")
 
-
-def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
+@takes(TEXT, SAMPLING, LOADING, FOLDER, RUNNING)
+def spec_decode(
+    *,
     model: Annotated[str, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = "demo/target",
     draft: Annotated[
         list[str] | None,
@@ -59,20 +39,10 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     batch_size: Annotated[
         str, typer.Option(metavar="SIZES", help="Prompts decoded at once, beside one alone: 4, or 1,4,8.")
     ] = "1",
-    dataset: DatasetFlag = "stdlib",
-    data_root: DataRoot = None,
-    num_prompts: NumPrompts = 15,
-    min_text_chars: MinTextChars = 200,
-    max_prompt_tokens: MaxPromptTokens = 1024,
-    max_new_tokens: MaxNewTokens = 200,
-    stop_at_eos: StopAtEos = False,
     precision: Annotated[str, typer.Option(help="Of the target: fp32, fp16 or bf16.")] = PRECISIONS[0],
     draft_precision: Annotated[
         str | None, typer.Option(help="Of the drafts. (default: the target's)")
     ] = None,
-    temperature: Temperature = 0.0,
-    top_k: TopK = None,
-    top_p: TopP = None,
     backend: BackendFlag = "native",
     execution: ExecutionFlag = "auto",
     synthetic_acceptance: Annotated[
@@ -84,25 +54,14 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
     plan: Annotated[
         bool, typer.Option("--plan", help="No sweep: predict the best K from replay and cost curves.")
     ] = False,
-    device: DeviceFlag = "auto",
-    revision: Revision = None,
-    allow_pickle: AllowPickle = False,
-    trust_remote_code: TrustRemoteCode = False,
     random_weights: RandomWeights = False,
     seed: Annotated[int, typer.Option(help="Seed of sampling, of the bootstrap and of random weights.")] = 0,
-    output: Output = None,
-    fresh: Fresh = False,
-    retry_failed: RetryFailed = False,
-    mix_machines: MixMachines = False,
-    executor: ExecutorFlag = "local",
-    ray_address: RayAddress = None,
-    devices: Devices = "",
-    cell_timeout: CellTimeout = "30m",
-    debug: Debug = False,
+    **shared: Any,
 ) -> None:
     """Measure speculative decoding over drafts and K, and say whether it pays."""
-    settings = {name: v for name, v in locals().items() if name not in _OTHER_NAMES}
-    with errors_to_exit(debug, _show, subject="TARGET"):
+    settings = {**locals(), **shared}
+    del settings["shared"]
+    with errors_to_exit(shared["debug"], _show, subject="TARGET"):
         from bitdraft.api import evaluate_spec_decode
         from bitdraft.cli.finished import say_kept
         from bitdraft.config import SpecDecodeConfig, make_config
@@ -110,9 +69,9 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
         from bitdraft.present.sweep_files import file_stem
 
         options = run_options(settings)
-        settings["drafts"] = tuple(draft) if draft else None
-        settings["batch_sizes"] = batch_size
-        settings["ignore_eos"] = not stop_at_eos
+        settings["drafts"] = tuple(settings.pop("draft") or ()) or None
+        settings["batch_sizes"] = settings.pop("batch_size")
+        settings["ignore_eos"] = not settings.pop("stop_at_eos")
         config = make_config(SpecDecodeConfig, settings)
         console = Console()
         with StageProgress(console, SWEEP_STAGES) as progress:
@@ -121,7 +80,7 @@ def spec_decode(  # noqa: PLR0917 - typer reads one parameter a flag
         files = f"{file_stem(result)}.json .csv .md and charts (speculat*.png)"
         say_kept(console, "spec_decode", config, options, files)
         nothing = not result.plan if plan else all(row.status != "ok" for row in result.sweep)
-        if nothing or len(result.text.prompt_ids) < num_prompts:
+        if nothing or len(result.text.prompt_ids) < config.num_prompts:
             raise typer.Exit(1)
 
 
