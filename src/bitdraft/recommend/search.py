@@ -24,13 +24,13 @@ from bitdraft.errors import Interrupted, UserError
 from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
 from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
+from bitdraft.recommend.decisions import Decisions
 from bitdraft.recommend.found import Found, precision_verdict
 from bitdraft.recommend.options import Prediction
 from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
 from bitdraft.runs.cell import Cell
 from bitdraft.runs.conduct import Conduct, open_run
-from bitdraft.runs.journal import Journal
 from bitdraft.schema.findings import Finding, Value, reason, skipped
 from bitdraft.schema.naming import Pair, draft_name, pair_folder, pair_name
 from bitdraft.schema.precision import PrecisionResult
@@ -77,33 +77,6 @@ def search_deployment(
         return found
 
 
-class _Decisions:
-    """What was decided between the stages, by a stage's name; decided once, and read back by who goes on."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._known = {e["name"]: e["value"] for e in journal.events if e["event"] == "decision"}
-        self._seconds = {e["name"]: e["seconds"] for e in journal.events if e["event"] == "stage"}
-
-    def of(self, name: str, decide: Callable[[], Any]) -> Any:
-        """JSON of what was decided under this name."""
-        if name not in self._known:
-            self._known[name] = decide()
-            self._journal.append({"event": "decision", "name": name, "value": self._known[name]})
-        return self._known[name]
-
-    def seconds(self, name: str, measured_s: float) -> float:
-        """How long a stage took when it was measured."""
-        if name not in self._seconds:
-            self._seconds[name] = round(measured_s, 1)
-            self._journal.append({"event": "stage", "name": name, "seconds": self._seconds[name]})
-        return float(self._seconds[name])
-
-    def spent_s(self) -> float:
-        """Of all stages that an earlier attempt has finished."""
-        return float(sum(self._seconds.values()))
-
-
 class _Search:
     """One run, stage by stage; `found` is all that the result is made of."""
 
@@ -124,7 +97,7 @@ class _Search:
         """All stages."""
         cell = Cell("search", "", {}, {"config": self.asked.model_dump(mode="json", exclude={"data_root"})})
         conduct.run.begin([cell])
-        self._decisions = _Decisions(conduct.run.journal(cell))
+        self._decisions = Decisions(conduct.run.journal(cell))
         self._before_s, self._folder = self._decisions.spent_s(), conduct.folder
         try:
             self._stages()
