@@ -105,7 +105,7 @@ def test_a_folder_that_is_none_is_one_line(folders: dict[str, Path], tmp_path: P
     result = invoke(folders["a"], tmp_path / "nowhere")
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
-    assert "is not a folder" in result.stderr
+    assert "does not exist" in result.stderr
 
 
 def test_files_are_written_where_asked(folders: dict[str, Path], tmp_path: Path) -> None:

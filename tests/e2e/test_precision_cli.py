@@ -180,7 +180,13 @@ def test_an_interrupt_keeps_finished_rows(checkpoint: Path, text_file: Path, tmp
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted. What was finished is shown above" in errors
-    rows = load_result(output / "precision.json", PrecisionResult).rows
+    result = load_result(output / "precision.json", PrecisionResult)
+    assert result.summary == (
+        "Not finished: this is what was measured so far. Give the same command again to go on. "
+        f"Measured so far: {' and '.join(row.precision for row in result.rows)}. Nothing is recommended yet."
+    )
+    assert result.verdict.precision is None
+    rows = result.rows
     assert [row.precision for row in rows][:1] == ["fp32"]
     assert len(rows) < 3
     assert files_of(output) == FILES

@@ -333,7 +333,10 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["--draft", "demo/none"], "--draft demo/none: "),
         (["--draft", "ngram", "--draft", "ngram"], "--draft ngram: two drafts have this name"),
         (["--draft", "ngram", "--draft-precision", "bf16"], "--draft-precision bf16: prompt lookup has no"),
-        (["--draft", "ngram", "--backend", "transformers"], "--draft ngram: transformers' prompt lookup"),
+        (
+            ["--draft", "ngram", "--backend", "transformers"],
+            "--draft ngram: the prompt lookup of",
+        ),
         (["--draft", "{short}", "--backend", "transformers", "--plan"], "--backend transformers: the plan"),
         ([], "--draft none: no draft is named for"),
         (
@@ -358,7 +361,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ),
         (
             ["--draft", "{short}", "--backend", "transformers", "--batch-size", "2"],
-            "--batch-size 1,2: transformers' generate takes a draft model for one prompt alone. Use",
+            "--batch-size 1,2: transformers takes a draft model for one prompt alone. Use",
         ),
         (["--draft", "ngram", "--top-k", "5"], "--top-k 5: means nothing for greedy decoding"),
         (["--draft", "ngram", "--top-p", "0.5"], "--top-p 0.5: means nothing for greedy decoding"),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from bitdraft import formats
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.checkpoints import DEMO_MODELS, find_checkpoint
+from bitdraft.inputs.checkpoints import DEMO_MODELS, content_id, find_checkpoint
 from bitdraft.inputs.models import load_model, resolve_device
 from bitdraft.inputs.tokenizers import load_tokenizer
 from bitdraft.inputs.variants import Variant
@@ -52,6 +52,20 @@ def test_a_variant_says_its_bytes_before_it_is_loaded(checkpoint: Path) -> None:
         loaded = load_model(variant, CPU, ModelConfig(model=str(checkpoint)))
         assert variant.weight_bytes == loaded.weight_bytes
         assert loaded.variant == variant
+
+
+def test_any_byte_of_a_checkpoint_makes_it_another(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(checkpoint, folder)
+    config = ModelConfig(model=str(folder))
+    before = content_id(find_checkpoint(config))
+    assert before == content_id(find_checkpoint(ModelConfig(model=str(checkpoint))))
+    with (folder / "model.safetensors").open("r+b") as handle:
+        handle.seek(-3, 2)
+        last = handle.read(1)
+        handle.seek(-3, 2)
+        handle.write(bytes([last[0] ^ 1]))
+    assert content_id(find_checkpoint(config)) != before
 
 
 def test_tied_weights_count_once_and_are_streamed(tmp_path: Path) -> None:

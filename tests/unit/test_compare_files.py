@@ -16,6 +16,7 @@ from bitdraft import Comparison, UserError, compare_results
 from bitdraft.compare import verdict as verdict_module
 from bitdraft.config import RecommendConfig
 from bitdraft.present.comparison_files import csv_text, markdown_text
+from bitdraft.schema.manifest import Manifest
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Choice, Recommendation
 from bitdraft.schema.records import Figure
@@ -375,13 +376,31 @@ def test_folders_without_results_are_errors(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     plans = save_to(tmp_path / "plans", spec_decode_plan_stdlib=plain_sweep(config={"plan": True}))
     for folder, why in (
-        (tmp_path / "none", "is not a folder"),
+        (tmp_path / "none", "does not exist"),
         (tmp_path / "empty", "holds no precision.json"),
         (plans, "holds only plans"),
     ):
         with pytest.raises(UserError, match=why) as caught:
             compare_results(good, folder)
         assert caught.value.field == "B"
+
+
+def test_a_side_that_is_not_finished_is_said_first(tmp_path: Path) -> None:
+    a, b = (save_to(tmp_path / side, precision=plain_precision()) for side in "ab")
+    manifest = Manifest(
+        kind="precision",
+        config={},
+        versions={},
+        machine={},
+        created_utc="",
+        updated_utc="",
+        state="interrupted",
+        files=("precision.json",),
+    )
+    (b / "run.json").write_text(manifest.model_dump_json())
+    summary = compare_results(a, b).summary
+    assert summary.startswith("In B, its run is not finished: give its command again to go on.")
+    assert "In A" not in summary
 
 
 def test_everything_is_written(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,12 @@ def test_what_cannot_be_meant_is_said(tmp_path: Path, text: str, message: str) -
         matrix(tmp_path, text)
 
 
-def test_expected_seconds_by_hand() -> None:
+def test_expected_seconds_by_hand(tmp_path: Path) -> None:
     """demo/target streams its parameters once a token; a sweep has K = 0 and one (draft, K)."""
     config = SpecDecodeConfig(
         model="demo/target", drafts=("ngram",), k=(4,), num_prompts=5, max_new_tokens=100
     )
-    sweep, *memory = expected_cells(Wanted("spec-decode", config, ""), copy_bytes_s=1e9)
+    sweep, *memory = expected_cells(Wanted("spec-decode", config, ""), tmp_path / "none", copy_bytes_s=1e9)
     from bitdraft.inputs.checkpoints import find_checkpoint
 
     stored = find_checkpoint(config)
@@ -124,7 +125,7 @@ def test_a_run_that_fails_does_not_end_the_others_and_all_go_on(
     listed = CliRunner().invoke(app, [*command, "--dry-run"])
     assert listed.exit_code == 2
     assert "precision /no/such/model (cannot be measured)" in listed.output
-    assert "3 runs, about" in listed.output
+    assert "3 runs, 1 of them cannot be measured, about" in " ".join(listed.output.split())
     with jobs_in_process():
         first = CliRunner().invoke(app, command)
         assert first.exit_code == 1, first.output
@@ -139,3 +140,10 @@ def test_a_run_that_fails_does_not_end_the_others_and_all_go_on(
     listed = CliRunner().invoke(app, [*command, "--dry-run"])
     assert listed.exit_code == 0, listed.output
     assert listed.output.count("(finished)") == 2
+    shutil.rmtree(next(root.glob("*spec*")))
+    manifest = next(root.glob("*precision*/run.json"))
+    manifest.write_text(manifest.read_text().replace('"state": "finished"', '"state": "interrupted"'))
+    half = CliRunner().invoke(app, [*command, "--dry-run"]).output
+    assert "(interrupted)" in half
+    assert "(not begun)" in half
+    assert half.count("finished") == 2, "the machine and fp32 of the first run"

@@ -21,6 +21,7 @@ from bitdraft.present.page.discover import read_folders
 from bitdraft.present.page.page import write_report
 from bitdraft.present.page.run import build_run
 from bitdraft.schema.io import to_json
+from bitdraft.schema.manifest import Manifest
 from earlier import earlier_files
 from report_results import (
     MARKUP,
@@ -204,6 +205,19 @@ def test_half_a_character_pair_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "precision.json").write_text(to_json(precision_result("HALF")).replace("HALF", "a\\ud800b"))
     _, text = read(write_report(tmp_path))
     assert "a?b on A processor" in text
+
+
+def test_what_is_not_finished_is_said_before_all_verdicts(tmp_path: Path) -> None:
+    save(tmp_path / "precision", precision=precision_result())
+    assert "Not finished" not in read(write_report(tmp_path))[1]
+    manifest = Manifest(
+        kind="recommendation", config={}, versions={}, machine={}, created_utc="", updated_utc=""
+    )
+    (tmp_path / "run.json").write_text(manifest.model_dump_json())
+    with pytest.warns(UserWarning, match="Its run is not finished"):
+        path = write_report(tmp_path)
+    text = read(path)[1]
+    assert text.find("Its run is not finished: give its command again to go on.") < text.find("Use bf16.")
 
 
 def test_every_chart_says_in_words_what_it_shows(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bitdraft.runs.executors.inline import Inline
 from bitdraft.runs.journal import Journal, read_events
 from bitdraft.runs.schedule import run_cells
 from bitdraft.runs.store import Run, default_folder
-from bitdraft.schema.manifest import Manifest, counted_files, read_manifest
+from bitdraft.schema.manifest import Manifest, counted_files, read_manifest, unfinished_runs
 from in_process import full_after
 from toy_cells import HERE, counting
 
@@ -241,6 +241,82 @@ def test_another_machine_is_refused_unless_mixed(tmp_path: Path, monkeypatch: py
     # a finished one is shown whatever the machine
     monkeypatch.setattr(store, "versions", lambda: real | {"torch": "2.0"})
     assert measured(tmp_path, *cells)[2] == []
+
+
+def test_what_had_failed_is_not_measured_on_another_machine_unless_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = counting("one"), counting("two", fail_at=1)
+    assert measured(tmp_path, *cells)[0]["two"] is not None
+    real = store.versions()
+    monkeypatch.setattr(store, "versions", lambda: real | {"torch": "1.0"})
+    with pytest.raises(UserError, match="with other versions"):
+        measured(tmp_path, *cells, retry_failed=True)
+    assert measured(tmp_path, *cells)[2] == [], "it is shown as it is"
+    for _ in range(2):
+        measured(tmp_path, *cells, retry_failed=True, mix_machines=True)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert len(manifest.mixed) == 1
+
+
+def test_a_finished_run_whose_journal_is_gone_is_not_completed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured(tmp_path, counting())
+    real = store.versions()
+    monkeypatch.setattr(store, "versions", lambda: real | {"torch": "1.0"})
+    for path in (tmp_path / "cells").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="with other versions"):
+        measured(tmp_path, counting())
+
+
+def test_a_run_says_that_it_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Run("toy", CONFIG, tmp_path, RunOptions()) as run:
+        run_cells(run, [counting()], Inline(), _stop_at_two)
+    assert _state(tmp_path) == "interrupted"
+    with Run("toy", CONFIG, tmp_path, RunOptions()) as run:
+        run.begin([counting()])
+        assert _state(tmp_path) == "running", "as a kill would leave it"
+    measured(tmp_path, counting())
+    with Run("toy", CONFIG, tmp_path, RunOptions()) as run:
+        run.begin([counting()])  # and is left before its end, as by an interrupt
+    assert _state(tmp_path) == "finished", "nothing of it was touched"
+
+
+def _state(folder: Path) -> str:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return manifest.state
+
+
+def test_a_line_that_is_damaged_before_others_is_refused(tmp_path: Path) -> None:
+    measured(tmp_path, counting())
+    (path,) = (tmp_path / "cells").iterdir()
+    first, second, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, second[:5] + b"\n", *others]))
+    with pytest.raises(UserError, match="line 2 is damaged, with others behind it"):
+        measured(tmp_path, counting())
+    assert path.read_bytes().endswith(others[-1]), "nothing is lost"
+
+
+def test_what_is_measured_anew_is_shown_until_it_is_there(tmp_path: Path) -> None:
+    measured(tmp_path, counting(), files=("precision.json",))
+    with pytest.raises(KeyboardInterrupt), Run("toy", CONFIG, tmp_path, RunOptions(fresh=True)) as run:
+        run_cells(run, [counting()], Inline(), _stop_at_two)
+    assert counted_files(tmp_path, "precision.json") == [tmp_path / "precision.json"]
+    (note,) = unfinished_runs(tmp_path)
+    assert note.endswith("what is shown of it is of before")
+
+
+def test_a_damaged_manifest_hides_no_result(tmp_path: Path) -> None:
+    for name in ("good", "bad"):
+        measured(tmp_path / name, counting(), files=("precision.json",))
+    (tmp_path / "bad" / "run.json").write_text("{")
+    assert len(counted_files(tmp_path, "precision.json")) == 2
+    (note,) = unfinished_runs(tmp_path)
+    assert note.startswith("of the run in bad, run.json cannot be read")
 
 
 def _stop_at_two(_: Cell, event: Event) -> None:

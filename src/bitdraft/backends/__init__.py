@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bitdraft.backends.base import Capabilities, Engine, EngineSetup
+from bitdraft.backends.base import Engine, EngineSetup
 from bitdraft.backends.native import NativeEngine
 from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.config import BackendName
@@ -20,4 +20,4 @@ def make_engine(name: BackendName, setup: EngineSetup) -> Engine:
     return ENGINES[name](setup)
 
 
-__all__ = ["ENGINES", "Capabilities", "Engine", "EngineSetup", "make_engine"]
+__all__ = ["ENGINES", "Engine", "EngineSetup", "make_engine"]

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
-from bitdraft.config import DecodingConfig, Execution, SamplingConfig
+from bitdraft.config import Capabilities, DecodingConfig, Execution, SamplingConfig
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.schema.records import Generation
 
@@ -50,26 +50,6 @@ class TokenModel(Protocol):
     def kv_bytes_per_token(self) -> int:
         """Bytes that one token takes in the cache."""
         ...
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What an engine can beyond decoding a prompt greedily.
-
-    `token_models`: it decodes over token models that can be asked for logits (`runner`), so that replay,
-    quality and controls work beside it. `costs`: one draft and one verification can be timed. `batches`:
-    several prompts at once. `oracle_drafts`: drafts can be made to say given tokens. `prompt_lookup`: drafts
-    from the text's own n-grams. `prefill_apart`: the first token comes from the prefill alone, and not from a
-    verification that includes it. `exact_steps`: what each step drafted is known even where EOS ends a text.
-    """
-
-    token_models: bool = False
-    costs: bool = False
-    batches: bool = False
-    oracle_drafts: bool = False
-    prompt_lookup: bool = False
-    prefill_apart: bool = False
-    exact_steps: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bitdraft.backends.base import Capabilities, Engine, EngineSetup
-from bitdraft.config import DecodingConfig, Execution
+from bitdraft.backends.base import Engine, EngineSetup
+from bitdraft.config import CAPABILITIES, DecodingConfig, Execution
 from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.cpu.layers import prepare_linears
 from bitdraft.engine.drafters.base import EagerDrafter, StaticDrafter
@@ -38,15 +38,7 @@ class NativeEngine(Engine):
     was asked for. Raises `UserError` for a model without a key-value cache.
     """
 
-    capabilities = Capabilities(
-        token_models=True,
-        costs=True,
-        batches=True,
-        oracle_drafts=True,
-        prompt_lookup=True,
-        prefill_apart=True,
-        exact_steps=True,
-    )
+    capabilities = CAPABILITIES["native"]
 
     def __init__(self, setup: EngineSetup) -> None:
         target, drafts = setup.target, setup.drafts

@@ -19,9 +19,9 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from bitdraft.backends.base import GREEDY, Capabilities, Engine, EngineSetup
+from bitdraft.backends.base import GREEDY, Engine, EngineSetup
 from bitdraft.backends.native import end_of_sequence_ids
-from bitdraft.config import DecodingConfig, SamplingConfig
+from bitdraft.config import CAPABILITIES, DecodingConfig, SamplingConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
@@ -152,7 +152,7 @@ def transformers(
 class TransformersEngine(Engine):
     """Decode one prompt after another with any draft and K, each run with a prefill of its own."""
 
-    capabilities = Capabilities(token_models=True)
+    capabilities = CAPABILITIES["transformers"]
 
     def __init__(self, setup: EngineSetup) -> None:
         self._setup = setup

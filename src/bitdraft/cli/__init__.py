@@ -68,20 +68,23 @@ def plot(
         from bitdraft.errors import UserError, one_line
         from bitdraft.present import precision_files, sweep_files
         from bitdraft.schema.io import load_result
+        from bitdraft.schema.manifest import counted_files
         from bitdraft.schema.precision import PrecisionResult
         from bitdraft.schema.spec_decode import SpecDecodeResult
 
-        sweeps = sorted(folder.glob("spec_decode_*.json"))
-        if folder.is_dir() and not sweeps and not (folder / "precision.json").exists():
+        if not folder.is_dir():
+            what = "is a file" if folder.exists() else "does not exist"
+            raise UserError("DIR", folder, what, "Name a folder that holds results")
+        rows = counted_files(folder, "precision.json")
+        sweeps = counted_files(folder, "spec_decode_*.json")
+        if not rows and not sweeps:
             problem = "holds no precision.json or spec_decode_*.json"
-            remedy = "Name the folder of one run (bitdraft report reads those above runs, too)"
-            raise UserError("DIR", folder, problem, remedy)
+            raise UserError("DIR", folder, problem, "Name the folder of a run, or one above runs")
         try:
-            if not sweeps or (folder / "precision.json").exists():
-                result = load_result(folder / "precision.json", PrecisionResult)
-                print(precision_files.draw(result, folder))
+            for path in rows:
+                print(precision_files.draw(load_result(path, PrecisionResult), path.parent))
             for path in sweeps:
-                for picture in sweep_files.draw(load_result(path, SpecDecodeResult), folder):
+                for picture in sweep_files.draw(load_result(path, SpecDecodeResult), path.parent):
                     print(picture)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"

@@ -57,8 +57,8 @@ def errors_to_exit(
             folder = error.folder if isinstance(error, Interrupted) else None
             if result is not None and show is not None:
                 show(result)
-            done = "What was finished is shown above" if result is not None else "Nothing was finished"
-            kept = f", and what was measured is in {folder}" if folder is not None else ""
+            done = "What was finished is shown above" if result is not None else "No row was finished"
+            kept = f", and all that was measured is in {folder}" if folder is not None else ""
             again = " Give the same command again to go on." if folder is not None else ""
             print(f"Interrupted. {done}{kept}.{again}", file=sys.stderr)
             number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT

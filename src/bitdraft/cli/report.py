@@ -26,6 +26,6 @@ def report(
         from bitdraft.present.page.page import make_report
 
         written = make_report(folders, output)
-        for text in written.unreadable:
+        for text in written.notes:
             print(f"Warning: {text}", file=sys.stderr)
         print(written.path)

@@ -99,19 +99,22 @@ def _list(wanted: Sequence[Wanted], root: Path) -> bool:
     ceilings = measure_ceilings(resolve_device(config.device), ())
     whole_s, num_wrong = 0.0, 0
     for one in wanted:
+        folder = folder_of_run(one, root)
         try:
-            cells = expected_cells(one, 1e9 * ceilings.copy_gb_s)
+            cells = expected_cells(one, folder, 1e9 * ceilings.copy_gb_s)
+            manifest = read_manifest(folder)
         except UserError as error:
             num_wrong += 1
             console.print(f"{one.title} (cannot be measured)", style="bold", highlight=False, markup=False)
             console.print(f"{error}\n", highlight=False, markup=False)
             continue
-        folder = folder_of_run(one, root)
-        manifest = read_manifest(folder)
-        show_expected(console, one.title, folder, cells, manifest)
-        whole_s += 0.0 if manifest is not None and manifest.state == "finished" else total_s(cells)
+        state = "not begun" if manifest is None else manifest.state
+        show_expected(console, one.title, folder, cells, state)
+        whole_s += 0.0 if state == "finished" else total_s(cells)
+    runs = counted(len(wanted), "run")
+    runs += f", {num_wrong} of them cannot be measured" if num_wrong else ""
     console.print(
-        f"{counted(len(wanted), 'run')}, about {whole_s / 60:.0f} min to go, at {ceilings.copy_gb_s:.0f} "
+        f"{runs}, about {whole_s / 60:.0f} min to go, at {ceilings.copy_gb_s:.0f} "
         "GB/s and as if every draft took as long as plain decoding: a guess to plan with."
     )
     return num_wrong == 0

@@ -15,6 +15,7 @@ from bitdraft.compare.rows import Pair, compare_rows
 from bitdraft.compare.verdict import decide
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.comparison import Comparison, Difference, Refusal, RowComparison, RowName
+from bitdraft.schema.findings import answer
 from bitdraft.schema.precision import PrecisionResult
 
 
@@ -102,7 +103,12 @@ def _gather(
     )
     machine = machine_findings([(entry.a, entry.b) for entry in done], comparison.rows)
     counts, findings = decide(comparison, machine)
-    return comparison.model_copy(update={"counts": counts, "findings": tuple(findings)})
+    unfinished = [
+        answer("compare.unfinished", name, what=what)
+        for name, side in zip("AB", sides, strict=True)
+        for what in side.unfinished
+    ]
+    return comparison.model_copy(update={"counts": counts, "findings": (*unfinished, *findings)})
 
 
 def _recommended(sides: tuple[Folder, Folder]) -> list[Difference]:

@@ -11,7 +11,7 @@ from bitdraft.compare.measured import Measurement
 from bitdraft.errors import UserError
 from bitdraft.schema.comparison import Side, SideFile
 from bitdraft.schema.io import load_result
-from bitdraft.schema.manifest import counted_files
+from bitdraft.schema.manifest import counted_files, unfinished_runs
 from bitdraft.schema.naming import draft_name
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Choice, Recommendation
@@ -23,12 +23,14 @@ _WHAT = "precision.json or spec_decode_*.json"
 @dataclass
 class Folder:
     """Results by the paths of their files below the folder, without the end; plans apart, for they measured
-    no speed; and what `recommend` said, if that is where they are from."""
+    no speed; what `recommend` said, if that is where they are from; and what is said of runs that are not
+    finished."""
 
     path: Path
     results: dict[str, Measurement] = field(default_factory=dict)
     plans: list[str] = field(default_factory=list)
     recommended: str | None = None
+    unfinished: tuple[str, ...] = ()
 
     def describe(self) -> Side:
         """For the head of a comparison: folder, files, and what each was measured on and when."""
@@ -46,8 +48,9 @@ class Folder:
 def read_folder(path: Path, side: str) -> Folder:
     """All results of a folder; none at all is a `UserError`, as is a file that cannot be read."""
     if not path.is_dir():
-        raise UserError(side, path, "is not a folder", f"Name a folder that holds {_WHAT}")
-    folder = Folder(path)
+        what = "is a file" if path.exists() else "does not exist"
+        raise UserError(side, path, what, f"Name a folder that holds {_WHAT}")
+    folder = Folder(path, unfinished=tuple(unfinished_runs(path)))
     for file in counted_files(path, "precision.json"):
         folder.results[_name(file, path)] = load_result(file, PrecisionResult)
     for file in counted_files(path, "spec_decode_*.json"):
@@ -56,10 +59,14 @@ def read_folder(path: Path, side: str) -> Folder:
             folder.plans.append(_name(file, path))
         else:
             folder.results[_name(file, path)] = result
-    if (path / "recommendation.json").exists():
-        folder.recommended = _words(load_result(path / "recommendation.json", Recommendation).choice)
+    for file in counted_files(path, "recommendation.json"):
+        result_of_search = load_result(file, Recommendation)
+        if file.parent == path and result_of_search.is_complete:
+            folder.recommended = _words(result_of_search.choice)
     if not folder.results:
         problem = "holds only plans, which measured no speed" if folder.plans else f"holds no {_WHAT}"
+        if folder.unfinished:
+            problem = f"holds no result yet ({folder.unfinished[0]})"
         raise UserError(side, path, problem, "Name a folder that `bitdraft precision` or `spec-decode` wrote")
     return folder
 

@@ -1,13 +1,12 @@
 """What is asked: frozen, keyword-only configurations, validated in one place."""
 
+from bitdraft.config.backends import BACKENDS, CAPABILITIES, BackendName, Capabilities
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import (
-    BACKENDS,
     EXECUTIONS,
     LARGEST_BATCH,
     MOST_K,
     NGRAM,
-    BackendName,
     DecodingConfig,
     DraftsConfig,
     Execution,
@@ -29,6 +28,7 @@ from bitdraft.config.text import TextConfig
 
 __all__ = [
     "BACKENDS",
+    "CAPABILITIES",
     "EXECUTIONS",
     "LARGEST_BATCH",
     "MOST_K",
@@ -36,6 +36,7 @@ __all__ = [
     "PPL_PROTOCOLS",
     "PRECISIONS",
     "BackendName",
+    "Capabilities",
     "Config",
     "DecodingConfig",
     "DraftsConfig",

@@ -8,11 +8,7 @@ from pydantic import Field, field_validator
 
 from bitdraft.config.base import Config, check_range, numbers
 
-BackendName = Literal["native", "transformers"]
-
 Execution = Literal["auto", "eager", "static", "compiled"]
-
-BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 

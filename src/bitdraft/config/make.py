@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from bitdraft.config.backends import BACKENDS
 from bitdraft.config.base import Config
-from bitdraft.config.decoding import BACKENDS, EXECUTIONS, LARGEST_BATCH, MOST_K
+from bitdraft.config.decoding import EXECUTIONS, LARGEST_BATCH, MOST_K
 from bitdraft.config.runs import PPL_PROTOCOLS, PRECISIONS
 from bitdraft.errors import UserError
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from bitdraft import formats
+from bitdraft.config.backends import BackendName
 from bitdraft.config.base import Config, check_range, numbers
 from bitdraft.config.decoding import (
     LARGEST_BATCH,
-    BackendName,
     DecodingConfig,
     DraftsConfig,
     Execution,
@@ -59,9 +59,9 @@ class PrecisionsConfig(Config):
 class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig):
     """One run of the precision module.
 
-    `reference` is the precision that quality differences are paired with; by default fp32 where it
-    is measured, else the first of `precisions`. `ppl_max_tokens` limits the text that is scored,
-    `kl_max_tokens` the part of it on which full distributions are compared.
+    `reference` is the precision that quality differences are paired with; by default the one that rounds
+    least, if it rounds less than 16 bits do, else the first of `precisions`. `ppl_max_tokens` limits the
+    text that is scored, `kl_max_tokens` the part of it on which full distributions are compared.
     """
 
     reference: Precision | None = None

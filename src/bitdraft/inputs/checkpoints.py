@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ _CONTENT = (
     "*.safetensors",
     "*.safetensors.index.json",
     *_PICKLE_FILES,
-    "tok*.json",
+    *("tok*.json", "vocab*", "merges.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"),
 )
 
 
@@ -72,33 +73,30 @@ class Checkpoint:
 
     def record(self) -> ModelRecord:
         """What a result says of it, without the folder's place on this machine."""
-        kept = {key: value for key, value in asdict(self).items() if key not in ("folder", "config_sha256")}
+        kept = {key: value for key, value in asdict(self).items() if key != "folder"}
         return ModelRecord(**kept, stored_dtype=self.stored_dtype)
 
 
-_WHOLE_BYTES, _SAMPLE_BYTES, _NUM_SAMPLES = 2**24, 2**16, 16
-
-
 def content_id(checkpoint: Checkpoint) -> str:
-    """A hash of what a checkpoint holds: the whole of small files, and of large ones their sizes and sixteen
-    pieces spread over them, which is a matter of milliseconds for any size. With random weights, of the
-    shape."""
+    """A hash of all that a checkpoint holds; with random weights, of the shape. The hub's cache names large
+    files by their hashes, so that those need no reading; a local folder is read at a gigabyte or two a
+    second."""
     digest = hashlib.sha256(checkpoint.architecture.encode())
     patterns = ("config.json",) if checkpoint.random_weights else _CONTENT
     files = sorted(
         {path for pattern in patterns for path in checkpoint.folder.glob(pattern) if path.is_file()}
     )
     for path in files:
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}".encode())
-        with path.open("rb") as handle:
-            if size <= _WHOLE_BYTES:
-                digest.update(handle.read())
-                continue
-            for index in range(_NUM_SAMPLES):
-                handle.seek(index * (size - _SAMPLE_BYTES) // (_NUM_SAMPLES - 1))
-                digest.update(handle.read(_SAMPLE_BYTES))
+        digest.update(f"{path.name} {_sha256(path)}".encode())
     return digest.hexdigest()[:32]
+
+
+def _sha256(path: Path) -> str:
+    named = path.resolve().name
+    if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", named):
+        return named
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:

@@ -8,7 +8,8 @@ start. They say which run is an hour and which a minute; no more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
 from bitdraft.inputs.checkpoints import Checkpoint
@@ -16,6 +17,7 @@ from bitdraft.inputs.variants import Variant
 from bitdraft.matrix.read import Wanted
 from bitdraft.precision.evaluate import cells_of
 from bitdraft.precision.evaluate import prepare as prepare_precision
+from bitdraft.runs.store import finished_cells
 from bitdraft.spec_decode.evaluate import memory_cells, sweep_cell
 from bitdraft.spec_decode.workload import prepare as prepare_sweep
 
@@ -25,15 +27,22 @@ _READ_BYTES_S = 0.5e9
 
 @dataclass(frozen=True)
 class ExpectedCell:
-    """A cell by its name. `seconds` is None where nothing is known of the model's size."""
+    """A cell by its name. `seconds` is None where nothing is known of the model's size, and `is_finished`
+    says that it has been measured already."""
 
     name: str
     id: str
     seconds: float | None
+    is_finished: bool = False
 
 
-def expected_cells(wanted: Wanted, copy_bytes_s: float) -> list[ExpectedCell]:
-    """Raises `UserError` for a run that cannot be carried out."""
+def expected_cells(wanted: Wanted, folder: Path, copy_bytes_s: float) -> list[ExpectedCell]:
+    """Of a run in this folder. Raises `UserError` for one that cannot be carried out."""
+    done = finished_cells(folder)
+    return [replace(cell, is_finished=cell.id in done) for cell in _all_cells(wanted, copy_bytes_s)]
+
+
+def _all_cells(wanted: Wanted, copy_bytes_s: float) -> list[ExpectedCell]:
     config = wanted.config
     if isinstance(config, PrecisionConfig):
         return _of_precision(config, copy_bytes_s)
@@ -88,5 +97,5 @@ def _seconds(checkpoint: Checkpoint, token_s: float | None, forwards: float) -> 
 
 
 def total_s(cells: Sequence[ExpectedCell]) -> float:
-    """Of those that are known."""
-    return sum(cell.seconds or 0.0 for cell in cells)
+    """Of those that are left, as far as they are known."""
+    return sum(cell.seconds or 0.0 for cell in cells if not cell.is_finished)

@@ -20,7 +20,8 @@ from bitdraft.precision.verdict import decide, warnings_of
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment
-from bitdraft.schema.precision import PrecisionResult, PrecisionRow
+from bitdraft.schema.findings import Finding, answer
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.results import UNRECORDED
 
 Progress = Callable[[str, str, int, int], None]
@@ -124,6 +125,16 @@ def measure_precision(
         return found
 
 
+def _not_yet(
+    verdict: PrecisionVerdict, findings: Sequence[Finding], rows: Sequence[PrecisionRow]
+) -> tuple[PrecisionVerdict, tuple[Finding, ...]]:
+    """Before the end nothing is recommended."""
+    names = tuple(row.precision for row in rows if row.status == "ok")
+    said = answer("precision.so_far", names=names)
+    kept = [one for one in findings if one.code == "row.failed"]
+    return verdict.model_copy(update={"precision": None}), (said, *kept)
+
+
 class _Fold:
     """A result from events, whatever has arrived of them so far."""
 
@@ -167,6 +178,8 @@ class _Fold:
         rows = self._rows()
         stored = self.workload.checkpoint.stored_dtype
         verdict, findings = decide(rows, config.reference_precision, config.max_ppl_increase, stored)
+        if not is_complete:
+            verdict, findings = _not_yet(verdict, findings, rows)
         return PrecisionResult(
             config=config,
             environment=self.environment,

@@ -9,8 +9,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.table import Table
 
-from bitdraft.schema.manifest import Manifest
-
 
 class Expected(Protocol):
     """A cell that is to be measured, and about how long that takes."""
@@ -21,22 +19,24 @@ class Expected(Protocol):
         ...
 
     @property
+    def is_finished(self) -> bool:
+        """Whether it has been measured already."""
+        ...
+
+    @property
     def seconds(self) -> float | None:
         """None where it is unknown."""
         ...
 
 
-def show_expected(
-    console: Console, title: str, folder: Path, cells: Sequence[Expected], manifest: Manifest | None
-) -> None:
-    """One run's cells; `manifest` is what its folder holds already."""
-    state = "not begun" if manifest is None else manifest.state
+def show_expected(console: Console, title: str, folder: Path, cells: Sequence[Expected], state: str) -> None:
+    """One run's cells."""
     console.print(f"{title} ({state})", style="bold", highlight=False, markup=False, soft_wrap=True)
     table = Table()
     table.add_column("Cell")
     table.add_column("About", justify="right")
     for cell in cells:
-        table.add_row(cell.name, _about(cell.seconds))
+        table.add_row(cell.name, "finished" if cell.is_finished else _about(cell.seconds))
     console.print(table)
     console.print(f"{folder}/\n", highlight=False, markup=False, soft_wrap=True)
 

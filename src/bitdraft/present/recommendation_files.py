@@ -116,8 +116,9 @@ def markdown_text(result: Recommendation) -> str:
     ]
     for name, text in result.snippets.items():
         lines += [f"## {SNIPPET_TITLES[name]}", "", f"```{LANGUAGES[name]}", text.rstrip(), "```", ""]
-    seconds = sum(stage.seconds for stage in result.stages)
-    lines += [f"Measured in {seconds:.0f} s: {_stages(result)}."]
+    if result.stages:
+        seconds = sum(stage.seconds for stage in result.stages)
+        lines += [f"Measured in {seconds:.0f} s: {_stages(result)}."]
     if result.environment.torch is not None:
         lines.append(machine_line(result.environment))
     return "\n".join(lines) + "\n"

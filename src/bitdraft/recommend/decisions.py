@@ -15,6 +15,10 @@ class Decisions:
         self._journal = journal
         self._known = {e["name"]: e["value"] for e in journal.events if e["event"] == "decision"}
         self._seconds = {e["name"]: e["seconds"] for e in journal.events if e["event"] == "stage"}
+        self._broken_s: dict[str, float] = {}
+        for event in journal.events:
+            if event["event"] == "broken":
+                self._note_broken(event["name"], event["seconds"])
 
     def of(self, name: str, decide: Callable[[], Any]) -> Any:
         """JSON of what was decided under this name."""
@@ -24,12 +28,20 @@ class Decisions:
         return self._known[name]
 
     def seconds(self, name: str, measured_s: float) -> float:
-        """How long a stage took when it was measured."""
+        """How long a stage took when it was measured, over all attempts."""
         if name not in self._seconds:
-            self._seconds[name] = round(measured_s, 1)
+            self._seconds[name] = round(measured_s + self._broken_s.pop(name, 0.0), 1)
             self._journal.append({"event": "stage", "name": name, "seconds": self._seconds[name]})
         return float(self._seconds[name])
 
     def spent_s(self) -> float:
-        """Of all stages that an earlier attempt has finished."""
-        return float(sum(self._seconds.values()))
+        """Of earlier attempts: stages that are finished, and what broke off."""
+        return float(sum(self._seconds.values()) + sum(self._broken_s.values()))
+
+    def broken(self, name: str, measured_s: float) -> None:
+        """A stage was ended before its end."""
+        if name not in self._seconds:
+            self._journal.append({"event": "broken", "name": name, "seconds": round(measured_s, 1)})
+
+    def _note_broken(self, name: str, seconds: float) -> None:
+        self._broken_s[name] = self._broken_s.get(name, 0.0) + seconds

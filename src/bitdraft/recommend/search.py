@@ -175,7 +175,7 @@ class _Search:
         def report(precision: str, stage: str, done: int, total: int) -> None:
             self.report(f"precision {precision}".strip(), stage, done, total)
 
-        with self._kept(self._keep_precision):
+        with self._kept("precision", self._keep_precision):
             result = precision_module.measure_precision(
                 config, self._options("precision"), self.publishers.precision, report
             )
@@ -187,12 +187,14 @@ class _Search:
             self.found.precision = result
 
     @contextmanager
-    def _kept(self, keep: Callable[[object], None]) -> Iterator[None]:
-        """What a stage had finished before it was ended is kept."""
+    def _kept(self, name: str, keep: Callable[[object], None]) -> Iterator[None]:
+        """What a stage had finished before it was ended is kept, and how long it took."""
+        start_s = monotonic()
         try:
             yield
         except (Interrupted, UserError) as error:
             keep(error.result)
+            self._decisions.broken(name, monotonic() - start_s)
             raise
 
     def _fitted(self) -> dict[str, Any]:
@@ -332,7 +334,7 @@ class _Search:
         def report(stage: str, done: int, total: int) -> None:
             self.report(what, stage, done, total)
 
-        with self._kept(keep):
+        with self._kept(name, keep):
             return spec_decode_module.measure_spec_decode(
                 config, self._options(name), self.publishers.spec_decode, report
             )

@@ -97,7 +97,7 @@ class Conduct(Generic[_R]):
     def _completed(self, result: _R, is_complete: bool) -> _R:
         """With what only the run knows: whether all was measured, and where."""
         manifest = self.run.manifest
-        machines = tuple(dict.fromkeys(entry.machine for entry in manifest.cells if entry.machine))
+        machines = tuple(dict.fromkeys(name for entry in manifest.cells for name in entry.machines))
         findings = list(result.findings)
         if not is_complete and all(found.code != "run.incomplete" for found in findings):
             findings.insert(0, answer("run.incomplete"))

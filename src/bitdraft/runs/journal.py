@@ -1,7 +1,8 @@
 """A cell's events on disk: JSON lines, appended as they arrive and flushed to the disk one by one.
 
 The first line says which cell it is; the last, `done` or `failure`, that it has ended. A process that is
-killed while it writes leaves a torn last line, which the next one cuts off. A disk that is full does not end
+killed while it writes leaves a torn last line, which the next one cuts off; a line that is damaged before
+others is refused, because those would be lost. A disk that is full does not end
 the measuring: what no longer fits is kept in memory, and `problem` says so.
 """
 
@@ -40,6 +41,10 @@ class Journal:
         if events and (events[0].get("event"), events[0].get("id")) != ("cell", self._header["id"]):
             problem = "is no journal of this cell"
             raise UserError("output", path, problem, "Remove it, or name another --output folder")
+        if _has_lines_behind(path, length):
+            problem = f"line {len(events) + 1} is damaged, with others behind it"
+            remedy = "Remove the file to measure that cell again, or mend the line"
+            raise UserError("output", path, problem, remedy)
         if length < path.stat().st_size:
             with path.open("r+b") as handle:
                 handle.truncate(length)
@@ -88,6 +93,15 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+
+
+def _has_lines_behind(path: Path, length: int) -> bool:
+    """Whether a whole line follows the one that begins there. Bytes of a line that was never written to its
+    end may be anything after a power cut, but there is one of those at the most."""
+    with path.open("rb") as handle:
+        handle.seek(length)
+        handle.readline()
+        return b"\n" in handle.read()
 
 
 def read_events(path: Path) -> tuple[list[Event], int]:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import platform
 import shutil
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,7 +29,7 @@ from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError, one_line
 from bitdraft.probes.machine import describe_machine
 from bitdraft.runs.cell import Cell, fingerprint, slug
-from bitdraft.runs.journal import Journal
+from bitdraft.runs.journal import Journal, read_events
 from bitdraft.schema.io import prepare_output, write_atomically
 from bitdraft.schema.manifest import COMMANDS, MANIFEST, CellEntry, Manifest, read_manifest
 
@@ -80,8 +81,12 @@ class Run:
         )
         self.was_finished = False
         self._problem: str | None = None
+        self._differing: list[str] = []
         self._computed = False
+        # several cells at once tell of themselves from threads of their own
+        self._changing = threading.RLock()
         self._is_to_clear = False
+        self._here: dict[str, Any] = {}
         self._lock: FileLock | None = None
         self._journals: dict[str, Journal] = {}
 
@@ -103,7 +108,8 @@ class Run:
             journal.close()
         if self.folder is None:
             return
-        if self.manifest.state == "running" and self.manifest.cells:
+        was_only_read = self.was_finished and not self._computed
+        if self.manifest.state == "running" and self.manifest.cells and not was_only_read:
             self.update(state="interrupted")
         if self._lock is not None:
             self._leave(self.folder, self._lock)
@@ -134,13 +140,16 @@ class Run:
             return
         _refuse_other(self.folder, before, self.manifest)
         self.was_finished = before.state == "finished"
-        mixed = before.mixed
-        differing = _differences(before, self.manifest)
-        if differing and not self.was_finished:
-            if not self.options.mix_machines:
-                raise _another_machine(self.folder, differing)
-            mixed = (*mixed, {"machine": self.manifest.machine, "versions": self.manifest.versions})
-        self.manifest = before.model_copy(update={"mixed": mixed, "state": "running"})
+        self._differing = _differences(before, self.manifest)
+        if not self.was_finished or self.options.retry_failed:
+            self._refuse_mixing()
+        self._here = {"machine": self.manifest.machine, "versions": self.manifest.versions}
+        self.manifest = before.model_copy(update={"state": "running"})
+
+    def _refuse_mixing(self) -> None:
+        if self._differing and not self.options.mix_machines:
+            assert self.folder is not None
+            raise _another_machine(self.folder, self._differing)
 
     def begin(self, cells: Sequence[Cell]) -> None:
         """Say which cells the run has. Refuses those that are other ones than the folder's (a checkpoint or a
@@ -155,7 +164,7 @@ class Run:
                 problem = f"{cell.name} was measured of another checkpoint, text or version since"
                 raise UserError("output", self.folder, problem, _FRESH)
             known[cell.name] = entry or CellEntry(id=cell.id, name=cell.name)
-        if tuple(known.values()) != self.manifest.cells:
+        if tuple(known.values()) != self.manifest.cells or not self.was_finished:
             self.update(cells=tuple(known.values()))
 
     def journal(self, cell: Cell) -> Journal:
@@ -172,15 +181,27 @@ class Run:
         return self._problem or next((j.problem for j in self._journals.values() if j.problem), None)
 
     def note_computed(self) -> None:
-        """Something was measured, and not only read."""
-        self._computed = True
+        """Something is measured now, and not only read. Raises `UserError` where that would mix machines."""
+        with self._changing:
+            if self._computed:
+                return
+            self._refuse_mixing()
+            self._computed = True
+            mixed = self.manifest.mixed
+            if self._differing and self._here not in mixed:
+                mixed = (*mixed, self._here)
+            self.update(state="running", mixed=mixed)
 
     def note_machine(self, cell: Cell, name: str) -> None:
-        """Where a cell was computed, where that is not here."""
-        entries = [
-            e.model_copy(update={"machine": name}) if e.id == cell.id else e for e in self.manifest.cells
-        ]
-        self.update(cells=tuple(entries))
+        """Where a cell is computed, where that is not here."""
+        with self._changing:
+            entries = [
+                e.model_copy(update={"machines": (*e.machines, name)})
+                if e.id == cell.id and name not in e.machines
+                else e
+                for e in self.manifest.cells
+            ]
+            self.update(cells=tuple(entries))
 
     def finish(self, files: Sequence[str]) -> None:
         """All cells have ended, and these are the run's files."""
@@ -193,16 +214,30 @@ class Run:
 
     def update(self, **changes: Any) -> None:
         """Change the manifest, on disk as well. That the disk is full ends no measuring: it is `unsaved`."""
-        self.manifest = self.manifest.model_copy(update=changes | {"updated_utc": now_utc()})
-        if self.folder is None:
-            return
+        with self._changing:
+            self.manifest = self.manifest.model_copy(update=changes | {"updated_utc": now_utc()})
+            if self.folder is not None:
+                self._write(self.folder / MANIFEST)
+
+    def _write(self, path: Path) -> None:
         text = json.dumps(self.manifest.model_dump(mode="json"), indent=1, ensure_ascii=False)
         try:
-            write_atomically(self.folder / MANIFEST, text + "\n")
+            write_atomically(path, text + "\n")
         except UserError as error:
-            if not (self.folder / MANIFEST).exists():
+            if not path.exists():
                 raise  # nothing has begun
             self._problem = f"{MANIFEST} {error.problem}"
+
+
+def finished_cells(folder: Path) -> frozenset[str]:
+    """The ids of all cells at any depth whose journals say that they are done."""
+    paths = folder.rglob(f"{CELLS}/*.jsonl")
+    return frozenset(path.stem for path in paths if _is_done(path))
+
+
+def _is_done(path: Path) -> bool:
+    events, _ = read_events(path)
+    return bool(events) and events[-1]["event"] == "done"
 
 
 def _locked(folder: Path) -> FileLock:

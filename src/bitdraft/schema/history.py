@@ -1,10 +1,11 @@
 """The versions of result files, and how older ones are read.
 
-  1  first version (kinds "precision" and "spec_decode") 2  spec_decode: `batches`, the rows of batch sizes
-  above 1 3  a third kind, "recommendation" 4  requests are `runs` of their row instead of records inside
-  `raw`; a batch size is a column of a row, and the
-     baseline (K = 0) a row like the others, without a draft; conclusions are `findings` (code, subject,
-     figures, and the sentence beside them) instead of sentences alone
+1. The first version, of the kinds "precision" and "spec_decode".
+2. spec_decode: `batches`, the rows of batch sizes above 1.
+3. A third kind, "recommendation".
+4. Requests are `runs` of their row instead of records inside `raw`. A batch size is a column of a row, and
+   the baseline (K = 0) a row like the others, without a draft. Conclusions are `findings` (code, subject,
+   figures, and the sentence beside them) instead of sentences alone.
 
 `migrate` brings the JSON of versions 1 to 3 into the form of version 4. Their conclusions are sentences
 alone: they become findings of the code `earlier.text`.

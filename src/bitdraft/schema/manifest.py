@@ -18,11 +18,12 @@ State = Literal["running", "interrupted", "finished"]
 
 
 class CellEntry(Record):
-    """A cell of a run: its journal's name, what people call it, and where it was computed."""
+    """A cell of a run: its journal's name, what people call it, and where it was computed: several machines
+    where one was lost, none where that is the run's own."""
 
     id: str
     name: str
-    machine: str | None = None
+    machines: tuple[str, ...] = ()
 
 
 class Manifest(Record):
@@ -62,15 +63,49 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def counted_files(folder: Path, pattern: str) -> list[Path]:
     """Result files of this name at any depth, hidden folders apart, in order of their paths. Where a folder
-    is a run's, only those that its manifest names: what an earlier run left there is not mixed in."""
+    is a run's, only those that its manifest names: what an earlier run left there is not mixed in. What
+    `--fresh` replaces counts until there is something new."""
     found = []
-    manifests: dict[Path, Manifest | None] = {}
-    for file in sorted(folder.rglob(pattern)):
-        if any(part.startswith(".") for part in file.relative_to(folder).parts):
-            continue
-        if file.parent not in manifests:
-            manifests[file.parent] = read_manifest(file.parent)
-        manifest = manifests[file.parent]
-        if manifest is None or file.name in manifest.files:
+    counted: dict[Path, frozenset[str] | None] = {}
+    for file in _visible(folder, pattern):
+        if file.parent not in counted:
+            counted[file.parent] = _counted(file.parent)
+        names = counted[file.parent]
+        if names is None or file.name in names:
             found.append(file)
+    return found
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.rglob(pattern))
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts)
+    ]
+
+
+def _counted(folder: Path) -> frozenset[str] | None:
+    """By a folder's manifest; None for all, where there is none or it cannot be read (`unfinished_runs` says
+    so)."""
+    try:
+        manifest = read_manifest(folder)
+    except UserError:
+        return None
+    return None if manifest is None else frozenset(manifest.files or manifest.replaced)
+
+
+def unfinished_runs(folder: Path) -> list[str]:
+    """What is said of the runs at any depth that are not finished, or whose manifest cannot be read."""
+    found = []
+    for file in _visible(folder, MANIFEST):
+        where = file.parent.relative_to(folder).as_posix()
+        run = "its run" if where == "." else f"the run in {where}"
+        try:
+            manifest = read_manifest(file.parent)
+        except UserError as error:
+            found.append(f"of {run}, {error.problem.removeprefix('its ')}")
+            continue
+        if manifest is not None and manifest.state != "finished":
+            kept = "; what is shown of it is of before" if manifest.replaced and not manifest.files else ""
+            found.append(f"{run} is not finished: give its command again to go on{kept}")
     return found

@@ -55,7 +55,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
             _plan_prompt(worker, engine, index)
         else:
             found += _sweep_prompt(worker, engine, index)
-    if found:
+    if found and engine.capabilities.token_models:
         try:
             explain(worker, engine, found)
         except (RuntimeError, MemoryError, UserError) as error:

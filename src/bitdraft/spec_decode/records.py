@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bitdraft.config import SpecDecodeConfig
+from bitdraft.config import CAPABILITIES, SpecDecodeConfig
 from bitdraft.runs.cell import Event
 from bitdraft.schema.environment import Environment, ModelRecord
 from bitdraft.schema.findings import Finding, warning
@@ -162,9 +162,9 @@ class Records:
 
     @property
     def first(self) -> int:
-        """Index of the first output token that a verification produces: transformers' first one
-        includes the prefill."""
-        return 1 if self.config.backend == "native" else 0
+        """Index of the first output token that a verification produces: where the prefill is not apart, the
+        first one includes it."""
+        return 1 if CAPABILITIES[self.config.backend].prefill_apart else 0
 
     def baselines(self) -> list[Generation]:
         """K = 0 at batch 1, a run a prompt."""

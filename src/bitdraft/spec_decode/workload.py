@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bitdraft.config import NGRAM, SpecDecodeConfig
+from bitdraft.config import CAPABILITIES, NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import Dataset, load_dataset
@@ -113,16 +113,20 @@ def _check_settings(config: SpecDecodeConfig) -> None:
         _check_synthetic(config, names)
     if config.batch_sizes[-1] > 1:
         _check_ways_to_batch(config)
-    if config.backend == "transformers":
-        if config.execution != "auto":
-            problem = "transformers runs models in its own way"
-            raise UserError("execution", config.execution, problem, "Use --backend native, or leave it out")
-        if any(_parse(name)[1] == NGRAM for name in names):
-            problem = "transformers' prompt lookup drafts up to K tokens, not K"
-            raise UserError("drafts", NGRAM, problem, "Use --backend native, or a draft model")
-        if config.plan:
-            problem = "the plan predicts the native engine"
-            raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
+    _check_backend(config, names)
+
+
+def _check_backend(config: SpecDecodeConfig, names: Sequence[str]) -> None:
+    can = CAPABILITIES[config.backend]
+    if config.execution != "auto" and not can.executions:
+        problem = f"{config.backend} runs models in its own way"
+        raise UserError("execution", config.execution, problem, "Use --backend native, or leave it out")
+    if not can.prompt_lookup and any(_parse(name)[1] == NGRAM for name in names):
+        problem = f"the prompt lookup of {config.backend} drafts up to K tokens, not K"
+        raise UserError("drafts", NGRAM, problem, "Use --backend native, or a draft model")
+    if config.plan and not can.costs:
+        problem = "the plan needs the times of single steps, which only the native engine tells"
+        raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
 
 
 def _check_synthetic(config: SpecDecodeConfig, names: Sequence[str]) -> None:
@@ -130,7 +134,7 @@ def _check_synthetic(config: SpecDecodeConfig, names: Sequence[str]) -> None:
     if config.temperature > 0:
         problem = "is defined for greedy decoding: a sampled token is kept by chance already"
         raise UserError(field, value, problem, "Leave --temperature out")
-    if config.backend != "native":
+    if not CAPABILITIES[config.backend].oracle_drafts:
         raise UserError(field, value, "needs the native engine", "Use --backend native")
     if any(_parse(name)[1] == NGRAM for name in names):
         problem = "is for draft models: prompt lookup has nothing to say where it finds nothing"
@@ -139,8 +143,8 @@ def _check_synthetic(config: SpecDecodeConfig, names: Sequence[str]) -> None:
 
 def _check_ways_to_batch(config: SpecDecodeConfig) -> None:
     sizes = ",".join(map(str, config.batch_sizes))
-    if config.backend == "transformers":
-        problem = "transformers' generate takes a draft model for one prompt alone"
+    if not CAPABILITIES[config.backend].batches:
+        problem = f"{config.backend} takes a draft model for one prompt alone"
         raise UserError("batch_sizes", sizes, problem, "Use --backend native, or --batch-size 1")
     if config.plan:
         problem = "the plan predicts one prompt at a time"
@@ -162,7 +166,7 @@ def _draft_names(config: SpecDecodeConfig) -> Sequence[str]:
     if config.drafts is not None:
         return config.drafts
     if config.model.startswith("demo/"):
-        with_lookup = config.backend == "native" and config.synthetic_acceptance is None
+        with_lookup = CAPABILITIES[config.backend].prompt_lookup and config.synthetic_acceptance is None
         return DEMO_DRAFTS if with_lookup else DEMO_DRAFTS[:-1]
     remedy = "Name one or more with --draft: a smaller model of the same tokenizer, or ngram"
     raise UserError("drafts", "none", f"no draft is named for {config.model}", remedy)

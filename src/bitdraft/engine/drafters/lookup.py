@@ -61,7 +61,11 @@ class NgramDrafter:
 
     def proposals(self, text: Sequence[int], first: int, num_tokens: int) -> list[list[int]]:
         """What it would draft before each token of a text from index `first` on."""
-        return [self.propose(text[:end], num_tokens) for end in range(first, len(text))]
+        context, found = list(text[:first]), []
+        for token_id in text[first:]:
+            found.append(self.propose(context, num_tokens))
+            context.append(token_id)
+        return found
 
     def draft(self, asked: EagerStep) -> Draft:
         """See `Drafter`."""
@@ -120,12 +124,12 @@ def look_up(
     ends_N = torch.arange(text_BN.shape[1], device=text_BN.device)
     matches_BN = ends_N < lengths_B1
     start_B1 = torch.zeros_like(lengths_B1)
-    for size in range(1, 5):
+    for size in range(1, NgramDrafter.LONGEST + 1):
         # does a suffix of `size` tokens end before slot e, too?
         own_B1 = text_BN.gather(1, (lengths_B1 - size).clamp(min=0))
         same_BN = (text_BN == own_B1).roll(size, 1) & (ends_N >= size)
         matches_BN = matches_BN & same_BN & (lengths_B1 > size)
-        if size >= 2:
+        if size >= NgramDrafter.SHORTEST:
             latest_B1 = torch.where(matches_BN, ends_N, 0).amax(1, keepdim=True)
             start_B1 = torch.where(latest_B1 > 0, latest_B1, start_B1)
     # reading on where the text ends goes round from where it began

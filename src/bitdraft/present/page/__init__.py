@@ -1,1 +1,1 @@
-"""One HTML file of all results in one or more folders: `write_report` in `report.page`."""
+"""One HTML file of all results in one or more folders: `page.write_report`."""

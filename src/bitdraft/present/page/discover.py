@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.io import load_result
-from bitdraft.schema.manifest import counted_files, read_manifest
+from bitdraft.schema.manifest import counted_files, unfinished_runs
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -32,12 +32,14 @@ class Found:
 @dataclass(frozen=True)
 class Folder:
     """What was read of one folder, recommendations first, then precision, then speculation; `label` tells
-    it from the others; `warnings` name the files that cannot be read."""
+    it from the others; `warnings` name the files that cannot be read, `unfinished` the runs that were not
+    ended."""
 
     path: Path
     label: str
     found: tuple[Found, ...]
     warnings: tuple[str, ...]
+    unfinished: tuple[str, ...] = ()
 
 
 def read_folders(paths: Sequence[Path]) -> list[Folder]:
@@ -50,7 +52,9 @@ def read_folders(paths: Sequence[Path]) -> list[Folder]:
     if not any(folder.found for folder in folders):
         first = folders[0]
         remedy = "Measure again or name another folder"
-        raise UserError("DIR", first.path, f"no result file can be read ({first.warnings[0]})", remedy)
+        raise UserError(
+            "DIR", first.path, f"no result file can be read ({first.warnings[0].rstrip('.')})", remedy
+        )
     return folders
 
 
@@ -68,15 +72,19 @@ def _read(path: Path, label: str) -> Folder:
                 warnings.append(unreadable(where.as_posix(), error.problem))
             except RecursionError as error:
                 warnings.append(unreadable(where.as_posix(), one_line(error)))
-    manifest = read_manifest(path) if not found and not warnings else None
-    if manifest is not None and manifest.state != "finished":
-        problem = "holds a run that was ended before it had a result"
-        raise UserError("DIR", path, problem, "Give its command again to go on with it")
+    unfinished = unfinished_runs(path)
+    if not found and not warnings and unfinished:
+        raise UserError("DIR", path, f"holds no result yet ({unfinished[0]})", "Name another folder")
     if not found and not warnings:
         names = "precision.json, spec_decode_*.json or recommendation.json"
         remedy = "Name the --output folder of bitdraft precision, spec-decode or recommend"
         raise UserError("DIR", path, f"holds no {names}", remedy)
-    return Folder(path, label, tuple(found), tuple(warnings))
+    return Folder(path, label, tuple(found), tuple(warnings), tuple(map(sentence_of, unfinished)))
+
+
+def sentence_of(note: str) -> str:
+    """With a capital letter and a full stop."""
+    return f"{note[0].upper()}{note[1:]}."
 
 
 def _order(file: Path) -> tuple[bool, bool, Path]:

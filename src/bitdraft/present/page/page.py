@@ -28,10 +28,10 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Written:
-    """A report, and what it says of files that it could not show."""
+    """A report, and what is said of files that it could not show and runs that are not finished."""
 
     path: Path
-    unreadable: Sequence[str]
+    notes: Sequence[str]
 
 
 def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Path:
@@ -41,7 +41,7 @@ def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | N
     none can.
     """
     written = make_report(dirs, output)
-    for text in written.unreadable:
+    for text in written.notes:
         warnings.warn(text, stacklevel=2)
     return written.path
 
@@ -51,7 +51,7 @@ def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | No
     folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
     runs = [build_run(folder) for folder in read_folders([Path(folder) for folder in folders])]
     if not any(run.views for run in runs):
-        problem = f"no result file can be shown ({runs[0].warnings[0][1]})"
+        problem = f"no result file can be shown ({runs[0].warnings[0][1].rstrip('.')})"
         raise UserError("DIR", runs[0].folder, problem, "Measure again or name another folder")
     target = Path(output) if output is not None else Path(folders[0]) / DEFAULT_NAME
     if target.is_dir():
@@ -64,7 +64,7 @@ def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | No
         raise UserError("output", target, "its folder cannot be written", remedy) from error
     # a name may hold half of a character pair, which no encoding has
     write_atomically(target, html.encode("utf-8", "replace"))
-    return Written(target, [f"{run.folder}: {text}" for run in runs for text in run.unreadable])
+    return Written(target, [f"{run.folder}: {text}" for run in runs for text in run.notes])
 
 
 def _plotly() -> str:

@@ -9,13 +9,11 @@ from bitdraft.present.charts.precision import title_of
 from bitdraft.present.page import theme
 from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Text
 from bitdraft.present.page.tables import count_cell, number_cell, plain_figure_cell, table
-from bitdraft.present.recommendation_files import SPEEDS
+from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS
 from bitdraft.present.tables import NO_DRAFT
 from bitdraft.schema.naming import draft_name
 from bitdraft.schema.recommendation import Contender, Recommendation
 from bitdraft.schema.records import Figure
-
-_SNIPPETS = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
 
 
 def section(result: Recommendation, title: str) -> Section:
@@ -30,7 +28,7 @@ def section(result: Recommendation, title: str) -> Section:
     blocks += [_alternatives(result)] if result.contenders else []
     parts = []
     if result.snippets:
-        codes = [Code(_SNIPPETS.get(name, name), text) for name, text in result.snippets.items()]
+        codes = [Code(SNIPPET_TITLES.get(name, name), text) for name, text in result.snippets.items()]
         parts.append(Section("Ready to run", codes))
     if result.stages or result.skipped:
         parts.append(Section("What was done", _stages(result)))

@@ -43,7 +43,8 @@ class View:
 
 @dataclass(frozen=True)
 class Run:
-    """One folder. `warnings` are (result, text), with no result for those of files that cannot be shown."""
+    """One folder. `warnings` are (result, text), with no result for those of files that cannot be shown;
+    `unfinished` is said of runs that were not ended."""
 
     label: str
     folder: str
@@ -51,9 +52,15 @@ class Run:
     views: Sequence[View]
     sections: Sequence[Section]
     warnings: Sequence[tuple[str, str]]
+    unfinished: Sequence[str] = ()
 
     @property
     def verdicts(self) -> list[Verdict]:
+        """First of all what is not finished."""
+        missing = [Verdict("Not finished", text, ()) for text in self.unfinished]
+        return [*missing, *self._of_results()]
+
+    def _of_results(self) -> list[Verdict]:
         """A recommendation's plans were steps on its way, so that they have no verdict beside it; and its
         sweeps know nothing of its limits."""
         if not any(isinstance(view.result, Recommendation) for view in self.views):
@@ -67,7 +74,13 @@ class Run:
         return found
 
     @property
+    def notes(self) -> list[str]:
+        """Of files that cannot be shown, and runs that are not finished."""
+        return [*self.unfinished, *self.unreadable]
+
+    @property
     def unreadable(self) -> list[str]:
+        """Of files that cannot be shown alone."""
         return [text for title, text in self.warnings if not title]
 
 
@@ -85,7 +98,8 @@ def build_run(folder: Folder) -> Run:
         views.append(view)
         warnings += [(title, text) for text in found.result.warnings]
     sections = _sections(views, warnings)
-    return Run(folder.label, str(folder.path), _run_title(folder, views), views, sections, warnings)
+    title = _run_title(folder, views)
+    return Run(folder.label, str(folder.path), title, views, sections, warnings, folder.unfinished)
 
 
 def _check_drawable(section: Section) -> None:

@@ -1,5 +1,5 @@
-"""Traces and layouts that the charts share. Colours and symbols mean what they mean in `bitdraft.drawing`:
-a precision or draft that is blue in a picture is blue on the page."""
+"""Traces and layouts that the charts share. A precision or draft has the colour and symbol here that it has
+in the pictures (`present.charts`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SeriesStyle:
 
 
 def style_of_precision(precision: str) -> SeriesStyle:
-    """Of a format, as in the pictures."""
+    """Of a format: colour and symbol as in the pictures."""
     colour, _, marker = style_of(precision)
     patterns = ("", "/", ".", "x", "\\", "+")
     return SeriesStyle(
@@ -44,7 +44,7 @@ def style_of_precision(precision: str) -> SeriesStyle:
 
 
 def style_at(index: int) -> SeriesStyle:
-    """Of the first, second, … series, as in the pictures."""
+    """Of the first, second, … series: colour and symbol as in the pictures."""
     patterns = ("", "/", ".", "\\", "x", "-", "+")
     symbol = _SYMBOLS[MARKERS[index % len(MARKERS)]]
     return SeriesStyle(COLOURS[index % len(COLOURS)], symbol, patterns[index % len(patterns)])

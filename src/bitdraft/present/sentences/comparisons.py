@@ -37,8 +37,8 @@ def _status_changed(f: Finding) -> str:
 def _new_bugs(f: Finding) -> str:
     total = f" of {f.word('total')}" if f.word("total") else ""
     return (
-        f"{f.subject}: not the text of K = 0 in {f.word('after')}{total}, by a bug and not by "
-        f"rounding ({f.word('before')} in A)"
+        f"{f.subject}: not the text of K = 0 in {f.word('after')}{total}, by a bug and not by rounding "
+        f"({f.word('before')} in A)"
     )
 
 
@@ -116,6 +116,7 @@ SENTENCES: dict[str, Sentence] = {
     "compare.other_tokens": lambda f: (
         "tokens are those of each side's own tokenizer, which may not be the same amount of text"
     ),
+    "compare.unfinished": lambda f: f"In {f.subject}, {f.word('what')}.",
     "compare.no_ppl": lambda f: f"PPL left out: {f.word('why')}",
     "compare.no_numbers": lambda f: f"left out for being no numbers: {', '.join(f.words('names'))}",
 }

@@ -41,6 +41,7 @@ SENTENCES: dict[str, Sentence] = {
         f"Random weights: quality not measured. By speed and memory alone: {f.subject}."
     ),
     "precision.tied": _tied,
+    "precision.so_far": lambda f: f"Measured so far: {joined(f.words('names'))}. Nothing is recommended yet.",
     "precision.only_one": lambda f: "No other precision was measured.",
     "precision.unjudged": lambda f: (
         f"Too little text was scored to judge the quality of {joined(f.words('others'))}."
@@ -52,25 +53,24 @@ SENTENCES: dict[str, Sentence] = {
         f"The reference {f.subject} has no scores, so quality differences are unknown."
     ),
     "precision.stored": lambda f: (
-        f"The checkpoint is stored in {f.subject}: fp32 widens the arithmetic, not the weights, "
-        "and a third precision rounds the weights as well."
+        f"The checkpoint is stored in {f.subject}: fp32 widens the arithmetic, not the weights, and a third "
+        "precision rounds the weights as well."
     ),
     "precision.drift": lambda f: (
         f"The machine's speed changed by {100 * (f.number('drift') - 1):.0f} % between precisions (fixed "
-        "work, "
-        "timed between the prompts). Speed differences below that say nothing: measure again on a quiet "
-        "machine."
+        "work, timed between the prompts). Speed differences below that say nothing: measure again on a "
+        "quiet machine."
     ),
     "precision.wide_interval": lambda f: (
         f"{f.subject}: throughput varies widely between prompts (interval {100 * f.number('width'):.0f} %)."
     ),
     "precision.kl_missing": lambda f: f"{f.subject}: no KL divergence ({f.word('why')}).",
     "quality.unjudged": lambda f: (
-        f"{counted(f.number('n'), 'block')} of scored text are too few to judge its quality (score more with "
-        "--ppl-max-tokens, or a longer text)"
+        f"{counted(f.number('n'), 'block')} of scored text are too few to judge its quality (score more "
+        "with --ppl-max-tokens, or a longer text)"
     ),
     "quality.worse": lambda f: (
-        f"its perplexity may be {percent(f.number('increase'))} higher than {f.subject}'s, "
-        f"more than the limit of {percent(f.number('limit'))}"
+        f"its perplexity may be {percent(f.number('increase'))} higher than {f.subject}'s, more than the "
+        f"limit of {percent(f.number('limit'))}"
     ),
 }

@@ -27,9 +27,8 @@ def _pace(f: Finding) -> str:
     pace = f.number("pace")
     change = f"{100 * abs(1 - 1 / pace):.0f} % {'slower' if pace > 1 else 'faster'}"
     return (
-        f"At {f.subject}: plain decoding was {change} in the sweep than when precisions were "
-        "measured. Speedups hold, they are of one sweep; tokens/s of different stages are compared "
-        "at one pace."
+        f"At {f.subject}: plain decoding was {change} in the sweep than when precisions were measured. "
+        "Speedups hold, they are of one sweep; tokens/s of different stages are compared at one pace."
     )
 
 
@@ -52,13 +51,11 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "recommend.too_few": lambda f: (
         f"{f.figure('speedup').n} prompts are too few to say whether to speculate. By value {f.subject} "
-        "brings "
-        f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.word('precision')}."
+        f"brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.word('precision')}."
     ),
     "recommend.open_predicted": lambda f: (
         f"Whether to speculate is open: nothing was measured. The best that is predicted, {f.subject}, "
-        "would bring "
-        f"{f.number('speedup'):.2f}× the tokens/s of plain decoding."
+        f"would bring {f.number('speedup'):.2f}× the tokens/s of plain decoding."
     ),
     "recommend.open": lambda f: "Whether to speculate is open: no draft was examined.",
     "recommend.refuse_unsure": lambda f: (
@@ -92,8 +89,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "recommend.late": lambda f: (
         f"The budget of {f.number('budget_s'):.0f} s was exceeded: {f.number('spent_s'):.0f} s were used. "
-        "What "
-        "measurements take is estimated."
+        "What measurements take is estimated."
     ),
     "recommend.pace": _pace,
     "budget.precision": lambda f: f"for the budget: {f.subject} was not measured",

@@ -13,8 +13,8 @@ def _refuse(f: Finding) -> str:
     speedup = f.figure("speedup")
     why = "is slower than" if speedup.high is not None and speedup.high < 1 else "cannot be told from"
     return (
-        f"Do not speculate: even the fastest, {f.subject}, {why} plain decoding "
-        f"({times_text(speedup)} its tokens/s)."
+        f"Do not speculate: even the fastest, {f.subject}, {why} plain decoding ({times_text(speedup)} its "
+        "tokens/s)."
     )
 
 
@@ -75,17 +75,15 @@ SENTENCES: dict[str, Sentence] = {
     "spec.lossless": _lossless,
     "spec.step": lambda f: (
         f"{f.subject}: a step brings {f.number('tokens_per_step'):.2f} tokens for the time of "
-        f"{f.number('break_even'):.2f} (K draft forwards of {f.number('draft_cost'):.2f} and a "
-        "verification of "
-        f"{f.number('verify_cost'):.2f})."
+        f"{f.number('break_even'):.2f} (K draft forwards of {f.number('draft_cost'):.2f} and a verification "
+        f"of {f.number('verify_cost'):.2f})."
     ),
     "spec.largest_k": lambda f: (
         f"K = {f.number('k'):.0f} is the largest that was asked for: a larger one may be faster still."
     ),
     "spec.other_k": lambda f: (
-        f"{f.subject}: K = {f.number('k'):.0f}, which was not asked for, is predicted to be faster than "
-        "any that "
-        f"was ({f.number('speedup'):.2f}× against {f.number('asked'):.2f}× after the prefill)."
+        f"{f.subject}: K = {f.number('k'):.0f}, which was not asked for, is predicted to be faster than any "
+        f"that was ({f.number('speedup'):.2f}× against {f.number('asked'):.2f}× after the prefill)."
     ),
     "spec.bug": lambda f: (
         f"{f.subject}: prompt {f.number('prompt'):.0f} leaves the text of K = 0 at token "
@@ -108,13 +106,11 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "spec.strayed": lambda f: (
         f"{f.number('n'):.0f} runs left the text that their draft follows at every try, so that less is "
-        "accepted "
-        "than stated."
+        "accepted than stated."
     ),
     "spec.draft_size": lambda f: (
         f"Draft {f.subject} is no smaller than the target ({f.number('size'):,.0f} and "
-        f"{f.number('target'):,.0f} "
-        "parameters): it is unlikely to make it faster."
+        f"{f.number('target'):,.0f} parameters): it is unlikely to make it faster."
     ),
     "plan.none": lambda f: "No draft could be planned for.",
     "plan.speculate": lambda f: (
@@ -122,8 +118,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "plan.refuse": lambda f: (
         f"Do not speculate: the best is {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of "
-        "plain "
-        "decoding."
+        "plain decoding."
     ),
     "plan.draft": lambda f: (
         f"{f.subject}: best K = {f.number('k'):.0f} with {f.number('speedup'):.2f}× "

@@ -18,7 +18,8 @@ TRANSIENT = frozenset({"progress", "heartbeat"})
 
 
 class Executor(Protocol):
-    """Where cells run. `slots` is how many at once, each with a device of its own.
+    """Where cells run. `slots` is how many at once, so that none shares a device (or, without GPUs, a node)
+    with another.
 
     `submit` runs a cell to its end, and hands over its events as they arrive. `done` are those that an
     earlier, interrupted attempt has left: the cell goes on behind them. What goes wrong with a cell is its

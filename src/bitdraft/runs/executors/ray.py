@@ -43,10 +43,7 @@ class RayCluster:
                     address=address, log_to_driver=False, runtime_env=environment, configure_logging=False
                 )
             except (ConnectionError, RuntimeError, ValueError) as error:
-                problem = f"cannot be reached ({one_line(error)})"
-                raise UserError(
-                    "ray_address", address, problem, "Start a cluster with: ray start --head"
-                ) from error
+                raise _unreachable(address, error) from error
         self._run = ray.remote(max_retries=0, num_returns="streaming")(_run_on_node)
 
     @property
