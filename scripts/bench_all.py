@@ -1,4 +1,4 @@
-"""bitdraft against its peers, interleaved in one process, as ratios with 95 % bootstrap intervals.
+"""bitdraft against its peers, interleaved in one process, as ratios with 95 % intervals.
 
 Parts, each a module of its own:
   plain        K = 0: eager, static, compiled against `generate`, with MBU and bf16 over fp32 (bench_plain)

@@ -270,5 +270,5 @@ def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
         name = "K = 0" if line["k"] == 0 else f"K = {line['k']}"
         known = panel.lines.setdefault(name, Line({}, style=len(panel.lines)))
         known.points[line["batch"]] = line["decode_tok_s_figure"]
-    title = "Batches, native static; bars: 95 % bootstrap interval over groups of eight prompts"
+    title = "Batches, native static; bars: 95 % interval over groups of eight prompts"
     return line_panels(title, list(panels.values()))

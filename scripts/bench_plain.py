@@ -234,5 +234,5 @@ def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
         "Tokens/s over those of generate (×)": bars("over_generate"),
         "MBU: bytes a step / its time / measured read bandwidth": bars("mbu"),
     }
-    title = "Plain decoding, one token a step; bars: 95 % bootstrap interval over prompts"
+    title = "Plain decoding, one token a step; bars: 95 % interval over prompts"
     return bench_drawing.bar_panels(title, labels, panels)

@@ -3,7 +3,7 @@ measured read bandwidth, tables.
 
 Every comparison is interleaved: on one item (a prompt, a group of prompts) all arms run directly after one
 another in one process, in reversed order on every other item, so that a drift of the machine hits all alike.
-Ratios are of sums over items paired by index, with 95 % bootstrap intervals (`bitdraft.stats`).
+Ratios are of sums over items paired by index, with 95 % intervals (`bitdraft.stats`).
 """
 
 from __future__ import annotations

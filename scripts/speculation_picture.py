@@ -29,6 +29,6 @@ def picture(lines: Sequence[Mapping[str, Any]]) -> bytes:
         if line["side"] == "static":
             bound = panel.lines.setdefault("bound of static", Line({}, dashed=True, style=style))
             bound.points[line["k"]] = Figure(value=line["bound"])
-    title = "Speculative decoding; bars: 95 % bootstrap interval, dashed: replay at measured costs"
+    title = "Speculative decoding; bars: 95 % interval, dashed: replay at measured costs"
     columns = max(1, sum(where[0] == PRECISIONS[0] for where in panels))
     return line_panels(title, list(panels.values()), columns)

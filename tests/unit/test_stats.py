@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import math
+import statistics
+
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitdraft.stats.intervals import median_figure, ratio_of_rates, ratio_of_sums
+from bitdraft.stats.intervals import (
+    LINEAR,
+    LOG_ABOVE_1,
+    LOGIT,
+    Scale,
+    median_figure,
+    ratio_of_rates,
+    ratio_of_sums,
+)
 
 positive = st.floats(0.1, 100)
 
@@ -25,31 +37,63 @@ def test_few_items_have_no_interval(n: int) -> None:
 
 
 @given(st.lists(st.tuples(positive, positive), min_size=5, max_size=30))
-def test_interval_holds_the_extremes_of_no_resample(pairs: list[tuple[float, float]]) -> None:
-    top, bottom = zip(*pairs, strict=True)
+def test_the_interval_is_students_with_the_jackknifes_error(pairs: list[tuple[float, float]]) -> None:
+    top, bottom = (np.asarray(column) for column in zip(*pairs, strict=True))
     figure = ratio_of_sums(top, bottom)
-    ratios = np.asarray(top) / np.asarray(bottom)
+    n = len(pairs)
+    left_out = [math.log((top.sum() - t) / (bottom.sum() - b)) for t, b in zip(top, bottom, strict=True)]
+    error = math.sqrt((n - 1) * statistics.pvariance(left_out))
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * error
+    assert figure.low == pytest.approx(figure.value * math.exp(-half), rel=1e-6)
+    assert figure.high == pytest.approx(figure.value * math.exp(half), rel=1e-6)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = [3.0, 5.0, 4.0, 9.0, 1.0, 2.0]
+    figure = ratio_of_sums(values, [1] * 6, scale=LINEAR)
+    low, high = scipy.stats.t.interval(0.95, 5, loc=4.0, scale=scipy.stats.sem(values))
+    assert [figure.low, figure.high] == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize(
+    ("scale", "values", "inside"),
+    [(LOGIT, [0.9, 0.99, 1.0, 0.97, 0.95], (0, 1)), (LOG_ABOVE_1, [1.0, 1.1, 4.0, 1.2, 1.05], (1, math.inf))],
+)
+def test_scales_keep_intervals_where_figures_can_be(
+    scale: Scale, values: list[float], inside: tuple[float, float]
+) -> None:
+    figure = ratio_of_sums(values, [1] * 5, scale=scale)
     assert figure.low is not None
     assert figure.high is not None
-    slack = 1e-9 * ratios.max()
-    assert ratios.min() - slack <= figure.low <= figure.high <= ratios.max() + slack
+    assert inside[0] < figure.low < figure.value < figure.high < inside[1]
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(1)
-    hits = 0
-    for trial in range(200):
-        figure = ratio_of_sums(rng.normal(10, 2, 40), np.ones(40), seed=trial)
-        assert figure.low is not None
-        assert figure.high is not None
-        hits += figure.low <= 10 <= figure.high
-    assert 180 <= hits <= 199
+def test_what_is_the_same_everywhere_has_an_interval_of_no_width() -> None:
+    for scale in (LINEAR, LOGIT):
+        figure = ratio_of_sums([1] * 5, [1] * 5, scale=scale)
+        assert (figure.low, figure.high) == (1, 1)
 
 
-def test_same_seed_same_interval() -> None:
-    values = np.random.default_rng(0).normal(size=50)
-    assert median_figure(values, seed=3) == median_figure(values, seed=3)
-    assert median_figure(values, seed=3) != median_figure(values, seed=4)
+def test_no_interval_where_one_item_is_all_there_is() -> None:
+    figure = ratio_of_sums([1] * 5, [1, 0, 0, 0, 0])
+    assert (figure.value, figure.low, figure.high) == (5, None, None)
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 11, 40])
+def test_a_medians_interval_lies_between_the_right_order_statistics(n: int) -> None:
+    """By counting: how often so many of n items fall below the median."""
+    figure = median_figure(range(1, n + 1))
+    assert figure.low is not None
+    assert figure.high is not None
+    assert figure.low - 1 == pytest.approx(n - figure.high)
+    chances = [math.comb(n, k) / 2**n for k in range(n + 1)]
+
+    def coverage(depth: int) -> float:
+        return float(1 - 2 * sum(chances[:depth]))
+
+    depth = math.floor(figure.low)
+    assert coverage(depth + 1) < 0.95
+    assert coverage(depth) >= 0.95 or depth == 1
 
 
 def test_pairing_removes_what_both_runs_share() -> None:

@@ -38,7 +38,7 @@ def test_costs_are_medians_over_all_prompts() -> None:
     ]
     costs = gather_costs(samples)
     assert costs == Costs({1: 0.02, 3: 0.04}, {"draft": 0.002})
-    record = cost_record(samples, ["draft", "gone"], seed=0)
+    record = cost_record(samples, ["draft", "gone"])
     assert record.verify_cost == {0: 1.0, 2: pytest.approx(2.0)}
     assert record.draft_cost == {"draft": pytest.approx(0.1)}
 

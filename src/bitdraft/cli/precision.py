@@ -38,7 +38,7 @@ def precision(
     backend: BackendFlag = "native",
     execution: ExecutionFlag = "auto",
     random_weights: RandomWeights = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     **shared: Any,
 ) -> None:
     """Measure a causal language model at several precisions and say which to use."""

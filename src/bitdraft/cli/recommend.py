@@ -52,7 +52,7 @@ def recommend(
         str | None, typer.Option(metavar="TIME", help="Plan the measurements into 90s, 10m or 1h.")
     ] = None,
     execution: ExecutionFlag = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of sampling and of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling.")] = 0,
     **shared: Any,
 ) -> None:
     """Say what to deploy: the precision, and the draft with its K or none."""

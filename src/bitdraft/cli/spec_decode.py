@@ -55,7 +55,7 @@ def spec_decode(
         bool, typer.Option("--plan", help="No sweep: predict the best K from replay and cost curves.")
     ] = False,
     random_weights: RandomWeights = False,
-    seed: Annotated[int, typer.Option(help="Seed of sampling, of the bootstrap and of random weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of random weights.")] = 0,
     **shared: Any,
 ) -> None:
     """Measure speculative decoding over drafts and K, and say whether it pays."""

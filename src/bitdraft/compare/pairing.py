@@ -1,7 +1,7 @@
 """B over A, from the raw generations. Pure.
 
 An item is what was decoded at once: one prompt, or a group of them. Items are paired, so what makes one
-prompt slower than another cancels; intervals resample the pairs. The two sides were measured at different
+prompt slower than another cancels; intervals are over the pairs. The two sides were measured at different
 times, and no interval over prompts can contain what the machine did in between.
 """
 
@@ -16,14 +16,7 @@ from bitdraft.metrics.speed import Item, tokens_and_seconds, ttft_ms
 from bitdraft.schema.comparison import Better, Ratio, Standing
 from bitdraft.schema.records import Figure
 from bitdraft.stats.drift import DRIFT_WARNING
-from bitdraft.stats.intervals import (
-    FEWEST_ITEMS,
-    NUM_RESAMPLES,
-    Floats,
-    interval,
-    ratio_of_rates,
-    resample_counts,
-)
+from bitdraft.stats.intervals import Floats, figure_of_sums, median_figure, ratio_of_rates
 
 Items = Sequence[Item]
 Part = tuple[float, float]
@@ -59,16 +52,16 @@ def ratio_of_parts(
 
 
 def ratio_of_ttft(a: Items, b: Items, machine: float = 1.0) -> Ratio | None:
-    """Of the medians over prompts, each decoded alone."""
+    """The median of the ratios of prompts, each decoded alone; `a` and `b` are the sides' own medians."""
     first_a, first_b = (np.asarray([ttft_ms(run) for (run,) in side], float) for side in (a, b))
     if not first_a.size or min(first_a.min(), first_b.min()) <= 0:
         return None
     values = float(np.median(first_a)), float(np.median(first_b))
-    found = Figure(value=values[1] / values[0], n=first_a.size)
-    if first_a.size >= FEWEST_ITEMS:
-        draws = np.random.default_rng(0).integers(first_a.size, size=(NUM_RESAMPLES, first_a.size))
-        low, high = interval(np.median(first_b[draws], axis=1) / np.median(first_a[draws], axis=1))
-        found = found.model_copy(update={"low": low, "high": high})
+    on_log = median_figure(np.log(first_b / first_a))
+    ends = {
+        name: math.exp(end) for name in ("value", "low", "high") if (end := getattr(on_log, name)) is not None
+    }
+    found = Figure(**ends, n=on_log.n)
     return Ratio(
         a=values[0], b=values[1], ratio=found, better="lower", standing=judge(found, "lower", machine)
     )
@@ -78,23 +71,20 @@ def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio |
     """Of the speedups over K = 0, each side given with its own K = 0. Within a side both were measured in
     turn, so this ratio alone is free of the machine's drift."""
     parts = [[tokens_and_seconds(item) for item in items] for side in (a, b) for items in side]
-    columns = [np.asarray(part, float).reshape(-1, 2) for part in parts]
-    num_items = len(columns[0])
-    if not num_items or any(column.min() <= 0 for column in columns):
+    if not parts[0] or any(min(part) <= 0 for column in parts for part in column):
         return None
-
-    def speedup(weights: Floats, index: int) -> Floats:
-        own, base = (weights @ columns[index + i] for i in (0, 1))
-        return np.asarray((own[..., 0] / own[..., 1]) / (base[..., 0] / base[..., 1]))
-
-    ones = np.ones(num_items)
-    value_a, value_b = float(speedup(ones, 0)), float(speedup(ones, 2))
-    found = Figure(value=value_b / value_a, n=num_items)
-    if num_items >= FEWEST_ITEMS:
-        counts = resample_counts(num_items, 0)
-        low, high = interval(speedup(counts, 2) / speedup(counts, 0))
-        found = found.model_copy(update={"low": low, "high": high})
+    # tokens and seconds of A, of its K = 0, of B, and of its K = 0
+    columns = [np.asarray(column, float) for part in parts for column in zip(*part, strict=True)]
+    value_a, value_b = (
+        float(_speedup(np.stack([column.sum() for column in side]))) for side in (columns[:4], columns[4:])
+    )
+    found = figure_of_sums(columns, lambda sums: _speedup(sums[4:]) / _speedup(sums[:4]))
     return Ratio(a=value_a, b=value_b, ratio=found, better="higher", standing=judge(found, "higher"))
+
+
+def _speedup(sums: Floats) -> Floats:
+    """Of sums of tokens, seconds, and those of K = 0."""
+    return np.asarray((sums[0] / sums[1]) / (sums[2] / sums[3]))
 
 
 def ratio_of_values(a: float, b: float, better: Better) -> Ratio | None:

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import PositionAcceptance
-from bitdraft.stats.intervals import ratio_of_sums
+from bitdraft.stats.intervals import LOG_ABOVE_1, LOGIT, ratio_of_sums
+
+# intervals are symmetric on these
+STEP_SCALE, SHARE_SCALE = LOG_ABOVE_1, LOGIT
 
 
 def step_tokens(generation: Generation) -> int:
@@ -22,7 +25,7 @@ def tokens_and_steps(item: Sequence[Generation]) -> tuple[int, int]:
 
 
 def speculation_figures(
-    items: Sequence[Sequence[Generation]], k: int, seed: int = 0, *, drafts_too: bool = True
+    items: Sequence[Sequence[Generation]], k: int, *, drafts_too: bool = True
 ) -> dict[str, Figure]:
     """Tokens per step, acceptance rate (τ − 1)/K, and with `drafts_too` the share of drafted tokens that were
     kept; over items that were decoded at once."""
@@ -31,8 +34,8 @@ def speculation_figures(
         return {}
     tokens, num_steps = zip(*used, strict=True)
     figures = {
-        "tokens_per_step": ratio_of_sums(tokens, num_steps, seed),
-        "acceptance_rate": ratio_of_sums(tokens, num_steps, seed, lambda tau: (tau - 1) / k),
+        "tokens_per_step": ratio_of_sums(tokens, num_steps, scale=STEP_SCALE),
+        "acceptance_rate": ratio_of_sums(tokens, num_steps, lambda tau: (tau - 1) / k, SHARE_SCALE),
     }
     # prompt lookup may draft nothing for a whole prompt, which then says nothing about acceptance
     steps = [[step for run in item for step in run.steps] for item in items]
@@ -40,7 +43,7 @@ def speculation_figures(
     if drafts_too and drafting:
         drafted = [sum(step.num_drafted for step in own) for own in drafting]
         kept = [sum(step.num_accepted for step in own) for own in drafting]
-        figures["draft_acceptance"] = ratio_of_sums(kept, drafted, seed)
+        figures["draft_acceptance"] = ratio_of_sums(kept, drafted, scale=SHARE_SCALE)
     return figures
 
 

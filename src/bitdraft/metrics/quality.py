@@ -5,16 +5,17 @@ docs/metrics.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bitdraft.schema.records import Figure, ScoreBlocks
-from bitdraft.stats.intervals import ratio_of_sums
+from bitdraft.stats.intervals import LINEAR, LOG, LOGIT, Floats, Scale, ratio_of_sums
 
 BLOCK_TOKENS = 256
+MOST_STRETCHES = 10
 
 _LARGEST_LOG = 700.0  # e to this is still a finite float
 
@@ -65,10 +66,25 @@ def _exp_negative(mean: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.exp(np.minimum(-mean, _LARGEST_LOG)))
 
 
-def perplexity(blocks: ScoreBlocks, normaliser: str = "tokens", seed: int = 0) -> Figure:
+def over_text(
+    sums: ArrayLike,
+    weights: ArrayLike,
+    transform: Callable[[Floats], Floats] = np.positive,
+    scale: Scale = LOG,
+) -> Figure:
+    """A mean over blocks of text that follow each other. What stands close together is alike, so that the
+    interval is over at most `MOST_STRETCHES` longer stretches."""
+    columns = [np.asarray(column, float) for column in (sums, weights)]
+    per_stretch = -(-columns[0].size // MOST_STRETCHES)
+    starts = np.arange(0, columns[0].size, per_stretch)
+    top, bottom = (np.add.reduceat(column, starts) for column in columns)
+    return ratio_of_sums(top, bottom, transform, scale)
+
+
+def perplexity(blocks: ScoreBlocks, normaliser: str = "tokens") -> Figure:
     """exp(−mean log-probability), the mean taken by scored token or of the documents' means."""
     log_prob = _per_weight(blocks, blocks.log_prob, normaliser)
-    return ratio_of_sums(log_prob, _mean_weights(blocks, normaliser), seed, _exp_negative)
+    return over_text(log_prob, _mean_weights(blocks, normaliser), _exp_negative)
 
 
 def text_figures(blocks: ScoreBlocks, num_words: int, num_bytes: int) -> dict[str, Figure]:
@@ -86,7 +102,7 @@ def text_figures(blocks: ScoreBlocks, num_words: int, num_bytes: int) -> dict[st
     return figures
 
 
-def paired_figures(blocks: ScoreBlocks, normaliser: str = "tokens", seed: int = 0) -> dict[str, Figure]:
+def paired_figures(blocks: ScoreBlocks, normaliser: str = "tokens") -> dict[str, Figure]:
     """Δ ln PPL, top-1 agreement and RMS Δp against the reference on the same tokens."""
     assert blocks.reference_log_prob is not None
     assert blocks.num_same_top1 is not None
@@ -94,13 +110,15 @@ def paired_figures(blocks: ScoreBlocks, normaliser: str = "tokens", seed: int = 
     difference = np.asarray(blocks.reference_log_prob) - np.asarray(blocks.log_prob)
     weights = _mean_weights(blocks, normaliser)
     return {
-        "delta_ln_ppl": ratio_of_sums(_per_weight(blocks, difference.tolist(), normaliser), weights, seed),
-        "top1_agreement": ratio_of_sums(blocks.num_same_top1, blocks.num_tokens, seed),
-        "delta_p_rms": ratio_of_sums(blocks.delta_p_squared, blocks.num_tokens, seed, np.sqrt),
+        "delta_ln_ppl": over_text(
+            _per_weight(blocks, difference.tolist(), normaliser), weights, scale=LINEAR
+        ),
+        "top1_agreement": over_text(blocks.num_same_top1, blocks.num_tokens, scale=LOGIT),
+        "delta_p_rms": over_text(blocks.delta_p_squared, blocks.num_tokens, np.sqrt),
     }
 
 
-def kl_figures(kl: Sequence[float], seed: int = 0) -> dict[str, Figure]:
+def kl_figures(kl: Sequence[float]) -> dict[str, Figure]:
     """Mean, median, 99th percentile and maximum of KL(reference ‖ candidate) over positions, nats.
 
     The mean's interval is taken over blocks of consecutive positions.
@@ -108,7 +126,7 @@ def kl_figures(kl: Sequence[float], seed: int = 0) -> dict[str, Figure]:
     values = np.asarray(kl, float)
     lengths = block_lengths(values.size, None)
     return {
-        "kl_divergence": ratio_of_sums(block_sums(values, lengths), lengths, seed),
+        "kl_divergence": over_text(block_sums(values, lengths), lengths),
         "kl_median": Figure(value=float(np.median(values)), n=values.size),
         "kl_p99": Figure(value=float(np.percentile(values, 99)), n=values.size),
         "kl_max": Figure(value=float(values.max()), n=values.size),

@@ -40,22 +40,22 @@ def inter_token_ms(generation: Generation) -> list[float]:
     return [1000 * (after - before) for before, after in pairwise(times)]
 
 
-def speed_figures(generations: Sequence[Generation], seed: int = 0) -> dict[str, Figure]:
+def speed_figures(generations: Sequence[Generation]) -> dict[str, Figure]:
     """Throughput, TTFT and, where more than one emission was seen, TPOT and inter-token latency."""
     tokens = [len(g.token_ids) for g in generations]
     seconds = [request_seconds(g) for g in generations]
     figures = {
-        "throughput_tok_s": ratio_of_sums(tokens, seconds, seed),
-        "ttft_ms": median_figure([ttft_ms(g) for g in generations], seed),
+        "throughput_tok_s": ratio_of_sums(tokens, seconds),
+        "ttft_ms": median_figure([ttft_ms(g) for g in generations]),
     }
     spans = [decode_span(g) for g in generations if len(g.emissions) > 1]
     if spans:
         span_s, span_tokens = zip(*spans, strict=True)
         gaps = [inter_token_ms(g) for g in generations if len(g.emissions) > 1]
         pooled = np.concatenate(gaps)
-        figures["tpot_ms"] = ratio_of_sums(np.asarray(span_s) * 1000, span_tokens, seed)
-        figures["decode_tok_s"] = ratio_of_sums(span_tokens, span_s, seed)
-        figures["itl_ms"] = median_figure([float(np.median(g)) for g in gaps], seed)
+        figures["tpot_ms"] = ratio_of_sums(np.asarray(span_s) * 1000, span_tokens)
+        figures["decode_tok_s"] = ratio_of_sums(span_tokens, span_s)
+        figures["itl_ms"] = median_figure([float(np.median(g)) for g in gaps])
         for percent in (50, 95, 99):
             value = float(np.percentile(pooled, percent))
             figures[f"itl_p{percent}_ms"] = Figure(value=value, n=pooled.size)
@@ -81,15 +81,15 @@ def span_ms_and_tokens(item: Item) -> tuple[float, int]:
     return 1000 * sum(seconds for seconds, _ in spans), sum(tokens for _, tokens in spans)
 
 
-def item_figures(items: Sequence[Item], seed: int = 0) -> dict[str, Figure]:
+def item_figures(items: Sequence[Item]) -> dict[str, Figure]:
     """Throughput and, where anything came after the first tokens, TPOT, of items that were decoded at
     once."""
     tokens, seconds = zip(*map(tokens_and_seconds, items), strict=True)
-    figures = {"throughput_tok_s": ratio_of_sums(tokens, seconds, seed)}
+    figures = {"throughput_tok_s": ratio_of_sums(tokens, seconds)}
     spans = [span for span in map(span_ms_and_tokens, items) if span[1] > 0]
     if spans:
         span_ms, span_tokens = zip(*spans, strict=True)
-        figures["tpot_ms"] = ratio_of_sums(span_ms, span_tokens, seed)
+        figures["tpot_ms"] = ratio_of_sums(span_ms, span_tokens)
     return figures
 
 
@@ -97,7 +97,6 @@ def ratio_over(
     name: str,
     items: Sequence[Item],
     base: Sequence[Sequence[Item]],
-    seed: int = 0,
     *,
     after_first: bool = False,
 ) -> dict[str, Figure]:
@@ -114,7 +113,7 @@ def ratio_over(
         return {}
     work, seconds = zip(*own, strict=True)
     base_work, base_seconds = zip(*other, strict=True)
-    return {name: ratio_of_rates(work, seconds, base_work, base_seconds, seed)}
+    return {name: ratio_of_rates(work, seconds, base_work, base_seconds)}
 
 
 def decode_bytes(generation: Generation, weight_bytes: int, kv_bytes_per_token: int) -> float:
@@ -140,28 +139,25 @@ def speculation_bytes(
 
 
 def bandwidth_utilisation(
-    generations: Sequence[Generation], streamed_bytes: Sequence[float], copy_bytes_s: float, seed: int = 0
+    generations: Sequence[Generation], streamed_bytes: Sequence[float], copy_bytes_s: float
 ) -> Figure | None:
     """Bytes that the steps must stream / time they took / measured copy bandwidth."""
     seconds = [decode_span(generation)[0] for generation in generations]
     ideal_s = [num_bytes / copy_bytes_s for num_bytes in streamed_bytes]
-    return ratio_of_sums(ideal_s, seconds, seed) if sum(seconds) > 0 else None
+    return ratio_of_sums(ideal_s, seconds) if sum(seconds) > 0 else None
 
 
-def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation], seed: int = 0) -> Figure:
+def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -> Figure:
     """Throughput of the first over that of the second, prompts paired by index."""
     return ratio_of_rates(
         [len(g.token_ids) for g in generations],
         [request_seconds(g) for g in generations],
         [len(g.token_ids) for g in base],
         [request_seconds(g) for g in base],
-        seed,
     )
 
 
-def decode_speed_ratio(
-    generations: Sequence[Generation], base: Sequence[Generation], seed: int = 0
-) -> Figure | None:
+def decode_speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -> Figure | None:
     """The same for the time after the first emission alone; None where nothing came after it."""
     spans, base_spans = ([decode_span(g) for g in side] for side in (generations, base))
     if not all(seconds > 0 for seconds, _ in [*spans, *base_spans]):
@@ -171,5 +167,4 @@ def decode_speed_ratio(
         [seconds for seconds, _ in spans],
         [tokens for _, tokens in base_spans],
         [seconds for seconds, _ in base_spans],
-        seed,
     )

@@ -92,7 +92,6 @@ class RowContext:
 
     plan: ScoringPlan | None
     copy_bytes_s: float | None
-    seed: int
     reference: Scores | None
     num_prompts: int
 
@@ -141,7 +140,7 @@ def _without_quality(
 def _with_quality(
     row: PrecisionRow, records: Records, context: RowContext, scores: Scores, failure: Failure | None
 ) -> PrecisionRow:
-    plan, seed, reference = context.plan, context.seed, context.reference
+    plan, reference = context.plan, context.reference
     assert plan is not None
     lengths = block_lengths(scores.log_prob.size, plan.document_lengths)
     paired = None if reference is None else (reference.log_prob, reference.top1)
@@ -152,15 +151,15 @@ def _with_quality(
         figures |= text_figures(blocks, plan.num_words, plan.num_bytes)
         words = {"num_words": plan.num_words, "num_bytes": plan.num_bytes}
     if reference is not None:
-        figures |= paired_figures(blocks, plan.normaliser, seed)
+        figures |= paired_figures(blocks, plan.normaliser)
     if records.kl:
-        figures |= kl_figures(records.kl, seed)
+        figures |= kl_figures(records.kl)
     missing = failure.reason if failure is not None and reference is not None else None
     quality = Quality(protocol=plan.card, kl_missing=missing, **words, **figures)
     kl = tuple(records.kl) or None
     return row.model_copy(
         update={
-            "metrics": row.metrics | {"ppl": perplexity(blocks, plan.normaliser, seed)},
+            "metrics": row.metrics | {"ppl": perplexity(blocks, plan.normaliser)},
             "quality": quality,
             "raw": row.raw.model_copy(update={"score_blocks": blocks, "kl_divergence": kl}),
         }
@@ -179,11 +178,11 @@ def _raw(records: Records) -> PrecisionRaw:
 
 def _speed_and_memory(records: Records, context: RowContext) -> dict[str, Figure]:
     runs: Sequence[Generation] = records.generations
-    metrics = speed_figures(runs, context.seed)
+    metrics = speed_figures(runs)
     weights, kv = records.loaded["streamed_bytes"], records.loaded["kv_bytes_per_token"]
     if context.copy_bytes_s is not None:
         streamed = [decode_bytes(generation, weights, kv) for generation in runs]
-        utilisation = bandwidth_utilisation(runs, streamed, context.copy_bytes_s, context.seed)
+        utilisation = bandwidth_utilisation(runs, streamed, context.copy_bytes_s)
         if utilisation is not None:
             metrics["mbu"] = utilisation
     metrics |= memory_figures(records.peaks)

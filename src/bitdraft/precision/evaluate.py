@@ -200,7 +200,6 @@ class _Fold:
                 RowContext(
                     self.workload.plan,
                     self.environment.copy_bytes_s,
-                    self.config.seed,
                     None if name == self.config.reference_precision else reference,
                     wanted,
                 ),

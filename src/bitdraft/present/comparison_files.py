@@ -27,7 +27,7 @@ COLUMNS = {
 }
 MARKS = {"better": "▲", "worse": "▼", "drift": "~"}
 HINT = "B over A; ▲ significantly better, ▼ worse, ~ by no more than the machine itself changed"
-ENDS = "in brackets the 95 % bootstrap interval over prompts (PPL: over blocks of text)"
+ENDS = "in brackets the 95 % interval over prompts (PPL: over blocks of text)"
 
 
 class Section(NamedTuple):

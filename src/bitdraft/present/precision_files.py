@@ -77,7 +77,7 @@ def markdown_text(result: PrecisionResult) -> str:
         lines.append(f"| {row.precision} | {row.status} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Best value of a column in bold; 95 % bootstrap intervals in brackets.",
+        "Best value of a column in bold; 95 % intervals in brackets.",
         "",
         *_footer(result),
     ]

@@ -111,7 +111,7 @@ def markdown_text(result: Recommendation) -> str:
         "",
         f"{SPEEDS} ΔPPL: against the reference. "
         "Pareto: by value nothing measured is better in one of speed, quality, memory and no worse in all. "
-        "95 % bootstrap intervals in brackets.",
+        "95 % intervals in brackets.",
         "",
     ]
     for name, text in result.snippets.items():

@@ -75,7 +75,7 @@ def markdown_text(result: SpecDecodeResult) -> str:
 def _table_lines(result: SpecDecodeResult) -> list[str]:
     rows = [row for row in result.rows if row.batch_size == 1]
     lines = markdown_lines(rows)
-    lines += ["", "Best value of a column in bold; 95 % bootstrap intervals in brackets."]
+    lines += ["", "Best value of a column in bold; 95 % intervals in brackets."]
     if result.batches:
         lines += ["", "## Several prompts at once", "", *markdown_lines(result.batches), "", VERSUS_1]
     return lines

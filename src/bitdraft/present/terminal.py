@@ -46,7 +46,7 @@ def show_precision(console: Console, result: PrecisionResult) -> None:
             cells.append(f"{shown}\n[dim]{spread}[/]" if spread else shown)
         table.add_row(column.title, *cells)
     console.print(table)
-    console.print("★ best value; in brackets the 95 % bootstrap interval", style="dim", highlight=False)
+    console.print("★ best value; in brackets the 95 % interval", style="dim", highlight=False)
     _show_verdict(console, result)
 
 
@@ -61,7 +61,7 @@ def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
         _rows_table(table, rows, all_columns=console.width >= 100)
     console.print(table)
     if result.rows:
-        hint = "★ best value; in brackets the 95 % bootstrap interval; Same: runs with the token ids of K = 0"
+        hint = "★ best value; in brackets the 95 % interval; Same: runs with the token ids of K = 0"
         console.print(hint, style="dim", highlight=False)
     if result.batches:
         table = Table(title="Several prompts at once", title_justify="left")

@@ -62,7 +62,7 @@ def mixed_could_pay(predictions: Sequence[Prediction], draft: str) -> bool:
 
 
 def choose(
-    plain: Sequence[Option], measured: Sequence[Option], precision: str | None, drift: float, seed: int = 0
+    plain: Sequence[Option], measured: Sequence[Option], precision: str | None, drift: float
 ) -> Choice:
     """`precision` is the precision module's choice among those within all limits."""
     base = next((one for one in plain if one.precision == precision), None)
@@ -73,11 +73,11 @@ def choose(
     best = max(fit, key=lambda one: one.throughput, default=None)
     if best is not None and best.precision != base.precision:
         own = max((one for one in fit if one.precision == base.precision), key=_throughput, default=base)
-        if not _is_faster(best, own, drift, seed):
+        if not _is_faster(best, own, drift):
             best = None if own is base else own
     chosen = best or base
     others = [one for one in (*fit, *(o for o in plain if not o.problems)) if one is not chosen]
-    tied = [one for one in others if _is_tied(one, chosen, drift, seed)]
+    tied = [one for one in others if _is_tied(one, chosen, drift)]
     return Choice(chosen, tied, None if best else _unsure(measured))
 
 
@@ -85,26 +85,26 @@ def _throughput(option: Option) -> float:
     return option.throughput
 
 
-def ratio(one: Option, other: Option, seed: int) -> Figure:
+def ratio(one: Option, other: Option) -> Figure:
     """Throughput over throughput at one pace of the machine, prompts paired; without an interval where the
     prompts differ in number."""
     if len(one.runs) != len(other.runs):
         return Figure(value=one.throughput / other.throughput)
-    found, pace = speed_ratio(one.runs, other.runs, seed), one.pace / other.pace
+    found, pace = speed_ratio(one.runs, other.runs), one.pace / other.pace
     low, high = (None if end is None else end * pace for end in (found.low, found.high))
     return Figure(value=found.value * pace, low=low, high=high, n=found.n)
 
 
-def _is_faster(one: Option, other: Option, drift: float, seed: int) -> bool:
-    found = ratio(one, other, seed)
+def _is_faster(one: Option, other: Option, drift: float) -> bool:
+    found = ratio(one, other)
     return found.low is not None and found.low > 1 and (one.pair == other.pair or found.value > drift)
 
 
-def _is_tied(one: Option, chosen: Option, drift: float, seed: int) -> bool:
+def _is_tied(one: Option, chosen: Option, drift: float) -> bool:
     """Plain decoding ties with plain decoding alone: a chosen (draft, K) was faster in its own sweep."""
     if one.draft is None and chosen.draft is not None:
         return False
-    return not _is_faster(chosen, one, drift, seed) and not _is_faster(one, chosen, drift, seed)
+    return not _is_faster(chosen, one, drift) and not _is_faster(one, chosen, drift)
 
 
 def _unsure(measured: Sequence[Option]) -> Finding | None:

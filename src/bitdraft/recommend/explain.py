@@ -62,7 +62,7 @@ def answers(
     reference = reference_of(found.precision)
     base = next((one for one in plain if one.precision == reference), None)
     if base is not None and base.precision != option.precision:
-        said.append(answer("recommend.against", reference, ratio=ratio(option, base, config.seed)))
+        said.append(answer("recommend.against", reference, ratio=ratio(option, base)))
     if choice.tied:
         names = tuple(one.name for one in sorted(choice.tied, key=lambda one: -one.throughput))
         said.append(answer("recommend.ties", option.name, names=names))

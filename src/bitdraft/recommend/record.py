@@ -38,7 +38,7 @@ def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) ->
     verdict, of_precision = precision_verdict(result, config)
     plain, measured = found.plain(config), found.measured(config)
     drift = counted(machine_drift(result.rows))
-    choice = choose(plain, measured, verdict.precision, drift, config.seed)
+    choice = choose(plain, measured, verdict.precision, drift)
     if choice.option is not None and choice.option.draft is None and choice.unsure is None:
         choice = replace(choice, unsure=explain.unexamined(found, measured, config))
     if is_complete:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -137,6 +138,12 @@ class SpecDecodeRow(Record):
     def places(self) -> list[tuple[int, ...]]:
         """The prompts of each group; at batch 1 a prompt each."""
         return list(self.groups) or [(index,) for index in range(len(self.runs))]
+
+    @property
+    def items(self) -> list[tuple[Generation, ...]]:
+        """The requests of each group."""
+        runs = iter(self.runs)
+        return [tuple(islice(runs, len(group))) for group in self.places]
 
 
 class ReplaySummary(Record):

@@ -106,31 +106,30 @@ def _failure(records: Records, own: Configuration, items: Items) -> tuple[str, s
 def _metrics(records: Records, own: Configuration, items: Items) -> dict[str, Figure]:
     if own.batch_size == 1:
         return _metrics_alone(records, own.draft, own.k, [run for _, (run,) in items])
-    seed = records.config.seed
     groups = [group for _, group in items]
-    metrics = item_figures(groups, seed)
+    metrics = item_figures(groups)
     alone = records.runs(own.draft, own.k)
     metrics |= ratio_over(
-        "over_batch_1", groups, [[(alone[index],) for index in indices] for indices, _ in items], seed
+        "over_batch_1", groups, [[(alone[index],) for index in indices] for indices, _ in items]
     )
     if own.draft is not None:
         base = dict(records.items(Configuration(None, 0, own.batch_size)))
-        metrics |= ratio_over("speedup", groups, [[base[indices]] for indices, _ in items], seed)
+        metrics |= ratio_over("speedup", groups, [[base[indices]] for indices, _ in items])
         metrics |= ratio_over(
-            "decode_speedup", groups, [[base[indices]] for indices, _ in items], seed, after_first=True
+            "decode_speedup", groups, [[base[indices]] for indices, _ in items], after_first=True
         )
-        metrics |= speculation_figures(groups, own.k, seed, drafts_too=False)
+        metrics |= speculation_figures(groups, own.k, drafts_too=False)
     return metrics
 
 
 def _metrics_alone(records: Records, draft: str | None, k: int, runs: list[Generation]) -> dict[str, Figure]:
-    seed, baselines = records.config.seed, records.baselines()
-    metrics = speed_figures(runs, seed)
+    baselines = records.baselines()
+    metrics = speed_figures(runs)
     if draft is not None:
-        metrics |= speculation_figures([(run,) for run in runs], k, seed)
+        metrics |= speculation_figures([(run,) for run in runs], k)
         items = [(run,) for run in runs]
-        metrics |= ratio_over("speedup", items, [[(run,)] for run in baselines], seed)
-        decode_speedup = decode_speed_ratio(runs, baselines, seed)
+        metrics |= ratio_over("speedup", items, [[(run,)] for run in baselines])
+        decode_speedup = decode_speed_ratio(runs, baselines)
         if decode_speedup is not None:
             metrics["decode_speedup"] = decode_speedup
     utilisation = _utilisation(records, draft, runs)
@@ -150,7 +149,7 @@ def _utilisation(records: Records, draft: str | None, runs: list[Generation]) ->
         own_bytes = records.drafts[draft].streamed_bytes if draft in records.drafts else None
         own = None if own_bytes is None or draft not in kv else (own_bytes, kv[draft])
         streamed = [speculation_bytes(run, (target, kv[""]), own) for run in runs]
-    return bandwidth_utilisation(runs, streamed, copy_bytes_s, records.config.seed)
+    return bandwidth_utilisation(runs, streamed, copy_bytes_s)
 
 
 def _lossless(records: Records, own: Configuration, items: Items) -> LosslessCheck | None:
@@ -217,7 +216,7 @@ def _check_expectation(
     )
     if not all(sum(column) > 0 for column in columns):
         return ReplayCheck()  # nothing was verified
-    ratio = ratio_of_rates(*columns, records.config.seed)
+    ratio = ratio_of_rates(*columns)
     agrees = None
     if ratio.low is not None and ratio.high is not None:
         # twice the interval: a sweep has many rows, and one in twenty may miss a 95 % interval
@@ -280,7 +279,7 @@ def replay_record(records: Records) -> dict[str, dict[int, ReplaySummary]]:
 def costs_record(records: Records) -> CostRecord:
     """Empty where no costs were measured."""
     samples = records.cost_samples()
-    return cost_record(samples, records.labels, records.config.seed) if samples else CostRecord()
+    return cost_record(samples, records.labels) if samples else CostRecord()
 
 
 def plan_record(records: Records) -> dict[str, DraftPlan]:

@@ -178,7 +178,7 @@ class _Fold:
             lost = records.lost_drafts().items()
             findings += tuple(reason("plan.out", draft, status=s, why=why) for draft, (s, why) in lost)
         else:
-            verdict, findings = decide(rows, costs, config.seed)
+            verdict, findings = decide(rows, costs)
         return verdict, (*caveats(config), *findings, *smaller_k_hints(records))
 
 

@@ -64,13 +64,13 @@ def gather_costs(samples: Sequence[CostSample]) -> Costs:
     )
 
 
-def cost_record(samples: Sequence[CostSample], drafts: Sequence[str], seed: int) -> CostRecord:
+def cost_record(samples: Sequence[CostSample], drafts: Sequence[str]) -> CostRecord:
     """What a result keeps: the costs as figures over prompts, c and verify_cost."""
     costs = gather_costs(samples)
     sizes, timed = sorted(costs.target_s), [draft for draft in drafts if draft in costs.draft_s]
 
     def figure(columns: Iterable[Sequence[float] | None]) -> Figure:
-        return median_figure([1000 * float(np.median(own)) for own in columns if own], seed)
+        return median_figure([1000 * float(np.median(own)) for own in columns if own])
 
     return CostRecord(
         target_forward_ms={size: figure(sample.target_s.get(size) for sample in samples) for size in sizes},

@@ -2,9 +2,10 @@
 support. Pure.
 
 At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
-end of the candidate's speedup over the baseline is above 1. At batch 1, rows whose throughput can't be told
-from the candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing
-is claimed but what it is by value.
+end of the candidate's speedup over the baseline is above 1, by an interval that holds for all (draft, K) at
+once; the speedup itself is told from prompts that did not choose it (stats/selection). At batch 1, rows whose
+throughput can't be told from the candidate's, by the interval of their paired ratio, are named beside it.
+Without an interval nothing is claimed but what it is by value.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from bitdraft.config import MOST_K, SpecDecodeConfig
-from bitdraft.metrics.speed import speed_ratio
+from bitdraft.metrics.speed import speed_ratio, tokens_and_seconds
 from bitdraft.schema.findings import Finding, Value, answer, reason, warning
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import (
@@ -24,6 +25,7 @@ from bitdraft.schema.spec_decode import (
     SpecDecodeRow,
     SpecDecodeVerdict,
 )
+from bitdraft.stats.selection import for_all, speedup_of_the_best
 
 WIDE_INTERVAL = 0.25
 
@@ -35,7 +37,7 @@ def name_of(draft: str | None, k: int) -> str:
     return f"{draft}, K = {k}"
 
 
-def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, seed: int = 0) -> Decided:
+def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     """The verdict and its findings, over rows of all batch sizes."""
     sweep = [row for row in rows if row.k and row.batch_size == 1]
     finished = [row for row in sweep if row.status == "ok"]
@@ -43,9 +45,12 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, seed: int = 0) -> D
     if not finished:
         return SpecDecodeVerdict(), (answer("spec.none_measured"), *reasons)
     best = max(finished, key=_throughput)
-    speedup = best.metrics["speedup"]
-    tied = [row for row in finished if row is best or _same_speed(row, best, seed)]
+    baseline = next((row for row in rows if not row.k and row.batch_size == 1), None)
+    speedup = _speedup_of_best(best, finished, baseline, len(finished))
+    tied = [row for row in finished if row is best or _same_speed(row, best)]
     reasons += [*_lossless(sweep), *_steps(finished, costs)]
+    if len(finished) > 1 and speedup.low is not None:
+        reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(finished)))
     speculate = None if speedup.low is None or speedup.high is None else speedup.low > 1
     answers = [_first_answer(best, speedup, speculate)]
     if speculate and best.k == max(row.k for row in sweep) < MOST_K:
@@ -67,6 +72,26 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, seed: int = 0) -> D
     return verdict, (*answers, *reasons, *of_batches)
 
 
+def _speedup_of_best(
+    best: SpecDecodeRow, rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow | None, num_looked_at: int
+) -> Figure:
+    """Of the fastest of some rows at one batch size: free of its having been chosen, with an interval for all
+    that were looked at."""
+    found = for_all(best.metrics["speedup"], num_looked_at)
+    value = None if baseline is None else _value_of_best(rows, baseline)
+    return found if value is None or found.low is None else found.model_copy(update={"value": value})
+
+
+def _value_of_best(rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow) -> float | None:
+    """None where some row has not run what the baseline ran."""
+    sides = [[tokens_and_seconds(item) for item in row.items] for row in (baseline, *rows)]
+    if len({len(side) for side in sides}) > 1 or any(seconds <= 0 for side in sides for _, seconds in side):
+        return None
+    (base_work, base_seconds), *others = (tuple(zip(*side, strict=True)) for side in sides)
+    work, seconds = zip(*others, strict=True)
+    return speedup_of_the_best(work, seconds, base_work, base_seconds)
+
+
 def _throughput(row: SpecDecodeRow) -> float:
     return row.metrics["throughput_tok_s"].value
 
@@ -78,8 +103,8 @@ def _first_answer(best: SpecDecodeRow, speedup: Figure, speculate: bool | None) 
     return answer("spec.speculate" if speculate else "spec.refuse", name, speedup=speedup)
 
 
-def _same_speed(row: SpecDecodeRow, best: SpecDecodeRow, seed: int) -> bool:
-    ratio = speed_ratio(row.runs, best.runs, seed)
+def _same_speed(row: SpecDecodeRow, best: SpecDecodeRow) -> bool:
+    ratio = speed_ratio(row.runs, best.runs)
     return ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high
 
 
@@ -208,7 +233,9 @@ def _decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None,
     if not larger:
         return None, []
     sizes = sorted({row.batch_size for row in rows})
-    bests = [best for size in sizes if (best := _best([row for row in rows if row.batch_size == size]))]
+    num_larger = sum(row.status == "ok" and bool(row.k) for row in larger)
+    found = [_best([row for row in rows if row.batch_size == size], num_larger) for size in sizes]
+    bests = [best for best in found if best is not None]
     findings = [_of_batch(best) for best in bests if best.batch_size > 1]
     findings += [*_unknown(larger), *_batch_failures(larger), *_summary(bests), *_batch_lossless(larger)]
     verdict = BatchVerdict(
@@ -219,13 +246,16 @@ def _decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None,
     return verdict, findings
 
 
-def _best(rows: Sequence[SpecDecodeRow]) -> BatchBest | None:
-    """The fastest (draft, K) of one batch size."""
+def _best(rows: Sequence[SpecDecodeRow], num_larger: int) -> BatchBest | None:
+    """The fastest (draft, K) of one batch size. At batch 1 all rows of the sweep were looked at, behind it
+    all of the larger batches."""
     finished = [row for row in rows if row.status == "ok" and row.k and "speedup" in row.metrics]
     if not finished:
         return None
     row = max(finished, key=_throughput)
-    speedup = row.metrics["speedup"]
+    baseline = next((other for other in rows if not other.k and other.status == "ok"), None)
+    num_looked_at = num_larger if row.batch_size > 1 else len(finished)
+    speedup = _speedup_of_best(row, finished, baseline, num_looked_at)
     pays = None if speedup.low is None else speedup.low > 1
     return BatchBest(batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays)
 

@@ -1,90 +1,131 @@
-"""Interval estimates: percentile bootstrap over prompts or over blocks of text (Efron 1979)."""
+"""Interval estimates: Student's t with the jackknife's standard error, over prompts or blocks of text.
+
+A figure is a function of sums over its items: θ = f(Σ a, Σ b, …). Left out one at a time, the items give n
+values θ₍ᵢ₎, whose spread is the standard error (jackknife; Tukey 1958):
+
+    se² = (n − 1)/n · Σ (θ₍ᵢ₎ − mean θ₍·₎)²        interval: θ ± t(n − 1, 0.975) · se
+
+on a scale on which the figure is closest to normal: ratios on the logarithm, shares on the logit. How often
+such intervals hold the truth is in docs/metrics.md (`scripts/simulate_verdicts`). A percentile bootstrap,
+whose intervals are too narrow for few items, does so much less often.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr, expit, logit, stdtrit
 
 from bitdraft.schema.records import Figure
 
-NUM_RESAMPLES = 2000
-
-FEWEST_ITEMS = 5  # resampling fewer gives intervals that are far too narrow
+FEWEST_ITEMS = 5
+"""Of fewer, one can be the whole spread."""
+LEVEL = 0.95
 
 Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""Sums over items, a row each → the figure's value, for each column"""
 
 
-def resample_counts(num_items: int, seed: int, num_resamples: int = NUM_RESAMPLES) -> Floats:
-    """How often each item is drawn in each resample: shape (num_resamples, num_items)."""
-    rng = np.random.default_rng(seed)
-    shares = np.full(num_items, 1 / num_items)
-    return rng.multinomial(num_items, shares, size=num_resamples).astype(np.float64)
+@dataclass(frozen=True)
+class Scale:
+    """What an interval is symmetric on."""
+
+    to: Callable[[Floats], Floats]
+    back: Callable[[Floats], Floats]
 
 
-def interval(resampled: Floats) -> tuple[float, float] | tuple[None, None]:
-    """The central 95 % of resampled statistics; none where a resample has no value (a division by
-    nothing)."""
-    if not np.isfinite(resampled).all():
-        return None, None
-    low, high = np.percentile(resampled, [2.5, 97.5])
+LINEAR = Scale(np.positive, np.positive)
+LOG = Scale(np.log, np.exp)
+LOGIT = Scale(logit, expit)
+LOG_ABOVE_1 = Scale(lambda values: np.log(values - 1), lambda values: 1 + np.exp(values))
+"""Of tokens per step, which are never less than one"""
+
+
+def figure_of_sums(columns: Sequence[ArrayLike], statistic: Statistic, scale: Scale = LOG) -> Figure:
+    """`statistic` of the columns' sums over paired items, and its interval; none below five items, or where
+    leaving one out leaves no value (a division by nothing). Where the scale does not hold all values, a
+    share of exactly 1 say, the interval is symmetric around the value itself."""
+    parts = np.stack([np.asarray(column, float) for column in columns])
+    num_items = parts.shape[1]
+    assert num_items > 0
+    totals = parts.sum(1, keepdims=True)
+    value = statistic(totals)
+    if num_items < FEWEST_ITEMS:
+        return Figure(value=float(value[0]), n=num_items)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left_out = statistic(totals - parts)
+        if not np.isfinite(scale.to(np.append(left_out, value))).all():
+            scale = LINEAR
+        low, high = _interval(value, left_out, scale)
+    if not math.isfinite(low) or not math.isfinite(high):
+        return Figure(value=float(value[0]), n=num_items)
+    return Figure(value=float(value[0]), low=low, high=high, n=num_items)
+
+
+def _interval(value: Floats, left_out: Floats, scale: Scale) -> tuple[float, float]:
+    half = float(stdtrit(left_out.size - 1, (1 + LEVEL) / 2)) * standard_error(scale.to(left_out))
+    low, high = scale.back(scale.to(value) + half * np.array([-1.0, 1.0]))
     return float(low), float(high)
+
+
+def standard_error(left_out: Floats) -> float:
+    """The jackknife's, of the values with each item left out."""
+    num_items = left_out.size
+    return float(np.sqrt((num_items - 1) / num_items * np.sum((left_out - left_out.mean()) ** 2)))
 
 
 def ratio_of_sums(
     numerators: ArrayLike,
     denominators: ArrayLike,
-    seed: int = 0,
-    transform: Callable[[Floats], Floats] = lambda ratio: ratio,
+    transform: Callable[[Floats], Floats] = np.positive,
+    scale: Scale = LOG,
 ) -> Figure:
-    """Σ numerators / Σ denominators, and its interval over the paired items, both transformed.
+    """Σ numerators / Σ denominators over the paired items, transformed.
 
-    The figure's median is that of the items' own (transformed) ratios. Fewer than five items have no
-    interval. The denominators' sum is above zero.
+    The figure's median is that of the items' own (transformed) ratios. The denominators' sum is above zero.
     """
     top, bottom = np.asarray(numerators, float), np.asarray(denominators, float)
     assert top.shape == bottom.shape
-    assert top.size > 0
-    value = float(transform(np.asarray(top.sum() / bottom.sum())))
     used = bottom > 0
     median = float(np.median(transform(top[used] / bottom[used])))
-    if top.size < FEWEST_ITEMS:
-        return Figure(value=value, n=top.size, median=median)
-    counts = resample_counts(top.size, seed)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = interval(transform((counts @ top) / (counts @ bottom)))
-    return Figure(value=value, low=low, high=high, n=top.size, median=median)
-
-
-def median_figure(values: ArrayLike, seed: int = 0) -> Figure:
-    """The median of the items and its bootstrap interval."""
-    items = np.asarray(values, float)
-    assert items.size > 0
-    value = float(np.median(items))
-    if items.size < FEWEST_ITEMS:
-        return Figure(value=value, n=items.size, median=value)
-    draws = np.random.default_rng(seed).integers(items.size, size=(NUM_RESAMPLES, items.size))
-    low, high = interval(np.median(items[draws], axis=1))
-    return Figure(value=value, low=low, high=high, n=items.size, median=value)
+    found = figure_of_sums((top, bottom), lambda sums: transform(sums[0] / sums[1]), scale)
+    return found.model_copy(update={"median": median})
 
 
 def ratio_of_rates(
-    work: ArrayLike, seconds: ArrayLike, base_work: ArrayLike, base_seconds: ArrayLike, seed: int = 0
+    work: ArrayLike, seconds: ArrayLike, base_work: ArrayLike, base_seconds: ArrayLike
 ) -> Figure:
     """(Σ work / Σ seconds) / (Σ base_work / Σ base_seconds) over items paired by index."""
-    columns = [np.asarray(column, float) for column in (work, seconds, base_work, base_seconds)]
-    num_items = columns[0].size
-    assert all(column.shape == (num_items,) for column in columns)
+    columns = (work, seconds, base_work, base_seconds)
+    return figure_of_sums(columns, lambda sums: (sums[0] / sums[1]) / (sums[2] / sums[3]))
+
+
+def median_figure(values: ArrayLike) -> Figure:
+    """The median of the items, and its interval between order statistics, whatever their distribution
+    (interpolated: Hettmansperger and Sheather 1986). Of five items it is their range, which holds the median
+    in 94 % of experiments."""
+    items = np.sort(np.asarray(values, float))
+    num_items = items.size
     assert num_items > 0
-
-    def speedup(weights: Floats) -> Floats:
-        sums = [weights @ column for column in columns]
-        return np.asarray((sums[0] / sums[1]) / (sums[2] / sums[3]))
-
-    value = float(speedup(np.ones(num_items)))
+    value = float(np.median(items))
     if num_items < FEWEST_ITEMS:
-        return Figure(value=value, n=num_items)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = interval(speedup(resample_counts(num_items, seed)))
-    return Figure(value=value, low=low, high=high, n=num_items)
+        return Figure(value=value, n=num_items, median=value)
+    depth = 1
+    while _coverage(depth + 1, num_items) >= LEVEL:
+        depth += 1
+    wide, narrow = _coverage(depth, num_items), _coverage(depth + 1, num_items)
+    share = max(0.0, (wide - LEVEL) / (wide - narrow))
+    weight = (num_items - depth) * share / (depth + (num_items - 2 * depth) * share)
+    low = (1 - weight) * items[depth - 1] + weight * items[depth]
+    high = (1 - weight) * items[-depth] + weight * items[-depth - 1]
+    return Figure(value=value, low=float(low), high=float(high), n=num_items, median=value)
+
+
+def _coverage(depth: int, num_items: int) -> float:
+    """How often the `depth`-th smallest and largest items have the median between them."""
+    return float(1 - 2 * bdtr(depth - 1, num_items, 0.5))

@@ -83,7 +83,7 @@ def _title(comparison: Comparison) -> str:
 
 def _footnote(comparison: Comparison) -> str:
     num_drawn = sum(bool(row.ratios) for row in comparison.rows)
-    text = "bars: 95 % bootstrap interval over prompts (PPL: over blocks of text)"
+    text = "bars: 95 % interval over prompts (PPL: over blocks of text)"
     text += "; A and B were not measured in turn"
     missing = [row for row in comparison.rows if row.status_a != row.status_b]
     if missing:

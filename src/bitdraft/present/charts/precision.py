@@ -78,7 +78,7 @@ def _footnote(result: PrecisionResult) -> str:
         ppl, bars = f"PPL protocol {config.ppl_protocol}", "over prompts (PPL: over blocks of text)"
     return plain(
         f"{len(result.text.prompt_ids)} prompts × {config.max_new_tokens} new tokens, batch 1, greedy, "
-        f"backend {config.backend}; {ppl}; bars: 95 % bootstrap interval {bars}"
+        f"backend {config.backend}; {ppl}; bars: 95 % interval {bars}"
     )
 
 

@@ -187,7 +187,7 @@ def footnote(result: SpecDecodeResult, batch: str = "batch 1", items: str = "pro
     if result.plan:
         what = "predicted from replay and measured costs, nothing was swept"
     else:
-        what = f"bands: 95 % bootstrap interval over {items}"
+        what = f"bands: 95 % interval over {items}"
     return plain(
         f"{len(result.text.prompt_ids)} prompts × {new_tokens(config)} new tokens, {batch}, {how}, "
         f"target {config.precision}, drafts {draft}, {how_run(result)}; {what}"

@@ -40,7 +40,7 @@ def _how(result: PrecisionResult) -> str:
     return (
         f"{len(result.text.prompt_ids)} prompts × {config.max_new_tokens} new tokens, one at a time, "
         f"greedy, {config.backend} backend, each precision in a process of its own. {quality} "
-        "Bars of uncertainty are 95 % bootstrap intervals over prompts (perplexity: over blocks of text)."
+        "Bars of uncertainty are 95 % intervals over prompts (perplexity: over blocks of text)."
     )
 
 
@@ -133,7 +133,7 @@ def _table(rows: Sequence[PrecisionRow]) -> Block:
         for row, cells in zip(rows, figure_cells(shown, rows), strict=True)
     ]
     titles = ["Precision", "Status", *(column.title for column in shown)]
-    note = "★ best value of a column; in brackets the 95 % bootstrap interval."
+    note = "★ best value of a column; in brackets the 95 % interval."
     return table("All metrics", titles, lines, note=note)
 
 

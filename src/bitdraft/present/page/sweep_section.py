@@ -163,7 +163,7 @@ def _acceptance_hover(row: SpecDecodeRow) -> str:
 
 
 def _table(result: SpecDecodeResult) -> Block:
-    note = "★ best speedup; in brackets the 95 % bootstrap interval. Draft “–” is plain decoding."
+    note = "★ best speedup; in brackets the 95 % interval. Draft “–” is plain decoding."
     return sweep_table("Every draft and K", [row for row in result.rows if row.batch_size == 1], note)
 
 

@@ -62,6 +62,10 @@ SENTENCES: dict[str, Sentence] = {
         f"Speculate with {f.subject}: {times_text(f.figure('speedup'))} the tokens/s of plain decoding."
     ),
     "spec.refuse": _refuse,
+    "spec.chosen_among": lambda f: (
+        f"The fastest of {f.number('n'):.0f} (draft, K) is partly the luckiest: its interval holds for all "
+        "of them at once, and its speedup is told from prompts that did not choose it."
+    ),
     "spec.ties": _ties,
     "spec.random_weights": lambda f: (
         "Random weights: acceptance, and so speedup, says nothing of trained ones."

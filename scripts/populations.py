@@ -1,0 +1,233 @@
+"""Populations whose truth is known, for simulations of intervals and verdicts: what an experiment of n items
+reports, by the project's own functions, and what is true.
+
+Requests have log-normal times. Speedups differ from prompt to prompt as gamma variables do, or with the heavy
+tail of prompt lookup. Acceptance differs as beta variables do. A text's log-probabilities are alike within a
+passage: an autoregression from block to block, as strong as it is in real text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitdraft.metrics.acceptance import SHARE_SCALE, STEP_SCALE
+from bitdraft.metrics.quality import over_text
+from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.spec_decode import CostRecord, SpecDecodeRow
+from bitdraft.spec_decode.verdict import decide
+from bitdraft.stats.intervals import LINEAR, median_figure, ratio_of_rates, ratio_of_sums
+
+Floats = NDArray[np.float64]
+Random = np.random.Generator
+SIZES = (5, 8, 10, 15, 20, 40)
+NUM_TRUTH = 1_000_000
+TOKENS, K, BLOCK = 100.0, 4, 256
+
+
+@dataclass(frozen=True)
+class Population:
+    """`report` is the figure of one experiment of n items; `truth` what it is for ever more of them."""
+
+    name: str
+    report: Callable[[Random, int], Figure]
+    truth: float
+
+
+def log_normal(rng: Random, n: int, sigma: float) -> Floats:
+    """Times whose mean is 1 s."""
+    return np.exp(sigma * rng.standard_normal(n) - sigma**2 / 2)
+
+
+def gamma_speedups(rng: Random, n: int, shape: float) -> Floats:
+    """From 0.7 on, 1.3 in the mean; the smaller the shape, the more skewed."""
+    return 0.7 + 0.6 * rng.gamma(shape, 1 / shape, n)
+
+
+def lookup_speedups(rng: Random, n: int) -> Floats:
+    """Most prompts gain little, and some all that K allows."""
+    return np.minimum(9.0, 1 + 0.4 * np.exp(rng.standard_normal(n)))
+
+
+def times(sigma: float) -> Population:
+    """Throughput."""
+
+    def report(rng: Random, n: int) -> Figure:
+        return ratio_of_sums(np.full(n, TOKENS), log_normal(rng, n, sigma))
+
+    return Population(f"throughput, log-normal times, σ {sigma:g}", report, TOKENS)
+
+
+def speedups(name: str, draw: Callable[[Random, int], Floats], sigma: float = 0.1) -> Population:
+    """Of one configuration, beside plain decoding of the same prompts."""
+    truth = 1 / float(np.mean(1 / draw(np.random.default_rng(1), NUM_TRUTH)))
+
+    def report(rng: Random, n: int) -> Figure:
+        base_s, tokens = log_normal(rng, n, sigma), np.full(n, TOKENS)
+        return ratio_of_rates(tokens, base_s / draw(rng, n), tokens, base_s)
+
+    return Population(f"speedup, {name}", report, truth)
+
+
+def _kept_and_steps(rng: Random, n: int, a: float, b: float) -> tuple[Floats, Floats]:
+    """Kept tokens and verifications of prompts of some 40 steps."""
+    shares = rng.beta(a, b, n)
+    chances = shares[:, None] ** np.arange(1, K + 1)
+    steps = rng.integers(20, 60, n)
+    return rng.binomial(steps[:, None], chances).sum(1).astype(float), steps.astype(float)
+
+
+def acceptance(a: float, b: float, per_step: bool = False) -> Population:
+    """Acceptance rate, or tokens per step, where prompts accept as a beta variable."""
+    kept, steps = _kept_and_steps(np.random.default_rng(1), NUM_TRUTH // 10, a, b)
+    truth = float(kept.sum() / steps.sum())
+
+    def report(rng: Random, n: int) -> Figure:
+        kept, steps = _kept_and_steps(rng, n, a, b)
+        if per_step:
+            return ratio_of_sums(kept + steps, steps, scale=STEP_SCALE)
+        return ratio_of_sums(kept + steps, steps, lambda tau: (tau - 1) / K, SHARE_SCALE)
+
+    name = "tokens per step" if per_step else "acceptance rate"
+    return Population(f"{name}, beta({a:g}, {b:g})", report, 1 + truth if per_step else truth / K)
+
+
+def text(correlation: float, blocks_per_item: int = 1) -> Population:
+    """Perplexity over n items of so many blocks, of which each is alike to the next."""
+
+    def report(rng: Random, n: int) -> Figure:
+        noise = rng.standard_normal(n * blocks_per_item + 30)
+        level = np.zeros_like(noise)
+        for index in range(1, level.size):
+            level[index] = correlation * level[index - 1] + math.sqrt(1 - correlation**2) * noise[index]
+        mean = -3 + 0.3 * level[30:]
+        return over_text(BLOCK * mean, np.full(mean.size, BLOCK), lambda value: np.exp(-value))
+
+    what = "" if blocks_per_item == 1 else f", {blocks_per_item} blocks an item"
+    return Population(f"perplexity, blocks alike by {correlation:g}{what}", report, math.exp(3))
+
+
+def differences(degrees: float = 4) -> Population:
+    """Δ ln PPL, whose blocks have heavy tails."""
+
+    def report(rng: Random, n: int) -> Figure:
+        return over_text(
+            BLOCK * (0.001 + 0.002 * rng.standard_t(degrees, n)), np.full(n, BLOCK), scale=LINEAR
+        )
+
+    return Population("Δ ln PPL, heavy-tailed blocks", report, 0.001)
+
+
+def medians(sigma: float) -> Population:
+    """TTFT."""
+
+    def report(rng: Random, n: int) -> Figure:
+        return median_figure(np.exp(sigma * rng.standard_normal(n)))
+
+    return Population(f"median, log-normal times, σ {sigma:g}", report, 1.0)
+
+
+def all_populations() -> list[Population]:
+    """Of the table in docs/metrics.md."""
+    return [
+        *(times(sigma) for sigma in (0.02, 0.1, 0.3)),
+        *(
+            speedups(f"gamma({shape:g})", lambda rng, n, shape=shape: gamma_speedups(rng, n, shape))  # type: ignore[misc]
+            for shape in (1, 2, 4)
+        ),
+        speedups("heavy tail of prompt lookup", lookup_speedups),
+        acceptance(2, 2),
+        acceptance(5, 2),
+        acceptance(2, 2, per_step=True),
+        text(0.0),
+        text(0.4, blocks_per_item=8),
+        differences(),
+        medians(0.3),
+    ]
+
+
+def coverage(
+    population: Population, n: int, num_experiments: int, seed: int = 0
+) -> tuple[float, float, float]:
+    """Shares of experiments whose interval holds the truth, lies above it, and lies below it."""
+    rng = np.random.default_rng([seed, n])
+    held = above = 0
+    for _ in range(num_experiments):
+        figure = population.report(rng, n)
+        assert figure.low is not None
+        assert figure.high is not None
+        held += figure.low <= population.truth <= figure.high
+        above += figure.low > population.truth
+    return held / num_experiments, above / num_experiments, 1 - (held + above) / num_experiments
+
+
+# --- the best of sixteen ------------------------------------------------------------------------------------
+
+NUM_ARMS = 16
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Of experiments in which the best of sixteen (draft, K) was chosen: the share that recommends it, and
+    the mean error of the speedup that is told of it (a share of the true one)."""
+
+    recommended: float
+    bias: float
+
+
+def _arms(rng: Random, kind: str, n: int, best: float) -> tuple[Floats, Floats]:
+    """(seconds of plain decoding by prompt, those of sixteen configurations), all of a true speedup of 1 but
+    one, whose is `best`. Prompts speed up alike in all configurations (`shared`, and with a long tail
+    `skewed`), or each in a way of its own."""
+    base_s = log_normal(rng, n, 0.3)
+    own = 0.05 * rng.standard_normal((NUM_ARMS, n))
+    if kind == "independent":
+        own, mean = 0.15 * rng.standard_normal((NUM_ARMS, n)), math.exp(0.15**2 / 2)
+    elif kind == "shared":
+        own, mean = own + 0.15 * rng.standard_normal(n), math.exp((0.15**2 + 0.05**2) / 2)
+    else:
+        # the mean of exp(−0.2 (G − 1)) for a gamma variable G of shape 2 and mean 1
+        own, mean = own + 0.2 * (rng.gamma(2, 1 / 2, n) - 1), math.exp(0.2 + 0.05**2 / 2) / 1.1**2
+    speedup = np.exp(own) * mean
+    speedup[3] *= best
+    return base_s, base_s / speedup
+
+
+def _row(draft: str | None, k: int, seconds: Floats, base_s: Floats) -> SpecDecodeRow:
+    tokens = np.full(seconds.size, TOKENS)
+    metrics = {"throughput_tok_s": ratio_of_sums(tokens, seconds)}
+    metrics["speedup"] = ratio_of_rates(tokens, seconds, tokens, base_s)
+    ids = tuple(range(int(TOKENS)))
+    runs = tuple(
+        Generation.model_construct(
+            prompt_tokens=1,
+            submit_s=0.0,
+            emissions=((float(second), int(TOKENS)),),
+            token_ids=ids,
+            finish_reason="length",
+        )
+        for second in seconds
+    )
+    return SpecDecodeRow.model_construct(
+        draft=draft, k=k, batch_size=1, status="ok", metrics=metrics, runs=runs, groups=(), lossless=None
+    )
+
+
+def selection(kind: str, n: int, best: float, num_experiments: int, seed: int = 0) -> Selection:
+    """By the verdict of spec_decode, over n prompts."""
+    rng = np.random.default_rng([seed, n])
+    recommended, errors = 0, []
+    for _ in range(num_experiments):
+        base_s, seconds = _arms(rng, kind, n, best)
+        rows = [_row(None, 0, base_s, base_s)]
+        rows += [_row("a", 1 + index, own, base_s) for index, own in enumerate(seconds)]
+        verdict, findings = decide(rows, CostRecord())
+        recommended += verdict.speculate is True
+        said = findings[0]
+        k = int(said.subject.rpartition(" ")[2])
+        errors.append(said.figure("speedup").value / (best if k == 4 else 1.0) - 1)
+    return Selection(recommended / num_experiments, float(np.mean(errors)))

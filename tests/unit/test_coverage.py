@@ -1,0 +1,37 @@
+"""What intervals and verdicts promise, by simulation: seeded, with the project's own functions.
+
+`scripts/simulate_verdicts` does the same with more experiments; its table stands in docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from populations import SIZES, Population, all_populations, coverage, selection
+
+NUM_EXPERIMENTS = 2000
+
+
+@pytest.mark.parametrize("population", all_populations(), ids=lambda population: population.name)
+def test_95_percent_intervals_hold_the_truth_in_95_percent(population: Population) -> None:
+    found = {n: coverage(population, n, NUM_EXPERIMENTS)[0] for n in SIZES}
+    # the heaviest tail, and text whose passages are longer than its stretches, want more than a few items;
+    # the simulation's own error is half a percent
+    hard = "heavy tail" in population.name or "alike by 0.4" in population.name
+    for n, share in found.items():
+        assert (0.92 if hard and n < 10 else 0.925) <= share <= 0.975, found
+
+
+@pytest.mark.parametrize("kind", ["independent", "shared", "skewed"])
+@pytest.mark.parametrize("n", [5, 10, 15])
+def test_speculation_that_brings_nothing_is_not_recommended(kind: str, n: int) -> None:
+    found = selection(kind, n, best=1.0, num_experiments=600)
+    assert found.recommended <= 0.05
+    assert abs(found.bias) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["independent", "shared", "skewed"])
+def test_speculation_that_pays_is_found_and_not_overstated(kind: str) -> None:
+    found = selection(kind, 15, best=1.25, num_experiments=600)
+    assert found.recommended >= 0.8
+    assert abs(found.bias) < 0.01
