@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 
 import bitdraft
 from bitdraft.backends.native import NativeEngine
+from bitdraft.metrics.speed import tokens_and_seconds
 from bitdraft.present.sweep_files import csv_text, markdown_text
 from bitdraft.schema.io import load_result
 from bitdraft.schema.records import Generation
-from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
+from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.batches import groups_of
 from in_process import jobs_in_process
 from tiny import noisy_copy, save_checkpoint
@@ -181,6 +183,21 @@ def test_sampled_texts_are_those_of_each_prompt_alone(sampled: SpecDecodeResult)
     assert differing  # the arms draw with seeds of their own
 
 
+def without_its_own_choice(rows: Sequence[SpecDecodeRow], plain: SpecDecodeRow) -> float:
+    """Each group decoded by what is fastest on all the others, over plain decoding."""
+    tokens = seconds = 0.0
+    for place in range(len(plain.items)):
+        sums = []
+        for row in rows:
+            others = [tokens_and_seconds(item) for i, item in enumerate(row.items) if i != place]
+            sums.append(sum(t for t, _ in others) / sum(s for _, s in others))
+        chosen = rows[sums.index(max(sums))]
+        own = tokens_and_seconds(chosen.items[place])
+        tokens, seconds = tokens + own[0], seconds + own[1]
+    plain_items = [tokens_and_seconds(item) for item in plain.items]
+    return tokens / seconds * sum(s for _, s in plain_items) / sum(t for t, _ in plain_items)
+
+
 def test_verdict_names_the_best_of_every_size(greedy: SpecDecodeResult) -> None:
     record = greedy.verdict.batches
     assert record is not None
@@ -189,7 +206,14 @@ def test_verdict_names_the_best_of_every_size(greedy: SpecDecodeResult) -> None:
         rows = [row for row in greedy.batches if row.batch_size == best.batch_size and row.k]
         fastest = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
         assert (best.draft, best.k) == (fastest.draft, fastest.k)
-        assert best.speedup == fastest.metrics["speedup"]
+        plain = next(row for row in greedy.batches if row.batch_size == best.batch_size and not row.k)
+        alone = fastest.metrics["speedup"]
+        if alone.low is None:
+            assert best.speedup == alone
+            continue
+        assert best.speedup.low is not None
+        assert best.speedup.low < alone.low, "it holds for all of the larger batches at once"
+        assert best.speedup.value == pytest.approx(without_its_own_choice(rows, plain))
     assert record.by_value == (3,)
     assert any("Batch 3: 3 groups are too few to say" in reason for reason in greedy.reasons)
 

@@ -18,6 +18,7 @@ from bitdraft.stats.intervals import (
     ratio_of_rates,
     ratio_of_sums,
 )
+from bitdraft.stats.selection import for_all, speedup_of_the_best
 
 positive = st.floats(0.1, 100)
 
@@ -103,3 +104,27 @@ def test_pairing_removes_what_both_runs_share() -> None:
     assert ratio.value == pytest.approx(1.25)
     assert ratio.low == pytest.approx(1.25)
     assert ratio.high == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 16), (15, 16), (15, 2)])
+def test_an_interval_for_many_is_bonferronis(n: int, m: int) -> None:
+    values = np.random.default_rng(n).uniform(1, 2, n)
+    one = ratio_of_sums(values, np.ones(n))
+    many = for_all(one, m)
+    assert one.low is not None
+    assert many.low is not None
+    assert many.high is not None
+    error = math.log(one.value / one.low) / scipy.stats.t.ppf(0.975, n - 1)
+    half = error * scipy.stats.t.ppf(1 - 0.025 / m, n - 1)
+    assert [many.low, many.high] == pytest.approx([one.value * math.exp(-half), one.value * math.exp(half)])
+    assert for_all(one, 1) == one
+
+
+def test_what_the_best_brings_is_told_by_prompts_that_did_not_choose_it() -> None:
+    """Two configurations, each of which is much faster on one prompt of its own."""
+    work, base_s = np.ones((2, 5)), np.ones(5)
+    seconds = np.array([[0.5, 1.0, 1.0, 1.0, 1.0], [1.0, 0.6, 1.0, 1.0, 1.0]])
+    # on prompt 0 the others choose the second, which is no faster there; on prompt 1 and the rest the first
+    found = speedup_of_the_best(work, seconds, base_s, base_s)
+    assert found == pytest.approx(5 / (1.0 + 1.0 + 1.0 + 1.0 + 1.0))
+    assert speedup_of_the_best(work[:, :4], seconds[:, :4], base_s[:4], base_s[:4]) is None

@@ -9,7 +9,7 @@ from bitdraft.config.base import Config
 
 class ModelConfig(Config):
     """Which checkpoint, and what may be executed to load it; with `random_weights`, which shape. `seed`
-    is that of all chance in a run: of random weights, of sampling and of the bootstrap."""
+    is that of all chance in a run: of random weights and of sampling."""
 
     model: str = "demo/target"
     revision: str | None = None

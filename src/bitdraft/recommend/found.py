@@ -41,10 +41,11 @@ class Found:
     def measured(self, config: RecommendConfig) -> list[Option]:
         """Every finished (draft, K)."""
         rows = {row.precision: row for row in self.finished()}
+        num_looked_at = sum(row.status == "ok" for sweep in self.sweeps.values() for row in sweep.sweep)
         return [
             option
             for (own, _), sweep in self.sweeps.items()
-            for option in measured_options(sweep, config, rows.get(own))
+            for option in measured_options(sweep, config, rows.get(own), num_looked_at)
         ]
 
     def paces(self) -> dict[Pair, float]:

@@ -16,6 +16,7 @@ from bitdraft.schema.naming import Pair, way_name
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
+from bitdraft.stats.selection import for_all
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,11 @@ def reference_of(result: PrecisionResult) -> str:
 
 
 def measured_options(
-    sweep: SpecDecodeResult, config: RecommendConfig, own: PrecisionRow | None = None
+    sweep: SpecDecodeResult, config: RecommendConfig, own: PrecisionRow | None, num_looked_at: int
 ) -> list[Option]:
     """A finished (draft, K) each, set beside plain decoding of `own`, the precision's row; its problems are a
-    limit's, a text that is not the target's, or a speedup that may be too small."""
+    limit's, a text that is not the target's, or a speedup that may be too small, by an interval that holds
+    for so many (draft, K) at once."""
     pace = pace_of(sweep, own) if own is not None and sweep.baseline is not None else 1.0
     found = []
     for row in (row for row in sweep.sweep if row.status == "ok"):
@@ -147,7 +149,10 @@ def measured_options(
                 draft_precision=sweep.draft_precision,
                 metrics=metrics,
                 runs=row.runs,
-                problems=(*limit_problems(metrics, config), *_speculation_problems(row, config.min_speedup)),
+                problems=(
+                    *limit_problems(metrics, config),
+                    *_speculation_problems(row, config.min_speedup, num_looked_at),
+                ),
                 pace=pace,
             )
         )
@@ -175,10 +180,10 @@ def pace_of(sweep: SpecDecodeResult, plain: PrecisionRow) -> float:
     return speed_ratio(plain.runs[: len(own)], own).value
 
 
-def _speculation_problems(row: SpecDecodeRow, min_speedup: float) -> list[Finding]:
+def _speculation_problems(row: SpecDecodeRow, min_speedup: float, num_looked_at: int) -> list[Finding]:
     if row.lossless is not None and row.lossless.bugs:
         return [Finding(code="speculation.bug")]
-    speedup = row.metrics["speedup"]
+    speedup = for_all(row.metrics["speedup"], num_looked_at)
     if speedup.low is None:
         return [Finding(code="speculation.too_few", figures={"n": speedup.n})]
     if speedup.low >= min_speedup and speedup.low > 1:

@@ -1,0 +1,62 @@
+"""How often intervals hold the truth, and verdicts err, by simulation: the tables of docs/metrics.md.
+
+    scripts/simulate_verdicts --experiments 10000
+
+Populations, and what each simulated experiment reports by the project's own functions, are in populations.py;
+tests/unit/test_coverage.py holds the same with fewer experiments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from populations import SIZES, all_populations, coverage, selection
+
+KINDS = ("independent", "shared", "skewed")
+
+
+def coverage_lines(num_experiments: int, seed: int) -> list[str]:
+    """A line a population: the shares of 95 % intervals that hold the truth, by number of items."""
+    lines = [
+        f"| 95 % interval of | {' | '.join(f'n = {n}' for n in SIZES)} |",
+        "| --- |" + " ---: |" * len(SIZES),
+    ]
+    for population in all_populations():
+        print(population.name, file=sys.stderr)
+        shares = [coverage(population, n, num_experiments, seed)[0] for n in SIZES]
+        lines.append(f"| {population.name} | {' | '.join(f'{100 * share:.1f}' for share in shares)} |")
+    return lines
+
+
+def selection_lines(num_experiments: int, seed: int) -> list[str]:
+    """How often the best of sixteen is recommended, and the mean error of what is told of it."""
+    lines = [
+        "| prompts differ | n | none pays: “speculate” | error of the speedup told "
+        "| one brings 1.25×: found | error |"
+    ]
+    lines.append("| --- |" + " ---: |" * 5)
+    for kind in KINDS:
+        for n in (5, 8, 10, 15, 20):
+            print(kind, n, file=sys.stderr)
+            none, one = (selection(kind, n, best, num_experiments, seed) for best in (1.0, 1.25))
+            cells = [f"{100 * none.recommended:.1f} %", f"{100 * none.bias:+.1f} %"]
+            cells += [f"{100 * one.recommended:.1f} %", f"{100 * one.bias:+.1f} %"]
+            lines.append(f"| {kind} | {n} | {' | '.join(cells)} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--experiments", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    print("\n".join(coverage_lines(asked.experiments, asked.seed)))
+    print()
+    print("\n".join(selection_lines(max(asked.experiments // 4, 100), asked.seed)))
+
+
+if __name__ == "__main__":
+    main()
