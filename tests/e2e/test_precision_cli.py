@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app
+from bitdraft.inputs.models import load_model
+from bitdraft.inputs.variants import Variant
 from bitdraft.schema.io import load_result
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Overflow
@@ -232,3 +235,28 @@ def test_models_lists_the_embedded_ones() -> None:
 
 def test_version() -> None:
     assert invoke("--version").output.strip() == f"bitdraft {bitdraft.__version__}"
+
+
+def test_a_reference_without_room_leaves_the_gate_on(
+    checkpoint: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_room(variant: Variant, *rest: Any) -> Any:
+        if variant.name == "fp32":
+            raise torch.OutOfMemoryError("no room")
+        return load_model(variant, *rest)
+
+    monkeypatch.setattr("bitdraft.precision.cells.load_model", without_room)
+    command = ["precision", checkpoint, "--dataset", f"file:{text_file}", *SMALL]
+    found = invoke(*command, "--output", tmp_path / "three")
+    alone = invoke(*command, "--precisions", "fp32,bf16", "--output", tmp_path / "two")
+    result = load_result(tmp_path / "three" / "precision.json", PrecisionResult)
+    lost, base, other = result.rows
+    assert (lost.status, base.status, other.status) == ("oom", "ok", "ok")
+    assert result.summary.startswith(
+        "fp32 could not be the reference: quality is compared with that of fp16."
+    )
+    assert base.quality.delta_ln_ppl is None
+    assert other.quality.delta_ln_ppl is not None
+    assert found.exit_code == 0
+    assert alone.exit_code == 1
+    assert "No precision is recommended." in " ".join(alone.stdout.split())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import Any
 
 import pytest
 
 from bitdraft.metrics.speed import speed_figures
 from bitdraft.precision import verdict as verdict_module
-from bitdraft.precision.verdict import warnings_of
+from bitdraft.precision.verdict import stand_in, warnings_of
 from bitdraft.present.charts.precision import render
 from bitdraft.present.precision_files import columns, csv_text, markdown_text
 from bitdraft.present.sentences import with_sentences
@@ -143,10 +144,31 @@ def test_one_overflowing_precision_leaves_the_others() -> None:
     assert "stored in fp16" in verdict.reasons[1]
 
 
-def test_a_failed_reference_is_said() -> None:
-    verdict = decide([failed("fp32", "oom"), ok_row("bf16", 0.01)], "fp32", LIMIT, "fp32")
-    assert verdict.precision == "bf16"
-    assert any("quality differences are unknown" in reason for reason in verdict.reasons)
+@pytest.mark.parametrize("status", ["oom", "overflow", "failed"])
+def test_without_a_reference_or_another_to_compare_with_nothing_is_recommended(status: str) -> None:
+    verdict = decide([failed("fp32", status), ok_row("bf16", 0.01)], "fp32", LIMIT, "fp32")
+    assert verdict.precision is None
+    assert verdict.summary.startswith("Quality could not be judged, because fp32")
+    assert any(f"fp32 is out: {status}" in reason for reason in verdict.reasons)
+
+
+def test_another_takes_the_place_of_a_failed_reference() -> None:
+    worse = math.log1p(LIMIT) + 2e-4
+    rows = [failed("fp32", "oom"), ok_row("fp16", 0.02), ok_row("bf16", 0.01, worse)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict.precision == "fp16", "the gate holds"
+    assert verdict.summary.startswith(
+        "fp32 could not be the reference: quality is compared with that of fp16."
+    )
+    within = decide([*rows[:2], ok_row("bf16", 0.01, 1e-4)], "fp32", LIMIT, "fp32")
+    assert within.precision == "bf16"
+
+
+def test_the_one_that_rounds_least_takes_the_references_place() -> None:
+    assert stand_in(["fp16", "bf16"], "fp32") == "fp16"
+    assert stand_in(["bf16", "fp32"], "fp16") == "fp32"
+    assert stand_in(["bf16", "fp16"], "bf16") == "bf16"
+    assert stand_in([], "fp32") == "fp32"
 
 
 def test_everything_failed_recommends_nothing() -> None:

@@ -49,6 +49,7 @@ def precision(
         from bitdraft.cli.finished import say_kept
         from bitdraft.config import PrecisionConfig, make_config
         from bitdraft.present.progress import LiveProgress
+        from bitdraft.schema.findings import codes
 
         options = run_options(settings)
         settings["precisions"] = names(precisions)
@@ -63,7 +64,8 @@ def precision(
         say_kept(
             console, "precision", config, options, "precision.json .csv .md, precision_benchmark_2rows.png"
         )
-        if all(row.status != "ok" for row in result.rows):
+        not_judged = "precision.not_judged" in codes(result.findings)
+        if not_judged or all(row.status != "ok" for row in result.rows):
             raise typer.Exit(1)
 
 

@@ -16,7 +16,7 @@ from bitdraft.inputs.prompts import Prompt, check_context, select_prompts, text_
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer, text_encoder
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
-from bitdraft.precision.verdict import decide, warnings_of
+from bitdraft.precision.verdict import decide, stand_in, warnings_of
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment
@@ -191,8 +191,14 @@ class _Fold:
         )
 
     def _rows(self) -> list[PrecisionRow]:
-        reference = self._scores(self.config.reference_precision)
         wanted = len(self.workload.prompts)
+        scored = [
+            name
+            for name in self.config.precisions
+            if self._scores(name) is not None and len(self.records[name].generations) == wanted
+        ]
+        base = stand_in(scored, self.config.reference_precision)
+        reference = self._scores(base)
         rows: Mapping[str, PrecisionRow] = {
             name: build_row(
                 name,
@@ -200,7 +206,7 @@ class _Fold:
                 RowContext(
                     self.workload.plan,
                     self.environment.copy_bytes_s,
-                    None if name == self.config.reference_precision else reference,
+                    None if name == base else reference,
                     wanted,
                 ),
                 self.failures.get(name),

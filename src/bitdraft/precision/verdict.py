@@ -62,7 +62,7 @@ def decide(
 ) -> Decided:
     """The verdict and its findings. `problems` take precisions out for other reasons than their quality."""
     finished = [row for row in rows if row.status == "ok"]
-    base = next((row for row in finished if row.precision == reference), None)
+    base = compared_with(rows, reference)
     reasons = [
         reason("row.failed", row.precision, status=row.status, why=row.reason)
         for row in rows
@@ -78,13 +78,13 @@ def decide(
         else:
             eligible.append(row)
     skipped = quality_is_skipped(finished)
-    if base is None:
-        if not skipped:
-            reasons.append(reason("precision.no_reference_scores", reference))
-        eligible = [row for row in finished if row.precision not in problems]
+    if base is None and not skipped:
+        return PrecisionVerdict(), (answer("precision.not_judged", reference), *reasons)
     if not eligible:
         return PrecisionVerdict(), (answer("precision.none_within_limits"), *reasons)
-    chosen, tied = _fastest(eligible, reference, machine_drift(rows))
+    other = base is not None and base.precision != reference
+    first = [answer("precision.other_reference", base.precision, asked=reference)] if base and other else []
+    chosen, tied = _fastest(eligible, base.precision if base else reference, machine_drift(rows))
     if formats.find(stored_dtype or "").bits == 16:
         reasons.append(reason("precision.stored", stored_dtype or ""))
     verdict = PrecisionVerdict(
@@ -93,7 +93,26 @@ def decide(
         indistinguishable=tuple(sorted(row.precision for row in tied)) if len(tied) > 1 else (),
         max_ppl_increase=max_ppl_increase,
     )
-    return verdict, (*_answers(chosen, tied, base, finished), *reasons)
+    return verdict, (*first, *_answers(chosen, tied, base, finished), *reasons)
+
+
+def compared_with(rows: Sequence[PrecisionRow], reference: str) -> PrecisionRow | None:
+    """The row that the others' quality is compared with: the reference's, or where that failed the one that
+    took its place (`stand_in`), if there are others to compare with it; else None."""
+    finished = [row for row in rows if row.status == "ok"]
+    base = next((row for row in finished if row.precision == reference), None)
+    if base is not None:
+        return base
+    scored = [row for row in finished if "ppl" in row.metrics]
+    alone = [row for row in scored if row.quality.delta_ln_ppl is None]
+    return alone[0] if len(alone) == 1 and len(scored) > 1 else None
+
+
+def stand_in(names: Sequence[str], reference: str) -> str:
+    """What takes the reference's place where it has no scores: of the names of those that have, the one that
+    rounds least."""
+    able = [name for name in names if formats.find(name).can_be_reference]
+    return reference if reference in names or not able else formats.default_reference(able)
 
 
 def quality_problems(row: PrecisionRow, base: PrecisionRow | None, limit: float) -> list[Finding]:

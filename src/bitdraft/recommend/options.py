@@ -10,7 +10,7 @@ from bitdraft import formats
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics.memory import NAMES, memory_name
 from bitdraft.metrics.speed import speed_ratio
-from bitdraft.precision.verdict import quality_problems
+from bitdraft.precision.verdict import compared_with, quality_problems
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.naming import Pair, way_name
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
@@ -108,7 +108,7 @@ def _ttft_problem(metrics: Mapping[str, Figure], limit_ms: float | None) -> Find
 def plain_options(result: PrecisionResult, config: RecommendConfig) -> list[Option]:
     """A finished precision each; its problems are of quality, or a limit's."""
     finished = [row for row in result.rows if row.status == "ok"]
-    base = next((row for row in finished if row.precision == reference_of(result)), None)
+    base = compared_with(result.rows, reference_of(result))
     return [
         Option(
             precision=row.precision,

@@ -49,8 +49,12 @@ SENTENCES: dict[str, Sentence] = {
     "precision.no_faster": _no_faster,
     "precision.against": _against,
     "precision.out": lambda f: f"{f.subject} is out: {clauses(f)}.",
-    "precision.no_reference_scores": lambda f: (
-        f"The reference {f.subject} has no scores, so quality differences are unknown."
+    "precision.other_reference": lambda f: (
+        f"{f.word('asked')} could not be the reference: quality is compared with that of {f.subject}."
+    ),
+    "precision.not_judged": lambda f: (
+        f"Quality could not be judged, because {f.subject}, which it is compared with, has no scores, and no "
+        "two others have. No precision is recommended."
     ),
     "precision.stored": lambda f: (
         f"The checkpoint is stored in {f.subject}: fp32 widens the arithmetic, not the weights, and a third "
