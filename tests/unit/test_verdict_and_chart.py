@@ -106,6 +106,22 @@ def test_a_difference_below_the_machines_drift_is_no_difference() -> None:
     assert any("changed by 30 %" in warning for warning in sentences(warnings_of(rows)))
 
 
+def test_no_difference_counts_that_is_smaller_than_the_drift_however_small_that_is() -> None:
+    rows = [ok_row("fp32", 0.0107), ok_row("bf16", 0.01, 1e-4, calibration_s=1.09e-3)]
+    assert decide(rows, "fp32", LIMIT, "fp32").indistinguishable == ("bf16", "fp32")
+    assert not any("changed by" in warning for warning in sentences(warnings_of(rows)))
+
+
+def test_one_stall_of_the_machine_hides_nothing() -> None:
+    base = ok_row("fp32", 0.02)
+    stalled = base.raw.model_copy(update={"calibration_s": (*[1e-3] * 15, 0.1)})
+    rows = [base.model_copy(update={"raw": stalled}), ok_row("bf16", 0.01, 1e-4)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict.precision == "bf16"
+    assert verdict.indistinguishable == ()
+    assert not any("changed by" in warning for warning in sentences(warnings_of(rows)))
+
+
 def test_too_few_prompts_or_blocks_decide_nothing() -> None:
     rows = [ok_row("fp32", 0.02, num_prompts=4), ok_row("bf16", 0.01, 1e-4, num_prompts=4)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")

@@ -19,7 +19,7 @@ from bitdraft.metrics.speed import speed_ratio
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.records import Figure
-from bitdraft.stats.drift import DRIFT_WARNING, counted, drift_of
+from bitdraft.stats.drift import DRIFT_WARNING, drift_of
 
 WIDE_INTERVAL = 0.20
 MEMORY_MARGIN = 0.95
@@ -145,7 +145,7 @@ def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float) -> bool:
     ratio = speed_ratio(one.runs, other.runs)
     if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
         return True
-    return max(ratio.value, 1 / ratio.value) <= counted(drift)
+    return max(ratio.value, 1 / ratio.value) <= drift
 
 
 def ppl_change(row: PrecisionRow) -> Figure | None:

@@ -19,7 +19,6 @@ from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Choice as ChoiceRecord
 from bitdraft.schema.recommendation import Contender, Limits, Recommendation
 from bitdraft.schema.records import Figure
-from bitdraft.stats.drift import counted
 
 Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
 
@@ -37,7 +36,7 @@ def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) ->
         return base.model_copy(update={"findings": (answer("recommend.nothing"), *found.skipped)})
     verdict, of_precision = precision_verdict(result, config)
     plain, measured = found.plain(config), found.measured(config)
-    drift = counted(machine_drift(result.rows))
+    drift = machine_drift(result.rows)
     choice = choose(plain, measured, verdict.precision, drift)
     if choice.option is not None and choice.option.draft is None and choice.unsure is None:
         choice = replace(choice, unsure=explain.unexamined(found, measured, config))
