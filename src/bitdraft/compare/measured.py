@@ -77,5 +77,4 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
 
 
 def _items(row: SpecDecodeRow) -> dict[Places, Item]:
-    runs = iter(row.runs)
-    return {places: tuple(next(runs) for _ in places) for places in row.places}
+    return dict(zip(row.places, row.items, strict=True))

@@ -6,6 +6,7 @@ safetensors are accepted unless pickle is allowed: unpickling runs code that the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -95,6 +96,13 @@ def _sha256(path: Path) -> str:
     named = path.resolve().name
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", named):
         return named
+    state = path.stat()
+    return _sha256_of(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _sha256_of(path: Path, _size: int, _mtime_ns: int) -> str:
+    """Read once a process as long as the file stays as it is: every stage of a search asks for it."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,10 @@ class Decisions:
         self._journal = journal
         self._known = {e["name"]: e["value"] for e in journal.events if e["event"] == "decision"}
         self._seconds = {e["name"]: e["seconds"] for e in journal.events if e["event"] == "stage"}
-        self._broken_s: dict[str, float] = {}
+        self._broken_s: defaultdict[str, float] = defaultdict(float)
         for event in journal.events:
             if event["event"] == "broken":
-                self._note_broken(event["name"], event["seconds"])
+                self._broken_s[event["name"]] += event["seconds"]
 
     def of(self, name: str, decide: Callable[[], Any]) -> Any:
         """JSON of what was decided under this name."""
@@ -42,6 +43,3 @@ class Decisions:
         """A stage was ended before its end."""
         if name not in self._seconds:
             self._journal.append({"event": "broken", "name": name, "seconds": round(measured_s, 1)})
-
-    def _note_broken(self, name: str, seconds: float) -> None:
-        self._broken_s[name] = self._broken_s.get(name, 0.0) + seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
 
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics.memory import memory_name
@@ -17,10 +16,8 @@ from bitdraft.recommend.options import Option, pareto
 from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Choice as ChoiceRecord
-from bitdraft.schema.recommendation import Contender, Limits, Recommendation
+from bitdraft.schema.recommendation import Contender, Limits, Recommendation, Standing
 from bitdraft.schema.records import Figure
-
-Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
 
 
 def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) -> Recommendation:

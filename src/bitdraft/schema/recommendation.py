@@ -12,6 +12,8 @@ from bitdraft.schema.findings import Finding
 from bitdraft.schema.records import Figure, Record, Seconds, Sparse
 from bitdraft.schema.results import Result
 
+Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
+
 
 class Contender(Record):
     """One way to run the model: a precision, and a draft at a K (None and 0 for plain decoding). Figures
@@ -24,7 +26,7 @@ class Contender(Record):
     draft: str | None = None
     k: int = 0
     draft_precision: str | None = None
-    standing: Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
+    standing: Standing
     problems: tuple[Finding, ...] = ()
     throughput_tok_s: Figure | None = None
     speedup: Figure | None = None

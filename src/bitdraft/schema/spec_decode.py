@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -143,7 +142,7 @@ class SpecDecodeRow(Record):
     def items(self) -> list[tuple[Generation, ...]]:
         """The requests of each group."""
         runs = iter(self.runs)
-        return [tuple(islice(runs, len(group))) for group in self.places]
+        return [tuple(next(runs) for _ in group) for group in self.places]
 
 
 class ReplaySummary(Record):

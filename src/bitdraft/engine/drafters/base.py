@@ -73,14 +73,15 @@ class Drafter(Protocol[Asked_contra]):
         """The next K tokens of every row."""
         ...
 
-    def catch_up(self, context: Sequence[int]) -> None:
-        """Take in a text as the steps before would have, where drafting is timed alone."""
-
     def rewind(self, num_tokens: int) -> None:
         """Forget what lies behind the first `num_tokens`. On the static path positions say that already."""
 
 
-EagerDrafter = Drafter[EagerStep]
+class EagerDrafter(Drafter[EagerStep], Protocol):
+    """A drafter of the eager path."""
+
+    def catch_up(self, context: Sequence[int]) -> None:
+        """Take in a text as the steps before would have, where drafting is timed alone."""
 
 
 class StaticDrafter(Drafter[StaticStep], Protocol):

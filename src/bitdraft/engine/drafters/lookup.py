@@ -108,9 +108,6 @@ class StaticNgramDrafter:
             drafted_BK = drafted_BK[:, :0]
         return Draft(drafted_BK, found_B=found_B)
 
-    def catch_up(self, context: Sequence[int]) -> None:
-        """Nothing to take in."""
-
     def rewind(self, num_tokens: int) -> None:
         """Positions say it."""
 

@@ -125,8 +125,5 @@ class StaticModelDrafter:
         rows, tokens = tensors[0].shape
         return self.forward.call(draft_token, (rows, tokens), span, *tensors)
 
-    def catch_up(self, context: Sequence[int]) -> None:
-        """See `ModelDrafter`."""
-
     def rewind(self, num_tokens: int) -> None:
         """Positions say it."""

@@ -23,8 +23,5 @@ class RepeatDrafter:
         """See `Drafter`."""
         return Draft(asked.step.tokens_B2[:, 1:].expand(-1, asked.k).contiguous())
 
-    def catch_up(self, context: Sequence[int]) -> None:
-        """Nothing to take in."""
-
     def rewind(self, num_tokens: int) -> None:
         """Nothing to forget."""
