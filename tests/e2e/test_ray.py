@@ -103,6 +103,14 @@ def test_a_sweep_of_precisions_runs_on_a_cluster(
     assert far.environment.node is not None or far.environment.cpu == near.environment.cpu
 
 
+def test_without_an_address_a_cluster_is_its_own(cluster: Any) -> None:
+    """Ray itself takes any cluster that runs on the machine, and loses its cells with it."""
+    import ray
+
+    make_executor(RunOptions(executor="ray", cell_timeout_s=60))
+    assert ray.get_runtime_context().gcs_address != cluster.address
+
+
 def test_a_cluster_that_is_not_there_is_one_line() -> None:
     with pytest.raises(bitdraft.UserError) as caught:
         make_executor(RunOptions(executor="ray", ray_address="127.0.0.1:9"))

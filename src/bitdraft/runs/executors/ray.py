@@ -28,19 +28,24 @@ _REACH_S = 5.0
 
 
 class RayCluster:
-    """`address` is a running cluster's; None starts one on this machine. `slots` is how many cells its
+    """`address` is a running cluster's; None is that of RAY_ADDRESS, and without it one is started on this
+    machine, never a cluster that somebody else happens to have started here. `slots` is how many cells its
     resources hold at once: GPUs where there are any, else one a node."""
 
     def __init__(self, address: str | None, timeout_s: float) -> None:
         ray = _ray()
         self._ray, self.timeout_s = ray, timeout_s
+        address = address or os.environ.get("RAY_ADDRESS")
         if not ray.is_initialized():
             _check_reachable(address)
             paths = [path for path in sys.path if path]
             environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(paths)}} if address is None else None
             try:
                 ray.init(
-                    address=address, log_to_driver=False, runtime_env=environment, configure_logging=False
+                    address=address or "local",
+                    log_to_driver=False,
+                    runtime_env=environment,
+                    configure_logging=False,
                 )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise _unreachable(address, error) from error
