@@ -15,10 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitdraft.config import RecommendConfig, SpecDecodeConfig
 from bitdraft.metrics.acceptance import SHARE_SCALE, STEP_SCALE
 from bitdraft.metrics.quality import over_text
+from bitdraft.recommend.choose import choose
+from bitdraft.recommend.options import Option, measured_options
+from bitdraft.schema.precision import PrecisionRow
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.schema.spec_decode import CostRecord, SpecDecodeRow
+from bitdraft.schema.spec_decode import CostRecord, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.verdict import decide
 from bitdraft.stats.intervals import LINEAR, median_figure, ratio_of_rates, ratio_of_sums
 
@@ -201,8 +205,22 @@ def _row(draft: str | None, k: int, seconds: Floats, base_s: Floats) -> SpecDeco
     tokens = np.full(seconds.size, TOKENS)
     metrics = {"throughput_tok_s": ratio_of_sums(tokens, seconds)}
     metrics["speedup"] = ratio_of_rates(tokens, seconds, tokens, base_s)
+    metrics["ttft_ms"] = Figure(value=1.0)
+    return SpecDecodeRow.model_construct(
+        draft=draft,
+        k=k,
+        batch_size=1,
+        status="ok",
+        metrics=metrics,
+        runs=_runs(seconds),
+        groups=(),
+        lossless=None,
+    )
+
+
+def _runs(seconds: Floats) -> tuple[Generation, ...]:
     ids = tuple(range(int(TOKENS)))
-    runs = tuple(
+    return tuple(
         Generation.model_construct(
             prompt_tokens=1,
             submit_s=0.0,
@@ -211,9 +229,6 @@ def _row(draft: str | None, k: int, seconds: Floats, base_s: Floats) -> SpecDeco
             finish_reason="length",
         )
         for second in seconds
-    )
-    return SpecDecodeRow.model_construct(
-        draft=draft, k=k, batch_size=1, status="ok", metrics=metrics, runs=runs, groups=(), lossless=None
     )
 
 
@@ -231,3 +246,49 @@ def selection(kind: str, n: int, best: float, num_experiments: int, seed: int = 
         k = int(said.subject.rpartition(" ")[2])
         errors.append(said.figure("speedup").value / (best if k == 4 else 1.0) - 1)
     return Selection(recommended / num_experiments, float(np.mean(errors)))
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """Of experiments in which `recommend` chose among plain decoding at two precisions and eight (draft, K)
+    at each: the share that speculates, the share that calls something slower that is not, the mean error of
+    the speedup told, and how often the interval of a ratio between the two sweeps held the truth."""
+
+    speculated: float
+    called_slower: float
+    bias: float
+    covered: float
+
+
+def recommendation(n: int, speedup: float, num_experiments: int, seed: int = 0) -> Recommended:
+    """Every (draft, K) has the same true speedup and both precisions the same speed. Prompts differ in length
+    and, alike in all (draft, K), in speedup; every time that was measured has noise of its own."""
+    rng = np.random.default_rng([seed, n])
+    speculated, slower, covered, errors = 0, 0, 0, []
+    for _ in range(num_experiments):
+        base_s, arms_s = _arms(rng, "shared", n, 1.0)
+        plain, measured = [], []
+        for half, precision in enumerate(("fp32", "bf16")):
+            alone = _runs(base_s * log_normal(rng, n, 0.05))
+            option = Option(precision, None, 0, None, {}, over={precision: alone})
+            in_sweep = base_s * log_normal(rng, n, 0.05)
+            rows = [_row(None, 0, in_sweep, in_sweep)]
+            for k, own_s in enumerate(arms_s[8 * half : 8 * half + 8], 1):
+                rows.append(_row("a", k, own_s / speedup, in_sweep))
+            config = SpecDecodeConfig.model_construct(precision=precision, draft_precision=None)
+            sweep = SpecDecodeResult.model_construct(config=config, rows=tuple(rows))
+            row = PrecisionRow.model_construct(precision=precision, status="ok", metrics={}, runs=alone)
+            measured += measured_options(sweep, RecommendConfig(), row, option, 16)
+            plain.append(option)
+        chosen = choose(plain, measured, "fp32", 1.0)
+        speculated += chosen.speedup is not None
+        equals = [one for one in measured if not one.problems] if chosen.speedup else plain
+        slower += any(one is not chosen.option and one not in chosen.tied for one in equals)
+        if chosen.speedup is not None:
+            errors.append(chosen.speedup.value / speedup - 1)
+        ratio = measured[0].ratio(measured[8])
+        assert ratio.low is not None
+        assert ratio.high is not None
+        covered += ratio.low <= 1 <= ratio.high
+    shares = [count / num_experiments for count in (speculated, slower, covered)]
+    return Recommended(shares[0], shares[1], float(np.mean(errors)) if errors else 0.0, shares[2])

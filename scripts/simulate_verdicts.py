@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from populations import SIZES, all_populations, coverage, selection
+from populations import SIZES, all_populations, coverage, recommendation, selection
 
 KINDS = ("independent", "shared", "skewed")
 
@@ -46,6 +46,24 @@ def selection_lines(num_experiments: int, seed: int) -> list[str]:
     return lines
 
 
+def recommendation_lines(num_experiments: int, seed: int) -> list[str]:
+    """How often `recommend` speculates, and calls slower what is not; how its ratios between sweeps hold."""
+    lines = [
+        "| n | true speedup | speculates | calls slower what is not | error of the speedup told "
+        "| ratio of two sweeps holds the truth |"
+    ]
+    lines.append("| ---: |" + " ---: |" * 5)
+    for n in (5, 10, 15):
+        for speedup in (1.0, 1.25):
+            print("recommend", n, speedup, file=sys.stderr)
+            found = recommendation(n, speedup, num_experiments, seed)
+            cells = [f"{100 * share:.1f} %" for share in (found.speculated, found.called_slower)]
+            cells.append(f"{100 * found.bias:+.1f} %" if speedup > 1 else "–")
+            cells.append(f"{100 * found.covered:.1f} %")
+            lines.append(f"| {n} | {speedup:g} | {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -55,7 +73,10 @@ def main() -> None:
     asked = parser.parse_args()
     print("\n".join(coverage_lines(asked.experiments, asked.seed)))
     print()
-    print("\n".join(selection_lines(max(asked.experiments // 4, 100), asked.seed)))
+    fewer = max(asked.experiments // 4, 100)
+    print("\n".join(selection_lines(fewer, asked.seed)))
+    print()
+    print("\n".join(recommendation_lines(fewer, asked.seed)))
 
 
 if __name__ == "__main__":

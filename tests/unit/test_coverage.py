@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from populations import SIZES, Population, all_populations, coverage, selection
+from populations import SIZES, Population, all_populations, coverage, recommendation, selection
 
 NUM_EXPERIMENTS = 2000
 
@@ -34,4 +34,19 @@ def test_speculation_that_brings_nothing_is_not_recommended(kind: str, n: int) -
 def test_speculation_that_pays_is_found_and_not_overstated(kind: str) -> None:
     found = selection(kind, 15, best=1.25, num_experiments=600)
     assert found.recommended >= 0.8
+    assert abs(found.bias) < 0.01
+
+
+@pytest.mark.parametrize("n", [5, 15])
+def test_recommend_does_not_speculate_for_nothing(n: int) -> None:
+    found = recommendation(n, speedup=1.0, num_experiments=400)
+    assert found.speculated <= 0.05
+    assert found.called_slower <= 0.07, "of two precisions of one speed: 5 %, and chance"
+    assert 0.92 <= found.covered <= 0.98
+
+
+def test_recommend_finds_what_pays_and_does_not_overstate_it() -> None:
+    found = recommendation(15, speedup=1.25, num_experiments=400)
+    assert found.speculated >= 0.8
+    assert found.called_slower <= 0.05
     assert abs(found.bias) < 0.01

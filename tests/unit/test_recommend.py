@@ -184,7 +184,7 @@ def test_the_quality_limit_binds_for_speculation_too() -> None:
     [out] = [row for row in result.contenders if row.precision == "bf16" and row.k == 0]
     assert out.standing == "out"
     assert "perplexity" in str(out.reason)
-    assert standings(result)["bf16", "ngram", 4] == "slower"
+    assert standings(result)["bf16", "ngram", 4] == "out", "it is faster; its precision is out"
     loose = recommended(precision_result(FP32, worse), max_ppl_increase=0.05)
     assert loose.choice.precision == "bf16"
 
@@ -326,6 +326,59 @@ def test_another_precision_must_be_faster_beyond_doubt() -> None:
     tied = recommended(plain, own, sweep("fp32", 0.012, {("ngram", 8): 0.0059}, wobble=0.1))
     assert tied.choice.precision == "bf16"
     assert standings(tied)["fp32", "ngram", 8] == "indistinguishable"
+
+
+def test_a_draft_is_compared_with_plain_decoding_at_every_precision() -> None:
+    """fp16 is tied with bf16, which takes less memory, because the machine drifted by 8 %; the draft at bf16
+    brings less than fp16 has by value."""
+    fp16 = precision_row("fp16", 0.0094, 1e-4, gib=0.9)
+    slow = FP32.model_copy(update={"raw": PrecisionRaw(calibration_s=(1.08e-3, 1.08e-3))})
+    result = recommended(precision_result(slow, fp16, BF16), sweep("bf16", 0.010, {("ngram", 3): 0.0097}))
+    assert (result.choice.precision, result.choice.draft) == ("bf16", "ngram")
+    assert standings(result)["fp16", None, 0] == "indistinguishable"
+    assert standings(result)["bf16", None, 0] == "slower", "measured so in one sweep"
+    assert standings(result)["fp32", None, 0] == "slower"
+    assert "fp16, plain decoding cannot be told from it" in result.summary
+    assert "Against plain decoding at fp16: 0.97×" in " ".join(sentences(result.findings))
+
+
+def test_a_ratio_between_sweeps_has_the_noise_of_all_its_parts() -> None:
+    """Each part alone has a spread of its own; what both sides share cancels."""
+    steady = sweep("bf16", 0.010, {("ngram", 7): 0.005})
+    noisy = sweep("fp32", 0.020, {("ngram", 7): 0.010}, wobble=0.1)
+    found = Found(precision_result(FP32, BF16))
+    found.sweeps = {("bf16", None): steady, ("fp32", None): noisy}
+    one, other = found.measured(CONFIG)
+    ratio = one.ratio(other)
+    assert ratio.value == pytest.approx(2.0, rel=0.02)
+    assert ratio.low is not None
+    assert ratio.low < 0.95 * ratio.value
+    assert (one.ratio(one).value, one.ratio(one).low) == (1.0, None)
+    plain = found.plain(CONFIG)[1]
+    assert one.ratio(plain) == steady.sweep[0].metrics["speedup"].model_copy(update={"median": None})
+
+
+def test_the_stand_in_of_a_failed_reference_is_what_is_compared_with() -> None:
+    lost = PrecisionRow(precision="fp32", status="oom", reason="no memory")
+    fp16 = precision_row("fp16", 0.02)
+    result = recommended(precision_result(lost, fp16, BF16), sweep("bf16", 0.010, {("ngram", 8): 0.005}))
+    assert "Against plain decoding at fp16: 4.00×" in result.summary
+
+
+def test_the_chosen_drafts_value_is_of_prompts_that_did_not_choose_it() -> None:
+    """Two drafts of the same speed on the whole, each lucky on every other prompt: by value the luckier is
+    1.25 times plain decoding, and on a prompt left out less."""
+    base = sweep("bf16", 0.010, {("one", 3): 0.008}, wobble=0.1)
+    other = sweep("bf16", 0.010, {("two", 3): 0.008}, wobble=-0.1)
+    both = base.model_copy(update={"rows": (*base.rows, other.rows[1])})
+    result = recommended(precision_result(BF16), both)
+    [said] = [one for one in result.findings if one.code == "recommend.speedup"]
+    raw = max(row.metrics["speedup"].value for row in both.sweep)
+    assert said.figure("speedup").value < raw
+    [deploy] = [one for one in result.findings if one.code == "recommend.deploy"]
+    plain = BF16.metrics["throughput_tok_s"].value
+    assert deploy.number("throughput") == pytest.approx(plain * said.figure("speedup").value)
+    assert "spec.chosen_among" in {one.code for one in result.findings}
 
 
 def test_pareto_by_hand() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from bitdraft.schema.records import Figure, Generation
-from bitdraft.stats.intervals import median_figure, ratio_of_rates, ratio_of_sums
+from bitdraft.stats.intervals import Floats, figure_of_sums, median_figure, ratio_of_rates, ratio_of_sums
 
 Item = Sequence[Generation]
 """What was decoded at once: one prompt, or a group of them"""
@@ -155,6 +155,22 @@ def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -
         [len(g.token_ids) for g in base],
         [request_seconds(g) for g in base],
     )
+
+
+def product_of_speeds(over: Sequence[Item], under: Sequence[Item]) -> Figure:
+    """The throughputs (tokens/s) of `over` multiplied, divided by those of `under`: a ratio of speedups, say,
+    of which every part was measured and has its own noise. Prompts are paired by index, those that all
+    have."""
+    parts = [*over, *under]
+    num_prompts = min(len(part) for part in parts)
+    tokens = np.array([[len(g.token_ids) for g in part[:num_prompts]] for part in parts], float)
+    seconds = np.array([[request_seconds(g) for g in part[:num_prompts]] for part in parts])
+
+    def product(sums: Floats) -> Floats:
+        rates = sums[: len(parts)] / sums[len(parts) :]
+        return np.asarray(rates[: len(over)].prod(0) / rates[len(over) :].prod(0))
+
+    return figure_of_sums([*tokens, *seconds], product)
 
 
 def decode_speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -> Figure | None:

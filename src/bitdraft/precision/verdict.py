@@ -2,9 +2,9 @@
 
 Quality comes first: a precision qualifies when the upper end of its paired Δ ln PPL interval stays
 inside the limit. Among those the fastest wins. Two speeds can't be told apart when the interval of
-their ratio holds 1, when there are too few prompts for an interval, or when the ratio is smaller
-than the machine's own drift during the run; then memory decides, and then the reference. Of random
-weights only the speeds are compared, and no precision is recommended.
+their ratio (for all pairs at once) holds 1, when there are too few prompts for an interval, or when the
+ratio is smaller than the machine's own drift during the run; then memory decides, and then the reference.
+Of random weights only the speeds are compared, and no precision is recommended.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.records import Figure
 from bitdraft.stats.drift import DRIFT_WARNING, drift_of
+from bitdraft.stats.selection import for_all
 
 WIDE_INTERVAL = 0.20
 MEMORY_MARGIN = 0.95
@@ -133,16 +134,18 @@ def _fastest(
 ) -> tuple[PrecisionRow, list[PrecisionRow]]:
     """The choice, and every row whose speed can't be told from it (itself included)."""
     best = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-    tied = [row for row in rows if row is best or _same_speed(best, row, drift)]
+    num_pairs = math.comb(len(rows), 2)
+    tied = [row for row in rows if row is best or _same_speed(best, row, drift, num_pairs)]
     name = memory_name(row.metrics for row in tied)
     least = min(row.metrics[name].value for row in tied)
     light = [row for row in tied if row.metrics[name].value * MEMORY_MARGIN <= least]
     chosen = next((row for row in light if row.precision == reference), best if best in light else light[0])
-    return chosen, [row for row in tied if row is chosen or _same_speed(row, chosen, drift)]
+    return chosen, [row for row in tied if row is chosen or _same_speed(row, chosen, drift, num_pairs)]
 
 
-def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float) -> bool:
-    ratio = speed_ratio(one.runs, other.runs)
+def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float, num_pairs: int) -> bool:
+    """Whether they cannot be told apart, by an interval that holds for so many pairs at once."""
+    ratio = for_all(speed_ratio(one.runs, other.runs), num_pairs)
     if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
         return True
     return max(ratio.value, 1 / ratio.value) <= drift

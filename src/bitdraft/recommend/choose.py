@@ -1,23 +1,27 @@
 """Which of the measured options to deploy, and which predicted ones to measure. Pure.
 
-Options of different sweeps are compared at one pace of the machine, by what plain decoding took beside each.
-An option that breaks a limit is out. Of what is left the fastest is chosen, but never against the precision
-that was chosen first: another precision's speculation must be faster beyond the interval (and beyond the
-machine's own drift, because precisions cannot be interleaved). What cannot be told from the choice is named
-beside it. Not to speculate is a choice like any other.
+Options of different sweeps are compared at one pace of the machine, by what plain decoding took beside each,
+with the noise of all that was measured.
+An option that breaks a limit is out. Of what is left the fastest at the precision that was chosen first is
+chosen, unless something at another precision, with a draft or without, is faster beyond the intervals (and
+beyond the machine's own drift, because precisions cannot be interleaved). Whatever was not measured slower
+than the choice is named beside it. Intervals hold for all pairs of options at once. Not to speculate is a
+choice like any other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bitdraft.config import RecommendConfig
-from bitdraft.metrics.speed import speed_ratio
+from bitdraft.metrics.speed import tokens_and_seconds
 from bitdraft.recommend.options import Option, Prediction
 from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.naming import Pair
 from bitdraft.schema.records import Figure
+from bitdraft.stats.selection import for_all, speedup_of_the_best
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2
 # a prediction holds within a few percent (docs/benchmarks)
@@ -26,11 +30,14 @@ NEAR_BEST, PREDICTION_MARGIN = 0.85, 0.9
 
 @dataclass(frozen=True)
 class Choice:
-    """`tied` are the options whose speed cannot be told from the chosen one's; `unsure` says why it isn't
+    """`tied` are the options that were not measured slower than the chosen one. `speed` (tokens/s) and
+    `speedup` are told of it, and of a (draft, K) free of its having been chosen. `unsure` says why it isn't
     known whether to speculate."""
 
     option: Option | None
     tied: list[Option] = field(default_factory=list)
+    speed: Figure | None = None
+    speedup: Figure | None = None
     unsure: Finding | None = None
 
 
@@ -68,43 +75,71 @@ def choose(
     base = next((one for one in plain if one.precision == precision), None)
     if base is None:
         return Choice(None)
-    allowed = {one.precision for one in plain if not one.problems}
-    fit = [one for one in measured if not one.problems and one.precision in allowed]
-    best = max(fit, key=lambda one: one.throughput, default=None)
-    if best is not None and best.precision != base.precision:
-        own = max((one for one in fit if one.precision == base.precision), key=_throughput, default=base)
-        if not _is_faster(best, own, drift):
-            best = None if own is base else own
-    chosen = best or base
-    others = [one for one in (*fit, *(o for o in plain if not o.problems)) if one is not chosen]
-    tied = [one for one in others if _is_tied(one, chosen, drift)]
-    return Choice(chosen, tied, None if best else _unsure(measured))
+    fit = [one for one in measured if not one.problems]
+    options = [*fit, *(one for one in plain if not one.problems)]
+    judge = _Judge(drift, math.comb(len(options), 2))
+    own = [one for one in fit if one.precision == base.precision]
+    chosen = max(own, key=_throughput, default=base)
+    faster = [one for one in options if one.precision != chosen.precision and judge.is_faster(one, chosen)]
+    chosen = max(faster, key=_throughput, default=chosen)
+    others = [one for one in options if one is not chosen]
+    tied = [one for one in others if not judge.is_faster(chosen, one)]
+    if chosen.draft is None:
+        return Choice(chosen, tied, chosen.speed, unsure=_unsure(measured))
+    rivals = [one for one in fit if one.precision == chosen.precision]
+    return Choice(chosen, tied, *_told(chosen, rivals, len(measured)))
 
 
 def _throughput(option: Option) -> float:
     return option.throughput
 
 
-def ratio(one: Option, other: Option) -> Figure:
-    """Throughput over throughput at one pace of the machine, prompts paired; without an interval where the
-    prompts differ in number."""
-    if len(one.runs) != len(other.runs):
-        return Figure(value=one.throughput / other.throughput)
-    found, pace = speed_ratio(one.runs, other.runs), one.pace / other.pace
-    low, high = (None if end is None else end * pace for end in (found.low, found.high))
-    return Figure(value=found.value * pace, low=low, high=high, n=found.n)
+@dataclass(frozen=True)
+class _Judge:
+    """Which of two options is faster, by intervals for so many pairs at once."""
+
+    drift: float
+    num_pairs: int
+
+    def is_faster(self, one: Option, other: Option) -> bool:
+        """A (draft, K) that is not out was measured faster than plain decoding at its precision. Precisions
+        were measured one after another: between them the machine's own drift does not count."""
+        if one.precision == other.precision and other.draft is None:
+            return True
+        found = for_all(one.ratio(other), self.num_pairs)
+        least = self.drift if one.precision != other.precision else 1.0
+        return found.low is not None and found.low > 1 and found.value > least
 
 
-def _is_faster(one: Option, other: Option, drift: float) -> bool:
-    found = ratio(one, other)
-    return found.low is not None and found.low > 1 and (one.pair == other.pair or found.value > drift)
+def _told(chosen: Option, rivals: Sequence[Option], num_looked_at: int) -> tuple[Figure, Figure]:
+    """Throughput and speedup of the chosen (draft, K) as they are said: by value free of its having been
+    chosen among the rivals, which are those at its precision."""
+    speed, speedup = chosen.speed, for_all(chosen.metrics["speedup"], num_looked_at)
+    value = _value_of_the_best(rivals)
+    if value is None:
+        return speed, speedup
+    said = speed.value * value / chosen.metrics["speedup"].value
+    return speed.model_copy(update={"value": said}), speedup.model_copy(update={"value": value})
 
 
-def _is_tied(one: Option, chosen: Option, drift: float) -> bool:
-    """Plain decoding ties with plain decoding alone: a chosen (draft, K) was faster in its own sweep."""
-    if one.draft is None and chosen.draft is not None:
-        return False
-    return not _is_faster(chosen, one, drift) and not _is_faster(one, chosen, drift)
+def _value_of_the_best(rivals: Sequence[Option]) -> float | None:
+    """The speedup of the fastest on prompts that did not choose it; each rival beside plain decoding of its
+    own sweep. None where one has no such, or too few prompts."""
+    parts = [
+        (runs, base) for one in rivals for runs in [*one.over.values()][-1:] for base in one.under.values()
+    ]
+    if len(parts) < len(rivals):
+        return None
+    num_prompts = min(len(part) for pair in parts for part in pair)
+    work, seconds = [], []
+    for runs, base in parts:
+        plain = [tokens_and_seconds([run]) for run in base[:num_prompts]]
+        tok_s = sum(tokens for tokens, _ in plain) / sum(took_s for _, took_s in plain)
+        own = [tokens_and_seconds([run]) for run in runs[:num_prompts]]
+        work.append([tokens for tokens, _ in own])
+        seconds.append([tok_s * took_s for _, took_s in own])
+    ones = [1.0] * num_prompts
+    return speedup_of_the_best(work, seconds, ones, ones)
 
 
 def _unsure(measured: Sequence[Option]) -> Finding | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bitdraft.config import MOST_K, RecommendConfig
-from bitdraft.recommend.choose import Choice, contenders, ratio
+from bitdraft.precision.verdict import compared_with
+from bitdraft.recommend.choose import Choice, contenders
 from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Option, reference_of
 from bitdraft.schema.findings import Finding, Value, answer, of_code, reason, warning
@@ -47,22 +48,23 @@ def answers(
     the measured drafts'."""
     plain, measured = options
     option = choice.option
-    if option is None:
+    if option is None or choice.speed is None:
         said = [one for one in of_precision if one.severity == "answer"]
         cut = bool(of_code(found.skipped, "budget.precision") or of_code(found.skipped, "budget.contender"))
         return [*said, answer("recommend.not_all")] if cut else said
-    said = [answer("recommend.deploy", option.name, throughput=option.throughput)]
-    if option.draft is not None:
-        said.append(answer("recommend.speedup", option.precision, speedup=option.metrics["speedup"]))
+    said = [answer("recommend.deploy", option.name, throughput=choice.speed.value)]
+    if choice.speedup is not None:
+        said.append(answer("recommend.speedup", option.precision, speedup=choice.speedup))
     elif choice.unsure is not None:
         said.append(choice.unsure)
     else:
         said.append(_why_not(measured, found, config))
-    assert found.precision is not None
-    reference = reference_of(found.precision)
-    base = next((one for one in plain if one.precision == reference), None)
-    if base is not None and base.precision != option.precision:
-        said.append(answer("recommend.against", reference, ratio=ratio(option, base)))
+    base = _compared_with(found)
+    said += [
+        answer("recommend.against", one.precision, ratio=option.ratio(one))
+        for one in plain
+        if one.precision == base != option.precision
+    ]
     if choice.tied:
         names = tuple(one.name for one in sorted(choice.tied, key=lambda one: -one.throughput))
         said.append(answer("recommend.ties", option.name, names=names))
@@ -86,11 +88,12 @@ def _why_not(measured: Sequence[Option], found: Found, config: RecommendConfig) 
 def reasons(
     choice: Choice,
     of_precision: Sequence[Finding],
-    measured: Sequence[Option],
+    options: tuple[Sequence[Option], Sequence[Option]],
     found: Found,
     config: RecommendConfig,
 ) -> list[Finding]:
     """Why; the stages' own findings with what they are about."""
+    plain, measured = options
     said = [one for one in of_precision if one.severity == "answer"]
     found_reasons = [reason("recommend.precision_first", "", said)]
     found_reasons += [one for one in of_precision if one.severity == "reason"]
@@ -102,11 +105,27 @@ def reasons(
         found_reasons += [reason("recommend.at", where, [check]) for check in checks]
     found_reasons += [reason("recommend.out", one.name, one.problems) for one in measured if one.problems]
     option = choice.option
-    if option is not None and option.k == max(config.k) < MOST_K:
+    if option is None:
+        return found_reasons
+    if choice.speedup is not None and len(measured) > 1:
+        found_reasons.append(reason("spec.chosen_among", option.name, n=len(measured)))
+    if option.k == max(config.k) < MOST_K:
         found_reasons.append(reason("spec.largest_k", option.name, k=option.k))
-    if option is not None:
-        rivals = [one for one in measured if not one.problems and one.precision != option.precision]
-        if rivals:
-            best = max(rivals, key=lambda one: one.throughput)
-            found_reasons.append(reason("recommend.rival", best.name, throughput=best.throughput))
+    base = _compared_with(found)
+    found_reasons += [
+        reason("recommend.against", one.precision, ratio=option.ratio(one))
+        for one in plain
+        if one.precision not in (option.precision, base)
+    ]
+    rivals = [one for one in measured if not one.problems and one.precision != option.precision]
+    if rivals:
+        best = max(rivals, key=lambda one: one.throughput)
+        found_reasons.append(reason("recommend.rival", best.name, throughput=best.throughput))
     return found_reasons
+
+
+def _compared_with(found: Found) -> str | None:
+    """The precision that the others' quality was compared with."""
+    assert found.precision is not None
+    base = compared_with(found.precision.rows, reference_of(found.precision))
+    return None if base is None else base.precision

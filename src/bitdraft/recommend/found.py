@@ -41,11 +41,12 @@ class Found:
     def measured(self, config: RecommendConfig) -> list[Option]:
         """Every finished (draft, K)."""
         rows = {row.precision: row for row in self.finished()}
+        plain = {option.precision: option for option in self.plain(config)}
         num_looked_at = sum(row.status == "ok" for sweep in self.sweeps.values() for row in sweep.sweep)
         return [
             option
             for (own, _), sweep in self.sweeps.items()
-            for option in measured_options(sweep, config, rows.get(own), num_looked_at)
+            for option in measured_options(sweep, config, rows.get(own), plain.get(own), num_looked_at)
         ]
 
     def paces(self) -> dict[Pair, float]:

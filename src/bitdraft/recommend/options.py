@@ -4,17 +4,18 @@ and predicted ones. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from bitdraft import formats
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics.memory import NAMES, memory_name
-from bitdraft.metrics.speed import speed_ratio
+from bitdraft.metrics.speed import Item, product_of_speeds, speed_ratio
 from bitdraft.precision.verdict import compared_with, quality_problems
 from bitdraft.schema.findings import Finding
-from bitdraft.schema.naming import Pair, way_name
+from bitdraft.schema.naming import Pair, pair_name, way_name
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
-from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 from bitdraft.stats.selection import for_all
 
@@ -22,17 +23,18 @@ from bitdraft.stats.selection import for_all
 @dataclass(frozen=True)
 class Option:
     """One way to run the model that was measured; without a draft, plain decoding. `problems` say why it
-    cannot be recommended. `pace` is how much faster the machine ran plain decoding at this precision alone
-    than in the sweep that this option is from, by which options of different sweeps are compared."""
+    cannot be recommended. Its speed at the pace of the precisions' own measurement is a product of
+    throughputs that were measured: plain decoding's there × that of (draft, K) / that of K = 0, both in the
+    sweep. `over` and `under` are the parts above and below the line, by name."""
 
     precision: str
     draft: str | None
     k: int
     draft_precision: str | None
     metrics: Mapping[str, Figure]
-    runs: Sequence[Generation]
+    over: Mapping[str, Item]
+    under: Mapping[str, Item] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
-    pace: float = 1.0
 
     @property
     def pair(self) -> Pair:
@@ -44,18 +46,24 @@ class Option:
         """`bf16 with ngram, K = 8`"""
         return way_name(self.precision, self.draft, self.k, self.draft_precision)
 
-    @property
+    @cached_property
     def speed(self) -> Figure:
-        """Tokens/s at the pace of the precisions' own measurement: plain decoding's times the speedup."""
-        found = self.metrics["throughput_tok_s"]
-        ends = {name: getattr(found, name) for name in ("value", "low", "high", "median")}
-        scaled = {name: None if end is None else end * self.pace for name, end in ends.items()}
-        return found.model_copy(update=scaled)
+        """Tokens/s at that pace."""
+        return product_of_speeds([*self.over.values()], [*self.under.values()])
 
     @property
     def throughput(self) -> float:
-        """Tokens/s, at that pace."""
+        """By value, tokens/s at that pace."""
         return self.speed.value
+
+    def ratio(self, other: Option) -> Figure:
+        """This one's speed over the other's, with the noise of all that was measured for either; what both
+        have in common cancels."""
+        over = {**self.over, **other.under}
+        under = {**self.under, **other.over}
+        common = over.keys() & under.keys()
+        sides = [[runs for name, runs in side.items() if name not in common] for side in (over, under)]
+        return product_of_speeds(*sides) if any(sides) else Figure(value=1.0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ def plain_options(result: PrecisionResult, config: RecommendConfig) -> list[Opti
             k=0,
             draft_precision=None,
             metrics=row.metrics,
-            runs=row.runs,
+            over={row.precision: row.runs},
             problems=(
                 *quality_problems(row, base, config.max_ppl_increase),
                 *limit_problems(row.metrics, config),
@@ -132,31 +140,45 @@ def reference_of(result: PrecisionResult) -> str:
 
 
 def measured_options(
-    sweep: SpecDecodeResult, config: RecommendConfig, own: PrecisionRow | None, num_looked_at: int
+    sweep: SpecDecodeResult,
+    config: RecommendConfig,
+    own: PrecisionRow | None,
+    plain: Option | None,
+    num_looked_at: int,
 ) -> list[Option]:
-    """A finished (draft, K) each, set beside plain decoding of `own`, the precision's row; its problems are a
-    limit's, a text that is not the target's, or a speedup that may be too small, by an interval that holds
-    for so many (draft, K) at once."""
-    pace = pace_of(sweep, own) if own is not None and sweep.baseline is not None else 1.0
+    """A finished (draft, K) each, set beside plain decoding of `own`, the precision's row; its problems are
+    those of its precision, a limit's, a text that is not the target's, or a speedup that may be too small, by
+    an interval that holds for so many (draft, K) at once."""
+    precision, other = pair = sweep.config.precision, sweep.draft_precision
+    over: dict[str, Item] = {}
+    under: dict[str, Item] = {}
+    if own is not None and sweep.baseline is not None:
+        over, under = {precision: own.runs}, {f"K = 0 beside {pair_name(pair)}": sweep.baseline.runs}
     found = []
     for row in (row for row in sweep.sweep if row.status == "ok"):
         metrics = _beside(row.metrics, sweep, own)
         found.append(
             Option(
-                precision=sweep.config.precision,
+                precision=precision,
                 draft=row.draft,
                 k=row.k,
-                draft_precision=sweep.draft_precision,
+                draft_precision=other,
                 metrics=metrics,
-                runs=row.runs,
+                over=over | {way_name(precision, row.draft, row.k, other): row.runs},
+                under=under,
                 problems=(
+                    *_problems_of_precision(plain),
                     *limit_problems(metrics, config),
                     *_speculation_problems(row, config.min_speedup, num_looked_at),
                 ),
-                pace=pace,
             )
         )
     return found
+
+
+def _problems_of_precision(plain: Option | None) -> list[Finding]:
+    """Of its quality: limits are judged with the draft."""
+    return [] if plain is None else [one for one in plain.problems if one.code.startswith("quality.")]
 
 
 def _beside(

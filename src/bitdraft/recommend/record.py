@@ -39,7 +39,7 @@ def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) ->
         choice = replace(choice, unsure=explain.unexamined(found, measured, config))
     if is_complete:
         said = explain.answers(choice, of_precision, (plain, measured), found, config)
-        said += explain.reasons(choice, of_precision, measured, found, config)
+        said += explain.reasons(choice, of_precision, (plain, measured), found, config)
     else:
         said = [] if choice.option is None else [answer("recommend.ahead", choice.option.name)]
     findings = [
