@@ -15,11 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bitdraft.compare.gate import Limits, regressions_of
+from bitdraft.compare.measured import Measured
+from bitdraft.compare.pairing import Rounds
+from bitdraft.compare.rows import Pair, compare_rows
+from bitdraft.compare.verdict import held_together
 from bitdraft.config import RecommendConfig, SpecDecodeConfig
 from bitdraft.metrics.acceptance import SHARE_SCALE, STEP_SCALE
 from bitdraft.metrics.quality import over_text
 from bitdraft.recommend.choose import choose
 from bitdraft.recommend.options import Option, measured_options
+from bitdraft.schema.comparison import Comparison, RowName, Side
 from bitdraft.schema.precision import PrecisionRow
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import CostRecord, SpecDecodeResult, SpecDecodeRow
@@ -292,3 +298,49 @@ def recommendation(n: int, speedup: float, num_experiments: int, seed: int = 0) 
         covered += ratio.low <= 1 <= ratio.high
     shares = [count / num_experiments for count in (speculated, slower, covered)]
     return Recommended(shares[0], shares[1], float(np.mean(errors)) if errors else 0.0, shares[2])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Of comparisons of two measurements: the share in which any row is called slower, in which a limit of no
+    loss at all fails the build, and in which the interval of a row's ratio holds the truth."""
+
+    called_slower: float
+    failed: float
+    covered: float
+
+
+def comparison(
+    n: int, num_rows: int, num_rounds: int, slowdown: float, *, num_experiments: int, seed: int = 0
+) -> Compared:
+    """B takes `slowdown` times as long as A, prompts differ by 5 % from side to side, and every process is
+    slower or faster than another by 2 % in all prompts alike. With rounds both sides are measured in turn;
+    with one, apart by processes of the same speed."""
+    rng = np.random.default_rng([seed, n, num_rows, num_rounds])
+    pair = Pair(is_greedy=False, tokenizer_problem=None, same_work=False)
+    slower, failed, covered = 0, 0, 0
+    process = 0.02 if num_rounds > 1 else 0.0
+    for _ in range(num_experiments):
+        base_s = log_normal(rng, n, 0.3)
+        rows = []
+        for index in range(num_rows):
+            sides = []
+            for factor in (1.0, slowdown):
+                paces = factor * np.exp(process * rng.standard_normal(num_rounds))
+                rounds = [_runs(pace * base_s * log_normal(rng, n, 0.05)) for pace in paces]
+                items: dict[tuple[int, ...], Rounds] = {
+                    (place,): [(one[place],) for one in rounds] for place in range(n)
+                }
+                sides.append(Measured("ok", items=items))
+            name = RowName(source="precision", text="", precision=str(index))
+            rows.append(compare_rows(name, sides[0], sides[1], pair))
+        found = held_together(rows)
+        ratios = [row.ratios["throughput_tok_s"] for row in found]
+        slower += any(ratio.standing == "worse" for ratio in ratios)
+        record = Comparison(a=Side(folder="a"), b=Side(folder="b"), rows=found, rounds=2)
+        failed += bool(regressions_of(record, Limits(slowdown=0.0)))
+        low, high = ratios[0].ratio.low, ratios[0].ratio.high
+        assert low is not None
+        assert high is not None
+        covered += low <= 1 / slowdown <= high
+    return Compared(*(count / num_experiments for count in (slower, failed, covered)))

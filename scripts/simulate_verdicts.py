@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from populations import SIZES, all_populations, coverage, recommendation, selection
+from populations import SIZES, all_populations, comparison, coverage, recommendation, selection
 
 KINDS = ("independent", "shared", "skewed")
 
@@ -64,6 +64,25 @@ def recommendation_lines(num_experiments: int, seed: int) -> list[str]:
     return lines
 
 
+def comparison_lines(num_experiments: int, seed: int) -> list[str]:
+    """How often `compare` calls a row of equal sides slower, or fails a build, and finds 10 % less speed."""
+    lines = [
+        "| n | rows | measured | equal sides: a row is called slower | a build fails | ratio holds the truth "
+        "| 10 % slower: found |"
+    ]
+    lines.append("| ---: | ---: | --- |" + " ---: |" * 4)
+    for n, rows, rounds in ((15, 1, 1), (5, 16, 1), (15, 16, 1), (15, 1, 2), (15, 1, 3), (15, 4, 3)):
+        print("compare", n, rows, rounds, file=sys.stderr)
+        equal, slower = (
+            comparison(n, rows, rounds, slowdown, num_experiments=num_experiments, seed=seed)
+            for slowdown in (1.0, 1.1)
+        )
+        shares = equal.called_slower, equal.failed, equal.covered, slower.called_slower
+        cells = [str(n), str(rows), "once" if rounds == 1 else f"in turn, {rounds} rounds"]
+        lines.append(f"| {' | '.join([*cells, *(f'{100 * share:.1f} %' for share in shares)])} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,6 +96,8 @@ def main() -> None:
     print("\n".join(selection_lines(fewer, asked.seed)))
     print()
     print("\n".join(recommendation_lines(fewer, asked.seed)))
+    print()
+    print("\n".join(comparison_lines(fewer, asked.seed)))
 
 
 if __name__ == "__main__":

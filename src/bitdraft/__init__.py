@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         compare_results,
         evaluate_precision,
         evaluate_spec_decode,
+        measure_in_turn,
         recommend_deployment,
         run_matrix,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
+    "measure_in_turn",
     "recommend_deployment",
     "run_matrix",
     "write_report",
@@ -60,6 +62,7 @@ _HOMES = {
     "SpecDecodeResult": "bitdraft.schema.spec_decode",
     "UserError": "bitdraft.errors",
     "compare_results": "bitdraft.api",
+    "measure_in_turn": "bitdraft.api",
     "evaluate_precision": "bitdraft.api",
     "evaluate_spec_decode": "bitdraft.api",
     "recommend_deployment": "bitdraft.api",

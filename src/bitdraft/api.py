@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bitdraft.compare.compare import compare_folders
+from bitdraft.compare.in_turn import ROUNDS, compare_in_turn
 from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
 from bitdraft.config.base import Config
 from bitdraft.config.running import RunOptions
@@ -108,6 +109,35 @@ def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None =
     if folder is not None:
         prepare_output(folder)
     return comparison_files.publish(compare_folders(Path(a), Path(b)), folder)
+
+
+def measure_in_turn(
+    a: str | Path,
+    b: str | Path,
+    *,
+    output: str | Path,
+    rounds: int = ROUNDS,
+    python_a: str | None = None,
+    python_b: str | None = None,
+    data_root: str | Path | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Measure again what the folders `a` and `b` have results of, with the same settings and in turn
+    (A B B A), `rounds` times each, and compare that.
+
+    Every measurement is a command in processes of its own, by the Python named for its side (by default this
+    one), and is kept below `output` (`a-1`, `b-1`, `b-2`, …); the same call goes on with what is missing.
+    Intervals hold the noise between rounds, too. A sweep of a recommendation is measured with all of its
+    drafts and K. Raises `UserError` as `compare_results` does, and for a command that cannot be carried out.
+    """
+    folder = Path(output)
+    prepare_output(folder)
+    more = [] if data_root is None else ["--data-root", str(data_root)]
+    sides, pythons = (Path(a), Path(b)), (python_a, python_b)
+    found = compare_in_turn(
+        sides, folder, num_rounds=rounds, pythons=pythons, more=more, on_step=on_step or (lambda _: None)
+    )
+    return comparison_files.publish(found, folder)
 
 
 def run_matrix(

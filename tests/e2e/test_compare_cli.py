@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -29,10 +31,14 @@ def folders(tmp_path: Path) -> dict[str, Path]:
         "slow": slow,
         "failing": precision_result(fp32, failed_row("bf16")),
         "other": precision_result(fp32, config={"max_new_tokens": 50}),
+        "worse": precision_result(fp32, precision_row("bf16", runs(), log_prob=lambda block: -530.0 - block)),
+        "drafts": precision_result(fp32),
     }
     folders = {name: save_to(tmp_path / name, precision=result) for name, result in results.items()}
-    for name in ("a", "slow"):
+    for name in ("a", "slow", "worse"):
         save_to(folders[name], spec_decode_stdlib=swept)
+    slower = sweep(runs(), sweep_row("small", 3, runs(1.0, step=2)))
+    save_to(folders["drafts"], precision=results["a"], spec_decode_stdlib=slower)
     return folders
 
 
@@ -55,10 +61,13 @@ def test_without_a_limit_a_regression_is_shown_and_the_exit_code_is_0(folders: d
 @pytest.mark.parametrize(
     ("b", "limit", "code"),
     [
-        ("slow", "5%", 1),
-        ("slow", "0.05", 1),
-        ("slow", "20%", 1),
+        ("slow", "5%", 2),
+        ("slow", "0.05", 2),
+        ("slow", "20%", 2),
         ("slow", "0.3", 0),
+        ("drafts", "5%", 1),
+        ("drafts", "0.05", 1),
+        ("drafts", "30%", 0),
         ("failing", "90%", 1),
         ("a", "0%", 0),
         ("slow", "5", 2),
@@ -73,9 +82,27 @@ def test_a_regression_of_the_limit_or_more_fails_a_build(
     result = invoke(folders["a"], folders[b], "--fail-on-regression", limit)
     assert result.exit_code == code, result.output
     if code == 1:
-        assert "bf16" in result.stderr
-    if code == 2:
+        assert ("K = 0 0.800×" if b == "drafts" else "bf16") in result.stderr
+    if code == 2 and b == "slow" and limit in ("5%", "0.05", "20%"):
+        assert (
+            "cannot be judged: B looks slower, by itself or by the machine (bf16: tokens/s 0.800×"
+            in result.stderr
+        )
+        assert "Measure both in turn: bitdraft compare --measure A B" in result.stderr
+    elif code == 2:
         assert result.stderr.startswith(f"Error: --fail-on-regression {limit}: is no share")
+    else:
+        assert "throughput, TPOT and TTFT were measured apart" in result.stderr
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--max-ppl-increase", 1), ("--max-slowdown", 0)])
+def test_speed_and_quality_have_limits_of_their_own(folders: dict[str, Path], flag: str, code: int) -> None:
+    result = invoke(folders["a"], folders["worse"], flag, "5%")
+    assert result.exit_code == code, result.output
+    assert ("Regressions (--max-ppl-increase 5%):" in result.stderr) == bool(code)
+    assert ("measured apart" in result.stderr) == (not code)
+    mixed = invoke(folders["a"], folders["worse"], "--fail-on-regression", "5%", "--max-ppl-increase", "20%")
+    assert mixed.exit_code == 0, mixed.output
 
 
 @pytest.mark.parametrize(("num_prompts", "reason"), [(4, "fewer than 5 prompts"), (10, "no row has a speed")])
@@ -111,7 +138,7 @@ def test_a_folder_that_is_none_is_one_line(folders: dict[str, Path], tmp_path: P
 def test_files_are_written_where_asked(folders: dict[str, Path], tmp_path: Path) -> None:
     output = tmp_path / "out"
     result = invoke(folders["a"], folders["slow"], "--output", output, "--fail-on-regression", "5%")
-    assert result.exit_code == 1  # and written all the same
+    assert result.exit_code == 2  # and written all the same
     assert {path.name for path in output.iterdir()} == {
         f"comparison.{end}" for end in ("json", "csv", "md", "png")
     }
@@ -159,3 +186,59 @@ def test_what_was_really_measured_is_read(checkpoint: Path, text_file: Path, tmp
             assert row.ratios["tokens_per_step"].ratio.value == 1
     assert comparison.refused == ()
     assert comparison.plans == ("plan/spec_decode_plan_file-story",)
+
+
+RUN = subprocess.run
+
+
+def in_this_process(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+    """What a Python that is named would do."""
+    if command[1:3] != ["-m", "bitdraft"]:
+        return RUN(command, **settings)
+    if not command[0].startswith("/"):
+        raise FileNotFoundError(2, "No such file or directory")
+    done = CliRunner().invoke(app, command[3:])
+    return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+
+def test_both_sides_are_measured_in_turn(
+    checkpoint: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitdraft.compare.in_turn.subprocess.run", in_this_process)
+    a, b, output = tmp_path / "a", tmp_path / "b", tmp_path / "both"
+    with jobs_in_process():
+        for folder in (a, b):
+            bitdraft.evaluate_spec_decode(
+                model=str(checkpoint),
+                drafts=("ngram",),
+                k=(2,),
+                dataset=f"file:{text_file}",
+                num_prompts=5,
+                max_prompt_tokens=16,
+                max_new_tokens=8,
+                device="cpu",
+                output=folder,
+            )
+        found = invoke(a, b, "--measure", "--rounds", "2", "--output", output, "--max-slowdown", "99%")
+        assert found.exit_code == 0, found.output
+        steps = [line.partition(": ")[2] for line in found.stderr.splitlines() if "round" in line]
+        assert [step.partition(":")[0] for step in steps] == [
+            *("A, round 1", "B, round 1", "B, round 2", "A, round 2")
+        ]
+        comparison = json.loads((output / "comparison.json").read_text())
+        assert comparison["rounds"] == 2
+        assert "measured in turn, 2 times each" in " ".join(found.stdout.split())
+        assert [row["same_ids"] for row in comparison["rows"]] == [[10, 10], [10, 10]], "of both rounds"
+        assert "Not judged" not in found.stderr
+        # what is measured is not measured again
+        again = invoke(a, b, "--measure", "--rounds", "2", "--output", output)
+        assert again.exit_code == 0
+        ratios = [row["ratios"] for row in json.loads((output / "comparison.json").read_text())["rows"]]
+        assert ratios == [row["ratios"] for row in comparison["rows"]]
+        for flags, said in (
+            (["--rounds", "1"], "rounds 1: is not between 2 and 20"),
+            (["--python-b", "no-python"], "python_b no-python: cannot be started"),
+        ):
+            wrong = invoke(a, b, "--measure", *flags, "--output", tmp_path / "wrong")
+            assert wrong.exit_code == 2
+            assert said in wrong.stderr

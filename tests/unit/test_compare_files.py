@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bitdraft import Comparison, UserError, compare_results
-from bitdraft.compare import verdict as verdict_module
+from bitdraft.compare import gate
 from bitdraft.config import RecommendConfig
 from bitdraft.present.comparison_files import csv_text, markdown_text
 from bitdraft.schema.manifest import Manifest
@@ -26,7 +26,7 @@ from said import sentences
 
 
 def regressions_of(comparison: Comparison, limit: float) -> list[str]:
-    return sentences(verdict_module.regressions_of(comparison, limit))
+    return sentences(gate.regressions_of(comparison, gate.Limits(limit, limit)))
 
 
 def plain_precision(**changes: Any) -> PrecisionResult:
@@ -244,7 +244,8 @@ def test_times_that_are_none_are_refused(tmp_path: Path, value: str) -> None:
 
 def test_without_a_speed_nothing_can_be_judged(tmp_path: Path) -> None:
     failed = precision_result(failed_row("fp32"))
-    blind = verdict_module.blind_spot(of(tmp_path, {"precision": failed}, {"precision": failed}))
+    both = of(tmp_path, {"precision": failed}, {"precision": failed})
+    blind = gate.blind_spot(both, gate.Limits(slowdown=0.05))
     assert blind is not None
     assert sentences([blind]) == ["no row has a speed on both sides"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bitdraft.compare import verdict as verdict_module
+from bitdraft.compare import gate
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.records import Divergence
 from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
@@ -17,7 +17,7 @@ from said import sentences
 
 
 def regressions_of(comparison: Comparison, limit: float) -> list[str]:
-    return sentences(verdict_module.regressions_of(comparison, limit))
+    return sentences(gate.regressions_of(comparison, gate.Limits(limit, limit)))
 
 
 Compare = Callable[[SpecDecodeResult, SpecDecodeResult], Comparison]

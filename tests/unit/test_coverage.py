@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from populations import SIZES, Population, all_populations, coverage, recommendation, selection
+from populations import SIZES, Population, all_populations, comparison, coverage, recommendation, selection
 
 NUM_EXPERIMENTS = 2000
 
@@ -50,3 +50,15 @@ def test_recommend_finds_what_pays_and_does_not_overstate_it() -> None:
     assert found.speculated >= 0.8
     assert found.called_slower <= 0.05
     assert abs(found.bias) < 0.01
+
+
+@pytest.mark.parametrize(("n", "num_rows", "num_rounds"), [(15, 1, 1), (5, 8, 1), (15, 1, 3), (15, 4, 3)])
+def test_equal_sides_fail_no_build(n: int, num_rows: int, num_rounds: int) -> None:
+    found = comparison(n, num_rows, num_rounds, 1.0, num_experiments=400)
+    assert found.called_slower <= 0.06
+    assert found.failed <= 0.07
+    assert 0.92 <= found.covered <= 0.99
+
+
+def test_a_tenth_less_speed_is_found_among_many_rows() -> None:
+    assert comparison(15, 8, 1, 1.1, num_experiments=200).failed >= 0.9

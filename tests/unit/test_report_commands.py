@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bitdraft.cli import app
 from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
-from bitdraft.present.page.commands import command_of, ranges
+from bitdraft.config.commands import command_of, ranges
 
 
 def test_defaults_are_not_written() -> None:

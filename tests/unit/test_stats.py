@@ -15,10 +15,11 @@ from bitdraft.stats.intervals import (
     LOGIT,
     Scale,
     median_figure,
+    over_rounds,
     ratio_of_rates,
     ratio_of_sums,
 )
-from bitdraft.stats.selection import for_all, speedup_of_the_best
+from bitdraft.stats.selection import for_all, holm, p_value, rounds_p_value, sign_p_value, speedup_of_the_best
 
 positive = st.floats(0.1, 100)
 
@@ -128,3 +129,65 @@ def test_what_the_best_brings_is_told_by_prompts_that_did_not_choose_it() -> Non
     found = speedup_of_the_best(work, seconds, base_s, base_s)
     assert found == pytest.approx(5 / (1.0 + 1.0 + 1.0 + 1.0 + 1.0))
     assert speedup_of_the_best(work[:, :4], seconds[:, :4], base_s[:4], base_s[:4]) is None
+
+
+def test_holm_by_hand() -> None:
+    """0.01 ≤ 0.05/4, 0.014 ≤ 0.05/3, and 0.03 > 0.05/2 ends it."""
+    assert holm([0.03, 0.01, 0.04, 0.014]) == [False, True, False, True]
+    assert holm([]) == []
+    assert holm([0.05]) == [True]
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_between_bonferroni_and_nothing(p_values: list[float]) -> None:
+    held = holm(p_values)
+    for p, is_held in zip(p_values, held, strict=True):
+        assert is_held or p > 0.05 / len(p_values)
+        assert not is_held or p <= 0.05
+
+
+@given(st.lists(st.tuples(positive, positive), min_size=5, max_size=30))
+def test_a_p_value_is_the_level_at_which_the_interval_touches_1(pairs: list[tuple[float, float]]) -> None:
+    top, bottom = (np.asarray(column) for column in zip(*pairs, strict=True))
+    figure = ratio_of_sums(top, bottom)
+    found = p_value(figure, figure.n - 1)
+    assert found is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    if abs(found - 0.05) > 1e-6:
+        assert (found < 0.05) == (not figure.low <= 1 <= figure.high)
+
+
+def test_p_values_by_hand() -> None:
+    figure = ratio_of_sums([2.0] * 6, [1.0] * 6)
+    assert p_value(figure, figure.n - 1) == 0, "no spread at all"
+    assert p_value(ratio_of_sums([1.0] * 6, [1.0] * 6), 5) == 1
+    assert p_value(ratio_of_sums([1.0] * 4, [1.0] * 4), 3) is None
+    assert sign_p_value(9, 10) == pytest.approx(11 / 1024)
+    assert sign_p_value(10, 10) == pytest.approx(1 / 1024)
+    assert sign_p_value(0, 10) == pytest.approx(1)
+
+
+def test_the_spread_of_rounds_is_added_by_hand() -> None:
+    """Standard errors of 0.02 over 11 prompts and of 0.01 over 4 rounds."""
+    half = float(scipy.stats.t.ppf(0.975, 10)) * 0.02
+    ratio = ratio_of_sums([1.0] * 11, [1.0] * 11).model_copy(
+        update={"low": math.exp(-half), "high": math.exp(half)}
+    )
+    logs = [0.02 * z / statistics.stdev([-1.0, 0.0, 0.5, 0.5]) for z in (-1.0, 0.0, 0.5, 0.5)]
+    found, freedom = over_rounds(ratio, [math.exp(value) for value in logs])
+    degrees = (4e-4 + 1e-4) ** 2 / (4e-4**2 / 10 + 1e-4**2 / 3)
+    assert freedom == pytest.approx(degrees)
+    wider = float(scipy.stats.t.ppf(0.975, degrees)) * math.sqrt(5e-4)
+    assert found.high == pytest.approx(math.exp(wider), rel=1e-9)
+    assert over_rounds(ratio, [1.1]) == (ratio, 10)
+    assert over_rounds(ratio, [1.1, 1.1]) == (ratio, 10), "rounds that agree add nothing"
+
+
+def test_rounds_are_evidence_by_students_t() -> None:
+    values = [0.02, 0.03, 0.01]
+    assert rounds_p_value(values) == pytest.approx(
+        scipy.stats.ttest_1samp(values, 0, alternative="greater").pvalue
+    )
+    assert rounds_p_value([0.1]) == 0
+    assert (rounds_p_value([0.1, 0.1]), rounds_p_value([-0.1, -0.1])) == (0, 1)

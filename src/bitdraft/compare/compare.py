@@ -10,9 +10,9 @@ from pathlib import Path
 from bitdraft.compare.comparable import refusal, tokenizer_problem, was_asked
 from bitdraft.compare.differences import differences, machine_findings, merged, same_work
 from bitdraft.compare.folders import Folder, pair_files, read_folder
-from bitdraft.compare.measured import Measurement, Rows, rows_of
+from bitdraft.compare.measured import Measurement, Rows, in_rounds, rows_of
 from bitdraft.compare.rows import Pair, compare_rows
-from bitdraft.compare.verdict import decide
+from bitdraft.compare.verdict import decide, held_together
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.comparison import Comparison, Difference, Refusal, RowComparison, RowName
 from bitdraft.schema.findings import answer
@@ -32,26 +32,43 @@ class _Compared:
     differences: Sequence[Difference]
 
 
+Sides = tuple[Sequence[Folder], Sequence[Folder]]
+"""A and B, a folder a round"""
+
+
 def compare_folders(a: Path, b: Path) -> Comparison:
     """Compare the results in folder `b` with those in folder `a`. See `bitdraft.compare_results`."""
-    sides = Folder(a), Folder(b)
-    with _damage_named([side.path for side in sides]):
-        sides = read_folder(a, "A"), read_folder(b, "B")
-        names = pair_files(sides[0].results, sides[1].results)
-        found = [_compare_pair(sides, name, other) for name, other in names]
+    return _compare([a], [b], None)
+
+
+def compare_rounds(a: Sequence[Path], b: Sequence[Path]) -> Comparison:
+    """The same of two sides that were measured in turn, a folder a round."""
+    return _compare(a, b, min(len(a), len(b)))
+
+
+def _compare(a: Sequence[Path], b: Sequence[Path], num_rounds: int | None) -> Comparison:
+    with _damage_named([*a, *b]):
+        sides = [read_folder(path, "A") for path in a], [read_folder(path, "B") for path in b]
+        names = pair_files(sides[0][0].results, sides[1][0].results)
+        found = [_compare_pair(sides, name, other, num_rounds) for name, other in names]
         done = [entry for entry in found if isinstance(entry, _Compared)]
         refused = [entry for entry in found if isinstance(entry, Refusal)]
+        first = sides[0][0], sides[1][0]
         if not done:
-            raise _nothing_left(sides, refused)
-        comparison = _gather(sides, names, done, refused)
+            raise _nothing_left(first, refused)
+        comparison = _gather(sides, names, done, refused, num_rounds)
         if not comparison.rows:
-            raise _no_rows(sides[1], comparison)
+            raise _no_rows(first[1], comparison)
     return comparison
 
 
-def _compare_pair(sides: tuple[Folder, Folder], name: str, other: str) -> _Compared | Refusal:
-    with _damage_named([sides[0].path / f"{name}.json", sides[1].path / f"{other}.json"]):
-        return _compare_files(name, sides[0].results[name], sides[1].results[other])
+def _compare_pair(sides: Sides, name: str, other: str, num_rounds: int | None) -> _Compared | Refusal:
+    names = name, other
+    with _damage_named(
+        [folder.path / f"{n}.json" for n, side in zip(names, sides, strict=True) for folder in side]
+    ):
+        a, b = ([f.results[n] for f in side if n in f.results] for n, side in zip(names, sides, strict=True))
+        return _compare_files(name, a, b, in_turn=num_rounds is not None)
 
 
 @contextlib.contextmanager
@@ -65,48 +82,55 @@ def _damage_named(paths: Sequence[Path]) -> Iterator[None]:
         raise UserError("result", " or ".join(map(str, paths)), problem, remedy) from error
 
 
-def _compare_files(source: str, a: Measurement, b: Measurement) -> _Compared | Refusal:
+def _compare_files(
+    source: str, rounds_a: Sequence[Measurement], rounds_b: Sequence[Measurement], *, in_turn: bool
+) -> _Compared | Refusal:
+    a, b = rounds_a[0], rounds_b[0]
     refused = refusal(source, a, b)
     if refused is not None:
         return refused
     pair = Pair(
         is_greedy=isinstance(a, PrecisionResult) or a.config.temperature == 0,
         tokenizer_problem=tokenizer_problem(a, b),
-        same_work=same_work(a, b),
+        same_work=same_work(a, b) and not in_turn,
     )
-    both = rows_of(a, source), rows_of(b, source)
+    both = [in_rounds([rows_of(one, source) for one in side]) for side in (rounds_a, rounds_b)]
     rows = tuple(
         compare_rows(name, own, both[1][name], pair) for name, own in both[0].items() if name in both[1]
     )
     lost = tuple(name for name in both[0] if name not in both[1] and was_asked(b, name, like=a))
-    return _Compared(a, b, *both, rows, lost, differences(source, a, b))
+    return _Compared(a, b, both[0], both[1], rows, lost, differences(source, a, b))
 
 
 def _gather(
-    sides: tuple[Folder, Folder],
+    sides: Sides,
     names: Sequence[tuple[str, str]],
     done: Sequence[_Compared],
     refused: Sequence[Refusal],
+    num_rounds: int | None,
 ) -> Comparison:
+    first = sides[0][0], sides[1][0]
     comparison = Comparison(
-        a=sides[0].describe(),
-        b=sides[1].describe(),
-        rows=tuple(row for entry in done for row in entry.rows),
+        a=first[0].describe(),
+        b=first[1].describe(),
+        rows=held_together([row for entry in done for row in entry.rows]),
         only_a=tuple(name for entry in done for name in entry.rows_a if name not in entry.rows_b),
         only_b=tuple(name for entry in done for name in entry.rows_b if name not in entry.rows_a),
-        files_only_a=tuple(n for n in sides[0].results if n not in {one for one, _ in names}),
+        files_only_a=tuple(n for n in first[0].results if n not in {one for one, _ in names}),
         lost=tuple(name.full for entry in done for name in entry.lost),
-        files_only_b=tuple(n for n in sides[1].results if n not in {other for _, other in names}),
+        files_only_b=tuple(n for n in first[1].results if n not in {other for _, other in names}),
         refused=tuple(refused),
-        plans=tuple(dict.fromkeys(plan for side in sides for plan in side.plans)),
-        differences=(*_recommended(sides), *merged([d for entry in done for d in entry.differences])),
+        plans=tuple(dict.fromkeys(plan for side in first for plan in side.plans)),
+        rounds=num_rounds,
+        differences=(*_recommended(first), *merged([d for entry in done for d in entry.differences])),
     )
     machine = machine_findings([(entry.a, entry.b) for entry in done], comparison.rows)
     counts, findings = decide(comparison, machine)
     unfinished = [
         answer("compare.unfinished", name, what=what)
         for name, side in zip("AB", sides, strict=True)
-        for what in side.unfinished
+        for folder in side
+        for what in folder.unfinished
     ]
     return comparison.model_copy(update={"counts": counts, "findings": (*unfinished, *findings)})
 

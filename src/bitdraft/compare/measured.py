@@ -3,10 +3,10 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from bitdraft.metrics.speed import Item
+from bitdraft.compare.pairing import Rounds
 from bitdraft.schema.comparison import RowName
 from bitdraft.schema.naming import pair_name
 from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, Quality
@@ -19,12 +19,13 @@ Places = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Measured:
-    """`items` by the places of their prompts; `base` are those of K = 0 in the same run and batch size."""
+    """`items` by the places of their prompts, each once a round; `base` are those of K = 0 in the same run
+    and batch size."""
 
     status: str
     reason: str | None = None
-    items: Mapping[Places, Item] = field(default_factory=dict)
-    base: Mapping[Places, Item] = field(default_factory=dict)
+    items: Mapping[Places, Rounds] = field(default_factory=dict)
+    base: Mapping[Places, Rounds] = field(default_factory=dict)
     metrics: Mapping[str, Figure] = field(default_factory=dict)
     quality: Quality = field(default_factory=Quality)
     raw: PrecisionRaw = field(default_factory=PrecisionRaw)
@@ -46,7 +47,7 @@ def _of_precision(result: PrecisionResult, source: str) -> Rows:
         RowName(source=source, text=result.text.dataset, precision=row.precision): Measured(
             status=row.status,
             reason=row.reason,
-            items={(place,): (run,) for place, run in enumerate(row.runs)},
+            items={(place,): [(run,)] for place, run in enumerate(row.runs)},
             metrics=row.metrics,
             quality=row.quality,
             raw=row.raw,
@@ -76,5 +77,29 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
     return found
 
 
-def _items(row: SpecDecodeRow) -> dict[Places, Item]:
-    return dict(zip(row.places, row.items, strict=True))
+def _items(row: SpecDecodeRow) -> dict[Places, Rounds]:
+    return {places: [item] for places, item in zip(row.places, row.items, strict=True)}
+
+
+def in_rounds(rounds: Sequence[Rows]) -> Rows:
+    """Rows that were measured several times, over prompts that every round has; quality and memory are the
+    first round's. One that failed in any has failed."""
+    return {name: _together([rows[name] for rows in rounds if name in rows]) for name in rounds[0]}
+
+
+def _together(found: Sequence[Measured]) -> Measured:
+    first = next((one for one in found if one.status != "ok"), found[0])
+    return replace(
+        first,
+        items=_joined([one.items for one in found]),
+        base=_joined([one.base for one in found]),
+        num_bugs=max(one.num_bugs for one in found),
+    )
+
+
+def _joined(rounds: Sequence[Mapping[Places, Rounds]]) -> dict[Places, Rounds]:
+    return {
+        place: [item for one in rounds for item in one[place]]
+        for place in rounds[0]
+        if all(place in one for one in rounds)
+    }

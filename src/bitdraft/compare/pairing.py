@@ -1,7 +1,8 @@
 """B over A, from the raw generations. Pure.
 
-An item is what was decoded at once: one prompt, or a group of them. Items are paired, so what makes one
-prompt slower than another cancels; intervals are over the pairs. The two sides were measured at different
+An item is what was decoded at once: one prompt, or a group of them; measured in turn it was decoded once a
+round. Items are paired, so what makes one prompt slower than another cancels; intervals are over the pairs,
+and over the rounds where there are any. Two sides that were not measured in turn were measured at different
 times, and no interval over prompts can contain what the machine did in between.
 """
 
@@ -9,30 +10,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from bitdraft.metrics.speed import Item, tokens_and_seconds, ttft_ms
 from bitdraft.schema.comparison import Better, Ratio, Standing
 from bitdraft.schema.records import Figure
-from bitdraft.stats.drift import DRIFT_WARNING
-from bitdraft.stats.intervals import Floats, figure_of_sums, median_figure, ratio_of_rates
+from bitdraft.stats.intervals import Floats, figure_of_sums, median_figure, over_rounds
+from bitdraft.stats.selection import p_value, rounds_p_value, sign_p_value
 
-Items = Sequence[Item]
+Rounds = Sequence[Item]
+"""An item, once a round"""
+Items = Sequence[Rounds]
 Part = tuple[float, float]
 """(numerator, denominator) of one item"""
 
 
 def judge(ratio: Figure, better: Better, machine: float = 1.0) -> Standing:
     """`machine` is the speed of the same fixed work in B over A. As in the verdict of `precision`, a drift
-    above 10 % takes with it every difference in its own direction that is no larger."""
+    takes with it every difference in its own direction that is no larger."""
     if ratio.low is None or ratio.high is None:
         return "unknown"
     if ratio.low <= 1 <= ratio.high:
         return "same"
     speed, drift = math.log(ratio.value), math.log(machine)
     speed = speed if better == "higher" else -speed
-    if abs(drift) > math.log(DRIFT_WARNING) and speed * drift > 0 and abs(speed) <= abs(drift):
+    if speed * drift > 0 and abs(speed) <= abs(drift):
         return "drift"
     return "better" if speed > 0 else "worse"
 
@@ -41,50 +45,96 @@ def ratio_of_parts(
     measure: Callable[[Item], Part], a: Items, b: Items, better: Better, machine: float = 1.0
 ) -> Ratio | None:
     """Σ numerators / Σ denominators of B over that of A; items without any on one side are left out."""
-    pairs = [(measure(one), measure(other)) for one, other in zip(a, b, strict=True)]
-    pairs = [pair for pair in pairs if min(*pair[0], *pair[1]) > 0]
-    if not pairs:
-        return None
-    (top_a, bottom_a), (top_b, bottom_b) = (zip(*side, strict=True) for side in zip(*pairs, strict=True))
-    found = ratio_of_rates(top_b, bottom_b, top_a, bottom_a)
-    values = sum(top_a) / sum(bottom_a), sum(top_b) / sum(bottom_b)
-    return Ratio(a=values[0], b=values[1], ratio=found, better=better, standing=judge(found, better, machine))
-
-
-def ratio_of_ttft(a: Items, b: Items, machine: float = 1.0) -> Ratio | None:
-    """The median of the ratios of prompts, each decoded alone; `a` and `b` are the sides' own medians."""
-    first_a, first_b = (np.asarray([ttft_ms(run) for (run,) in side], float) for side in (a, b))
-    if not first_a.size or min(first_a.min(), first_b.min()) <= 0:
-        return None
-    values = float(np.median(first_a)), float(np.median(first_b))
-    on_log = median_figure(np.log(first_b / first_a))
-    ends = {
-        name: math.exp(end) for name in ("value", "low", "high") if (end := getattr(on_log, name)) is not None
-    }
-    found = Figure(**ends, n=on_log.n)
-    return Ratio(
-        a=values[0], b=values[1], ratio=found, better="lower", standing=judge(found, "lower", machine)
-    )
+    sides = [_parts(measure, items) for items in (a, b)]
+    used = [all((side[:, place] > 0).all() for side in sides) for place in range(len(a))]
+    return _ratio([side[:, used] for side in sides], better, machine)
 
 
 def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio | None:
     """Of the speedups over K = 0, each side given with its own K = 0. Within a side both were measured in
     turn, so this ratio alone is free of the machine's drift."""
-    parts = [[tokens_and_seconds(item) for item in items] for side in (a, b) for items in side]
-    if not parts[0] or any(min(part) <= 0 for column in parts for part in column):
+    sides = [np.concatenate([_parts(tokens_and_seconds, items) for items in side], axis=2) for side in (a, b)]
+    if not all((side > 0).all() for side in sides):
         return None
-    # tokens and seconds of A, of its K = 0, of B, and of its K = 0
-    columns = [np.asarray(column, float) for part in parts for column in zip(*part, strict=True)]
-    value_a, value_b = (
-        float(_speedup(np.stack([column.sum() for column in side]))) for side in (columns[:4], columns[4:])
+    return _ratio(sides, "higher", 1.0)
+
+
+def _parts(measure: Callable[[Item], Part], items: Items) -> Floats:
+    """rounds × items × (numerator, denominator)"""
+    found = np.asarray([[measure(item) for item in rounds] for rounds in items], float)
+    return found.transpose(1, 0, 2) if found.size else np.zeros((1, 0, 2))
+
+
+def _ratio(sides: Sequence[Floats], better: Better, machine: float) -> Ratio | None:
+    """Of two sides, rounds × items × parts each, B's figure over A's."""
+    if not sides[0].shape[1]:
+        return None
+    num_rounds = min(len(side) for side in sides)
+    by_round = [np.concatenate([side[index] for side in sides], axis=1).T for index in range(num_rounds)]
+    together = np.concatenate([side.sum(0) for side in sides], axis=1).T
+    of_rounds = [float(_b_over_a(parts.sum(1))) for parts in by_round]
+    found, degrees = over_rounds(figure_of_sums([*together], _b_over_a), of_rounds)
+    own = _b_over_a(together)
+    return Ratio(
+        a=float(_value(sides[0].sum((0, 1)))),
+        b=float(_value(sides[1].sum((0, 1)))),
+        ratio=found.model_copy(update={"median": float(np.median(own))}),
+        better=better,
+        standing=judge(found, better, machine),
+        chance=p_value(found, degrees),
+        **_typical(own, [_b_over_a(parts) for parts in by_round], better),
     )
-    found = figure_of_sums(columns, lambda sums: _speedup(sums[4:]) / _speedup(sums[:4]))
-    return Ratio(a=value_a, b=value_b, ratio=found, better="higher", standing=judge(found, "higher"))
 
 
-def _speedup(sums: Floats) -> Floats:
-    """Of sums of tokens, seconds, and those of K = 0."""
-    return np.asarray((sums[0] / sums[1]) / (sums[2] / sums[3]))
+def _typical(own: Floats, by_round: Sequence[Floats], better: Better) -> dict[str, Any]:
+    """In how many items B is worse, and whether that may be chance, of prompts or of rounds."""
+    worse = -1 if better == "higher" else 1
+    num_worse = int((worse * np.log(own) > 0).sum())
+    chances = (
+        sign_p_value(num_worse, own.size),
+        rounds_p_value([worse * np.median(np.log(r)) for r in by_round]),
+    )
+    return {"num_worse": num_worse, "worse_chance": max(chances)}
+
+
+def _b_over_a(sums: Floats) -> Floats:
+    """Of sums of the parts of A, then of B, a row each."""
+    half = len(sums) // 2
+    return _value(sums[half:]) / _value(sums[:half])
+
+
+def _value(sums: Floats) -> Floats:
+    """A quotient, or one over another: a speedup is tokens and seconds, and those of K = 0."""
+    found = sums[0] / sums[1]
+    return np.asarray(found if len(sums) == 2 else found / (sums[2] / sums[3]))
+
+
+def ratio_of_ttft(a: Items, b: Items, machine: float = 1.0) -> Ratio | None:
+    """The median of the ratios of prompts, each decoded alone; `a` and `b` are the sides' own medians. Over
+    rounds a prompt's time is their median."""
+    first = [np.asarray([[ttft_ms(run) for (run,) in rounds] for rounds in side]) for side in (a, b)]
+    if not first[0].size or min(side.min() for side in first) <= 0:
+        return None
+    sides = [np.median(side, axis=1) for side in first]
+    own, num_rounds = sides[1] / sides[0], min(side.shape[1] for side in first)
+    by_round = [first[1][:, index] / first[0][:, index] for index in range(num_rounds)]
+    on_log = median_figure(np.log(own))
+    ends = {
+        name: math.exp(end) for name in ("value", "low", "high") if (end := getattr(on_log, name)) is not None
+    }
+    found, _ = over_rounds(Figure(**ends, n=on_log.n), [float(np.median(ratios)) for ratios in by_round])
+    typical = _typical(own, by_round, "lower")
+    other_way = _typical(1 / own, [1 / ratios for ratios in by_round], "lower")
+    either = min(1.0, 2 * min(typical["worse_chance"], other_way["worse_chance"]))
+    return Ratio(
+        a=float(np.median(sides[0])),
+        b=float(np.median(sides[1])),
+        ratio=found,
+        better="lower",
+        standing=judge(found, "lower", machine),
+        chance=None if found.low is None else either,
+        **typical,
+    )
 
 
 def ratio_of_values(a: float, b: float, better: Better) -> Ratio | None:

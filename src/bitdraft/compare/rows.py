@@ -24,6 +24,7 @@ from bitdraft.schema.comparison import Ratio, RowComparison, RowName
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.precision import ProtocolCard
 from bitdraft.stats.intervals import ratio_of_sums
+from bitdraft.stats.selection import p_value
 
 EARLY = "ended early"
 # what a card says of the place where a text was found, which the text's sha256 makes indifferent
@@ -92,9 +93,10 @@ def _status_change(a: str, b: str) -> Literal["better", "worse"] | None:
 
 
 def _machine(a: Measured, b: Measured) -> float | None:
-    """Speed of the same fixed work, timed between the prompts, in B over A."""
+    """Speed of the same fixed work, timed between the prompts, in B over A: of the medians, which a stall in
+    one of them does not move."""
     times_a, times_b = (side.raw.calibration_s for side in (a, b))
-    return float(np.mean(times_a) / np.mean(times_b)) if times_a and times_b else None
+    return float(np.median(times_a) / np.median(times_b)) if times_a and times_b else None
 
 
 def _speeds(a: Measured, b: Measured, places: list[Places], machine: float) -> dict[str, Ratio]:
@@ -103,7 +105,7 @@ def _speeds(a: Measured, b: Measured, places: list[Places], machine: float) -> d
         "throughput_tok_s": ratio_of_parts(tokens_and_seconds, items_a, items_b, "higher", machine),
         "tpot_ms": ratio_of_parts(span_ms_and_tokens, items_a, items_b, "lower", machine),
     }
-    if all(len(item) == 1 for item in (*items_a, *items_b)):
+    if all(len(item) == 1 for rounds in (*items_a, *items_b) for item in rounds):
         found["ttft_ms"] = ratio_of_ttft(items_a, items_b, machine)
     if a.base and b.base:
         both = [place for place in places if place in a.base and place in b.base]
@@ -131,7 +133,8 @@ def _same_ids(a: Measured, b: Measured, places: list[Places]) -> tuple[int, int]
     same = [
         one.token_ids == other.token_ids
         for place in places
-        for one, other in zip(a.items[place], b.items[place], strict=True)
+        for pair in zip(a.items[place], b.items[place], strict=False)
+        for one, other in zip(*pair, strict=True)
     ]
     return (sum(same), len(same)) if same else None
 
@@ -157,7 +160,14 @@ def _ppl(a: Measured, b: Measured, pair: Pair) -> tuple[Ratio | None, str | None
         weights = tokens
     found = ratio_of_sums(change, weights, transform=np.exp).model_copy(update={"median": None})
     values = [perplexity(entry, card_a.normaliser).value for entry in (sums_a, sums_b)]
-    ratio = Ratio(a=values[0], b=values[1], ratio=found, better="lower", standing=judge(found, "lower"))
+    ratio = Ratio(
+        a=values[0],
+        b=values[1],
+        ratio=found,
+        better="lower",
+        standing=judge(found, "lower"),
+        chance=p_value(found, found.n - 1),
+    )
     return ratio, None
 
 

@@ -1,7 +1,8 @@
-"""What a comparison concludes, and which regressions a build may fail on. Pure.
+"""What a comparison concludes. Pure.
 
-A row is faster or slower by its throughput, where the interval of the ratio excludes 1 and the ratio is
-further from it than the machine itself moved. Without an interval nothing is significant.
+A row is faster or slower by its throughput, where the ratio differs from 1 with all rows looked at together
+(Holm's procedure, metric by metric) and is further from it than the machine itself moved. Without an interval
+nothing is significant.
 """
 
 from __future__ import annotations
@@ -11,42 +12,47 @@ from collections.abc import Sequence
 
 from bitdraft.schema.comparison import Comparison, Counts, RowComparison
 from bitdraft.schema.findings import Finding, answer, reason
+from bitdraft.stats.selection import holm
 
-# What a user waits for or reads. A lower speedup alone may be a faster K = 0, and fewer tokens a step show
-# in the throughput; peak memory has no interval.
-FAILING = ("throughput_tok_s", "tpot_ms", "ttft_ms", "ppl")
-_EPSILON = 1e-12  # of a loss that is the limit but for rounding
-
-
-def regressions_of(comparison: Comparison, limit: float) -> list[Finding]:
-    """Significant losses of at least `limit` (0.05: 5 %), and what ran, was lossless or was measured in A and
-    is not in B, whatever the limit."""
-    found = [*_status_changes(comparison.rows, "worse"), *_new_bugs(comparison.rows)]
-    missing = (*comparison.files_only_a, *comparison.lost)
-    found += [Finding(code="compare.not_in_b", subject=name) for name in missing]
-    for row in comparison.rows:
-        losses = [
-            _ratio(name, row)
-            for name, ratio in row.ratios.items()
-            if name in FAILING and ratio.standing == "worse" and ratio.loss >= limit - _EPSILON
-        ]
-        if losses:
-            found.append(Finding(code="compare.lost", subject=row.name.full, parts=tuple(losses)))
-    return found
+# what a user waits for or reads
+MAIN = ("throughput_tok_s", "tpot_ms", "ttft_ms", "ppl")
 
 
-def _ratio(name: str, row: RowComparison) -> Finding:
+def held_together(rows: Sequence[RowComparison]) -> tuple[RowComparison, ...]:
+    """The rows, in which no ratio is called better or worse that may be one of many chances."""
+    held = {name: _held([row for row in rows if name in row.ratios], name) for name in _metrics(rows)}
+    return tuple(
+        row.model_copy(
+            update={
+                "ratios": {
+                    name: ratio
+                    if ratio.standing in ("same", "unknown") or id(row) in held[name]
+                    else ratio.model_copy(update={"standing": "same"})
+                    for name, ratio in row.ratios.items()
+                }
+            }
+        )
+        for row in rows
+    )
+
+
+def _metrics(rows: Sequence[RowComparison]) -> set[str]:
+    return {name for row in rows for name in row.ratios}
+
+
+def _held(rows: Sequence[RowComparison], name: str) -> set[int]:
+    """Which rows' ratios of one metric differ from 1, by identity. One alone does where its interval says
+    so."""
+    found = [(row, p) for row in rows if (p := row.ratios[name].chance) is not None]
+    if len(found) == 1:
+        return {id(found[0][0])}
+    holds = holm([p for _, p in found])
+    return {id(row) for (row, _), is_held in zip(found, holds, strict=True) if is_held}
+
+
+def ratio_finding(name: str, row: RowComparison) -> Finding:
     """One metric of a row, B over A."""
     return Finding(code="compare.ratio", subject=name, figures={"ratio": row.ratios[name].ratio})
-
-
-def blind_spot(comparison: Comparison) -> Finding | None:
-    """Why no regression of speed could have been found; None where one could."""
-    speeds = [row.ratios.get("throughput_tok_s") for row in comparison.rows]
-    found = [speed for speed in speeds if speed is not None]
-    if any(speed.standing != "unknown" for speed in found):
-        return None
-    return Finding(code="compare.no_interval" if found else "compare.no_speed")
 
 
 def decide(comparison: Comparison, machine: Sequence[Finding]) -> tuple[Counts, list[Finding]]:
@@ -61,13 +67,13 @@ def decide(comparison: Comparison, machine: Sequence[Finding]) -> tuple[Counts, 
     )
     findings = [_of_speed(speeds), *_largest(rows), *_of_ppl(rows)]
     for code, change in (("compare.no_longer_runs", "worse"), ("compare.runs_now", "better")):
-        changed = _status_changes(rows, change)
+        changed = status_changes(rows, change)
         if changed:
             findings.append(answer(code, "", changed))
     lost = (*comparison.files_only_a, *comparison.lost)
     if lost:
         findings.append(answer("compare.missing", names=lost))
-    bugs = _new_bugs(rows)
+    bugs = new_bugs(rows)
     if bugs:
         findings.append(answer("compare.no_longer_lossless", "", bugs))
     return counts, findings + _reasons(comparison, machine)
@@ -92,15 +98,15 @@ def _of_speed(counts: dict[str, int]) -> Finding:
 
 def _largest(rows: Sequence[RowComparison]) -> list[Finding]:
     losses = [
-        (ratio.loss, row.name.full, _ratio(name, row))
+        (ratio.loss, row.name.full, ratio_finding(name, row))
         for row in rows
         for name, ratio in row.ratios.items()
-        if name in FAILING and ratio.standing == "worse"
+        if name in MAIN and ratio.standing == "worse"
     ]
     if losses:
         _, name, ratio = max(losses, key=lambda loss: loss[:2])
         return [answer("compare.largest_regression", name, [ratio])]
-    measured = {r.standing for row in rows for name, r in row.ratios.items() if name in FAILING}
+    measured = {r.standing for row in rows for name, r in row.ratios.items() if name in MAIN}
     return [answer("compare.no_regression")] if measured - {"unknown"} else []
 
 
@@ -111,7 +117,7 @@ def _of_ppl(rows: Sequence[RowComparison]) -> list[Finding]:
     if all(ratio.ratio.value == 1 == ratio.ratio.low == ratio.ratio.high for _, ratio in scored):
         return [answer("compare.ppl_same")]
     changed = [
-        Finding(code="compare.row_ratio", subject=row.name.full, parts=(_ratio("ppl", row),))
+        Finding(code="compare.row_ratio", subject=row.name.full, parts=(ratio_finding("ppl", row),))
         for row, ratio in scored
         if ratio.standing in ("better", "worse")
     ]
@@ -122,7 +128,7 @@ def _of_ppl(rows: Sequence[RowComparison]) -> list[Finding]:
     return [answer("compare.ppl_not_told_apart")]
 
 
-def _status_changes(rows: Sequence[RowComparison], change: str) -> list[Finding]:
+def status_changes(rows: Sequence[RowComparison], change: str) -> list[Finding]:
     """Rows of one file that changed alike are one finding: a draft's failure takes all its K with it."""
     together: dict[tuple[str, str, str], list[RowComparison]] = {}
     for row in rows:
@@ -145,7 +151,7 @@ def _status_changes(rows: Sequence[RowComparison], change: str) -> list[Finding]
     return found
 
 
-def _new_bugs(rows: Sequence[RowComparison]) -> list[Finding]:
+def new_bugs(rows: Sequence[RowComparison]) -> list[Finding]:
     found = []
     for row in rows:
         if row.bugs[1] > row.bugs[0]:
@@ -158,7 +164,9 @@ def _new_bugs(rows: Sequence[RowComparison]) -> list[Finding]:
 def _reasons(comparison: Comparison, machine: Sequence[Finding]) -> list[Finding]:
     rows = comparison.rows
     free = any("speedup" in row.ratios for row in rows)
-    reasons = [reason("compare.not_in_turn", speedups=free), *machine, *_of_ids(rows)]
+    apart = reason("compare.not_in_turn", speedups=free)
+    turns = apart if comparison.rounds is None else reason("compare.in_turn", rounds=comparison.rounds)
+    reasons = [turns, *machine, *_of_ids(rows)]
     reasons += [
         reason(
             "compare.refused", e.source, field=e.field, values=e.values, problem=e.problem, remedy=e.remedy

@@ -18,24 +18,37 @@ SCHEMA_VERSION = 2
 
 Better = Literal["higher", "lower"]
 Standing = Literal["better", "worse", "same", "drift", "unknown"]
-"""Of B: significantly better or worse; not told apart from A; no further from it than the machine itself
-moved; unknown, for want of an interval."""
+"""Of B: significantly better or worse, with all rows looked at together; not told apart from A; no further
+from it than the machine itself moved; unknown, for want of an interval."""
 
 
 class Ratio(Record):
     """One metric of a row on both sides, over the prompts that both have. `ratio` is `b` / `a` with its
-    95 % interval."""
+    95 % interval, and `chance` its two-sided p-value of 1; its median is that of the prompts' (or groups')
+    own ratios, of which B is worse in `num_worse`, and `worse_chance` the one-sided p-value of that: one
+    stall of the machine moves a ratio of sums, and few of these."""
 
     a: float
     b: float
     ratio: Figure
     better: Better
     standing: Standing
+    chance: float | None = None
+    num_worse: int | None = None
+    worse_chance: float | None = None
 
     @property
     def loss(self) -> float:
         """The share by which B is worse: of throughput lost, of time or perplexity added."""
-        return 1 - self.ratio.value if self.better == "higher" else self.ratio.value - 1
+        return self._loss(self.ratio.value)
+
+    @property
+    def typical_loss(self) -> float:
+        """The same of the median of the prompts' own ratios."""
+        return self._loss(self.ratio.value if self.ratio.median is None else self.ratio.median)
+
+    def _loss(self, value: float) -> float:
+        return 1 - value if self.better == "higher" else value - 1
 
 
 class RowName(Record):
@@ -137,7 +150,8 @@ class Counts(Record):
 
 class Comparison(Conclusions, Record):
     """`a` and `b` describe the sides; `only_a` and `only_b` are rows, `files_only_*` result files, that the
-    other side lacks; `lost` are rows of A that B was asked for and has not; `plans` are left out."""
+    other side lacks; `lost` are rows of A that B was asked for and has not; `plans` are left out. `rounds`
+    is how often both sides were measured in turn; None where they were measured apart."""
 
     schema_version: int = SCHEMA_VERSION
     kind: Literal["comparison"] = "comparison"
@@ -151,6 +165,7 @@ class Comparison(Conclusions, Record):
     files_only_b: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     plans: tuple[str, ...] = ()
+    rounds: int | None = None
     differences: tuple[Difference, ...] = ()
     counts: Counts = Counts()
     findings: tuple[Finding, ...] = ()

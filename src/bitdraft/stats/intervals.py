@@ -105,6 +105,25 @@ def ratio_of_rates(
     return figure_of_sums(columns, lambda sums: (sums[0] / sums[1]) / (sums[2] / sums[3]))
 
 
+def over_rounds(ratio: Figure, of_rounds: Sequence[float]) -> tuple[Figure, float]:
+    """A ratio of two sides that were measured again and again, in turn, with the noise between rounds as
+    well: what a process, or the machine meanwhile, does to all prompts alike. se² = se² over prompts + that
+    of the mean of the rounds' own (log) ratios; degrees of freedom, the second value, by Welch and
+    Satterthwaite."""
+    degrees, beyond = ratio.n - 1.0, (1 + LEVEL) / 2
+    if ratio.low is None or ratio.high is None or ratio.low <= 0 or len(of_rounds) < 2:
+        return ratio, degrees
+    within = (math.log(ratio.high / ratio.low) / 2 / float(stdtrit(degrees, beyond))) ** 2
+    between = float(np.var(np.log(of_rounds), ddof=1)) / len(of_rounds)
+    if between == 0:
+        return ratio, degrees
+    own = within**2 / degrees + between**2 / (len(of_rounds) - 1)
+    degrees = (within + between) ** 2 / own
+    half = float(stdtrit(degrees, beyond)) * math.sqrt(within + between)
+    ends = {"low": ratio.value * math.exp(-half), "high": ratio.value * math.exp(half)}
+    return ratio.model_copy(update=ends), degrees
+
+
 def median_figure(values: ArrayLike) -> Figure:
     """The median of the items, and its interval between order statistics, whatever their distribution
     (interpolated: Hettmansperger and Sheather 1986). Of five items it is their range, which holds the median

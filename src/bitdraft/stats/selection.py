@@ -1,19 +1,24 @@
-"""The best of several that were measured on the same prompts: is it better than plain decoding, and by how
-much?
+"""Many figures looked at together.
+
+The best of several that were measured on the same prompts: is it better than plain decoding, and by how much?
 
 The best by value is partly the luckiest. So whether it is better is judged by an interval that holds for all
 m at once (Bonferroni: Student's t at 1 − 0.025/m in place of 1 − 0.025), and what it brings is taken from
 prompts that had no part in choosing it: each prompt counts with the configuration that is best on all the
 others (leave-one-out cross-validation; Stone 1974).
+
+Many ratios of two runs: which differ from 1? By Holm's procedure (1979) over their p-values, at most 5 % of
+comparisons of equal runs call any of their ratios different.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtr, stdtrit
 
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL
@@ -44,3 +49,39 @@ def speedup_of_the_best(
     without = (done.sum(1, keepdims=True) - done) / (took.sum(1, keepdims=True) - took)
     chosen, prompts = without.argmax(0), np.arange(num_prompts)
     return float(done[chosen, prompts].sum() / took[chosen, prompts].sum() / base)
+
+
+def p_value(ratio: Figure, degrees: float) -> float | None:
+    """Two-sided, of the true ratio being 1, by its interval (Student's t on the logarithm, with so many
+    degrees of freedom); None without."""
+    if ratio.low is None or ratio.high is None or ratio.low <= 0:
+        return None
+    centre, half = math.log(ratio.low * ratio.high) / 2, math.log(ratio.high / ratio.low) / 2
+    if half <= 1e-12:
+        return float(abs(centre) <= 1e-12)
+    statistic = abs(centre) / half * float(stdtrit(degrees, (1 + LEVEL) / 2))
+    return float(2 * stdtr(degrees, -statistic))
+
+
+def sign_p_value(num_above: int, num_items: int) -> float:
+    """One-sided, of so many or more of the items lying on one side of what is truly their median."""
+    return float(bdtr(num_items - num_above, num_items, 0.5)) if num_items else 1.0
+
+
+def rounds_p_value(values: Sequence[float]) -> float:
+    """One-sided, of the mean of what each round gave being above 0, by Student's t; no evidence (0) against
+    what one round alone gave."""
+    if len(values) < 2:
+        return 0.0
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(stdtr(len(values) - 1, -mean / error)) if error > 0 else float(mean <= 0)
+
+
+def holm(p_values: Sequence[float], level: float = 1 - LEVEL) -> list[bool]:
+    """Which hold, all of them together at the level."""
+    held = [False] * len(p_values)
+    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[index] > level / (len(p_values) - place):
+            break
+        held[index] = True
+    return held

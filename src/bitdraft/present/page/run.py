@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from bitdraft.config.commands import command_of
 from bitdraft.errors import one_line
 from bitdraft.present.charts.precision import quality_is_skipped
 from bitdraft.present.page import precision_section, raw_section, recommendation_section, sweep_section
-from bitdraft.present.page.commands import command_of
 from bitdraft.present.page.discover import Folder, Found, Result, unreadable
 from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text
 from bitdraft.present.page.tables import table

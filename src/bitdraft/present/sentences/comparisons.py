@@ -85,6 +85,10 @@ SENTENCES: dict[str, Sentence] = {
     "compare.missing": lambda f: f"Of what A has, B has not: {some(f.words('names'))}.",
     "compare.no_longer_lossless": lambda f: f"No longer lossless: {clauses(f)}.",
     "compare.ratio": lambda f: f"{METRIC_TITLES[f.subject]} {ratio_text(f.subject, f.figure('ratio'))}",
+    "compare.typical_ratio": lambda f: (
+        f"{METRIC_TITLES[f.subject]} worse in {f.number('num_worse'):.0f} of {f.number('n'):.0f} prompts, "
+        f"{f.number('median'):.3f}× in their median"
+    ),
     "compare.row_ratio": lambda f: f"{f.subject} {ratio_text('ppl', f.parts[0].figure('ratio'))}",
     "compare.lost": lambda f: f"{f.subject}: {', '.join(part.text for part in f.parts)}",
     "compare.not_in_b": lambda f: f"{f.subject}: not in B",
@@ -95,6 +99,18 @@ SENTENCES: dict[str, Sentence] = {
         "no speed has an interval, because fewer than 5 prompts (or groups of them) were measured"
     ),
     "compare.not_in_turn": _not_in_turn,
+    "compare.in_turn": lambda f: (
+        f"A and B were measured in turn, {f.number('rounds'):.0f} times each, in processes of their own: the "
+        "intervals hold what the machine did in between, too."
+    ),
+    "compare.times_apart": lambda f: (
+        "throughput, TPOT and TTFT were measured apart, so what the machine did in between is in them "
+        "(`bitdraft compare --measure A B` measures both in turn)"
+    ),
+    "compare.no_interval_of": lambda f: (
+        f"{METRIC_TITLES[f.subject]} of {some(f.words('names'))}: too few prompts or blocks for an interval"
+    ),
+    "compare.no_ppl_interval": lambda f: "no perplexity of the two sides can be compared with an interval",
     "compare.another_machine": lambda f: (
         f"Another machine ({', '.join(f.words('changed'))}): the ratios compare the machines, too."
     ),

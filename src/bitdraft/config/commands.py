@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from bitdraft.config import Config, PrecisionConfig, RecommendConfig, SpecDecodeConfig
+from bitdraft.config.base import Config
+from bitdraft.config.runs import PrecisionConfig, RecommendConfig, SpecDecodeConfig
 
 _KINDS: dict[str, tuple[str, type[Config]]] = {
     "precision": ("precision", PrecisionConfig),
@@ -24,10 +25,15 @@ _OTHER_FLAGS = {"batch_sizes": "--batch-size", "ignore_eos": "--stop-at-eos"}
 
 
 def command_of(kind: str, config: Mapping[str, Any]) -> str:
-    """`bitdraft precision org/model --num-prompts 8`; quoted for a POSIX shell. Settings that a later
-    version may have added, and those that an older one lacked, are left out."""
+    """`bitdraft precision org/model --num-prompts 8`; quoted for a POSIX shell."""
+    return shlex.join(["bitdraft", *words_of(kind, config)])
+
+
+def words_of(kind: str, config: Mapping[str, Any]) -> list[str]:
+    """The same behind `bitdraft`. Settings that a later version may have added, and those that an older one
+    lacked, are left out."""
     name, fields = _KINDS[kind]
-    words = ["bitdraft", name]
+    words = [name]
     model = str(config.get("model", fields.model_fields["model"].default))
     if model != fields.model_fields["model"].default:
         words.append(model)
@@ -37,7 +43,7 @@ def command_of(kind: str, config: Mapping[str, Any]) -> str:
         value = config[setting]
         if _as_json(value) != _as_json(field.default):
             words += _flag(setting, value)
-    return shlex.join(words)
+    return words
 
 
 def _as_json(value: Any) -> Any:
