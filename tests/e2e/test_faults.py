@@ -20,7 +20,9 @@ import bitdraft
 from bitdraft.errors import UserError
 from bitdraft.runs.executors.inline import Inline
 from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.records import Generation
 from bitdraft.schema.spec_decode import SpecDecodeResult
+from bitdraft.spec_decode.worker import Worker
 from in_process import full_after, jobs_in_process
 from tiny import noisy_copy, save_checkpoint, tiny_model
 
@@ -209,3 +211,74 @@ def test_a_small_disk_that_is_full(checkpoint: Path, text: Path, tmp_path: Path)
         assert "No space left on device" in caught.value.problem
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("execution", ["eager", "static"])
+@pytest.mark.parametrize("kind", ["bug", "unexplained"])
+def test_another_text_is_held_against_a_control_that_runs_in_the_same_way(
+    checkpoint: Path, text: Path, in_process: pytest.MonkeyPatch, execution: str, kind: str
+) -> None:
+    """A loop that says another token at one place, at every precision or in the measured runs alone; such a
+    (draft, K) is recommended by no verdict, however fast it is."""
+    decode, engines = Worker.decode, []
+
+    def faulty(worker: Worker, engine: Any, draft: str | None, k: int, index: int) -> Generation:
+        if engine not in engines:
+            engines.append(engine)
+        run = decode(worker, engine, draft, k, index)
+        if (draft, k, index) != ("ngram", 2, 1) or (kind != "bug" and engine is not engines[0]):
+            return run
+        ids = list(run.token_ids)
+        ids[3] = (ids[3] + 7) % 50
+        return run.model_copy(update={"token_ids": tuple(ids)})
+
+    in_process.setattr(Worker, "decode", faulty)
+    result = sweep(checkpoint, text, None, num_prompts=5, k=(2, 3), execution=execution)
+    fast, other = result.sweep
+    assert fast.lossless is not None
+    [found] = fast.lossless.divergences
+    assert (found.kind, found.prompt, found.position) == (kind, 1, 3)
+    assert found.control_precision == "fp64"
+    assert [engine.mode for engine in engines[:2]] == [execution] * 2, "the sweep, and the control"
+    assert other.lossless is not None
+    assert other.lossless.num_unexplained == 0
+    assert result.verdict.k != 2
+    assert any("ngram, K = 2 is not recommended" in reason for reason in result.reasons)
+    # the text that was changed is compared with no replay
+    assert fast.replay_check is not None
+    assert fast.replay_check.num_compared == 4
+    assert any(one.startswith("Replay: the steps of 9 of 10 runs") for one in result.reasons)
+
+
+def test_without_a_control_nothing_is_taken_for_a_tie(
+    checkpoint: Path, text: Path, in_process: pytest.MonkeyPatch
+) -> None:
+    decode = Worker.decode
+
+    def faulty(worker: Worker, engine: Any, draft: str | None, k: int, index: int) -> Generation:
+        run = decode(worker, engine, draft, k, index)
+        ids = (run.token_ids[0] + 1, *run.token_ids[1:])
+        return run if draft is None else run.model_copy(update={"token_ids": ids})
+
+    def none(*_: Any) -> Any:
+        raise MemoryError("no room for the wider model")
+
+    in_process.setattr(Worker, "decode", faulty)
+    in_process.setattr("bitdraft.spec_decode.control._wide_target", none)
+    result = sweep(checkpoint, text, None, num_prompts=5)
+    [row] = result.sweep
+    assert row.lossless is not None
+    assert {one.kind for one in row.lossless.divergences} == {"unchecked"}
+    assert result.verdict.speculate is False
+    assert any("have no control" in one for one in result.warnings)
+    assert row.replay_check is not None
+    assert (row.replay_check.agrees, row.replay_check.num_compared) == (None, 0)
+    assert any(one.startswith("Replay: the steps of 0 of 5 runs") for one in result.reasons)
+
+
+def test_a_plan_predicts_every_draft(checkpoint: Path, text: Path, in_process: pytest.MonkeyPatch) -> None:
+    """Five drafts and four K: each is timed, though there are more of them than products to time."""
+    drafts = ("ngram", *(f"d{index}={checkpoint}" for index in range(6)))
+    result = sweep(checkpoint, text, None, drafts=drafts, k=(1, 2, 3, 4), plan=True)
+    assert set(result.plan) == {"ngram", *(f"d{index}" for index in range(6))}
+    assert set(result.costs.draft_cost) == set(result.plan)

@@ -116,14 +116,17 @@ def test_failures_are_reasons_and_the_rest_decides() -> None:
     assert "nothing can be recommended" in nothing.summary
 
 
-def lossless(kind: str) -> LosslessCheck:
-    agrees = {"rounding tie": True, "bug": False, "unchecked": None}[kind]
-    found = Divergence(prompt=3, position=7, expected=1, found=2, logit_gap=0.01, control_agrees=agrees)
+def lossless(kind: str, num: int = 1) -> LosslessCheck:
+    agrees = {"bug": False, "unchecked": None}.get(kind, True)
+    gap = 5.0 if kind == "unexplained" else 0.01
+    found = Divergence(
+        prompt=3, position=7, expected=1, found=2, logit_gap=gap, tie_lead=0.5, control_agrees=agrees
+    )
     assert found.kind == kind
-    return LosslessCheck(identical=9, num_prompts=10, divergences=(found,))
+    return LosslessCheck(identical=10 - num, num_prompts=10, divergences=(found,) * num)
 
 
-@pytest.mark.parametrize("kind", ["rounding tie", "bug", "unchecked"])
+@pytest.mark.parametrize("kind", ["rounding tie", "bug", "unchecked", "unexplained"])
 def test_differences_to_plain_decoding_are_told_apart(kind: str) -> None:
     sweep = Sweep().add("a", 2, 0.005, lossless=lossless(kind))
     assert any(
@@ -131,10 +134,41 @@ def test_differences_to_plain_decoding_are_told_apart(kind: str) -> None:
         for r in sweep.verdict().reasons
     )
     twice = Sweep().add("a", 2, 0.005, lossless=lossless(kind)).add("a", 3, 0.005, lossless=lossless(kind))
-    many = kind if kind == "unchecked" else f"{kind}s"
+    many = kind if kind.startswith("un") else f"{kind}s"
     assert any(f"the others: 2 {many}." in reason for reason in twice.verdict().reasons)
     warnings = sentences(warnings_of(sweep.rows))
     assert any("prompt 3 leaves the text of K = 0 at token 7" in w for w in warnings) == (kind == "bug")
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("bug", "rounding does not explain it: they differ at a wider precision as well"),
+        ("unchecked", "rounding is not shown to explain it"),
+        ("unexplained", "rounding does not explain it: tokens 5 logits apart, where a tie's are within 0.5"),
+    ],
+)
+def test_what_rounding_does_not_explain_is_never_recommended(kind: str, why: str) -> None:
+    """A divergence at a gap of five logits, though a control agrees; the next best is recommended."""
+    sweep = (
+        Sweep()
+        .add("a", 2, 0.004, lossless=lossless(kind))
+        .add("b", 2, 0.008, lossless=lossless("rounding tie"))
+    )
+    verdict = sweep.verdict()
+    assert (verdict.speculate, verdict.draft, verdict.k) == (True, "b", 2)
+    assert f"a, K = 2 is not recommended: 1 of 10 texts are not those of K = 0, and {why}." in verdict.reasons
+    alone = Sweep().add("a", 2, 0.004, lossless=lossless(kind)).verdict()
+    assert (alone.speculate, alone.draft) == (False, None)
+    assert alone.summary.startswith(
+        "Do not speculate: every (draft, K) gave texts that are not those of plain"
+    )
+
+
+def test_a_difference_without_any_record_is_not_recommended() -> None:
+    """The check ended before it: nothing is taken for granted."""
+    sweep = Sweep().add("a", 2, 0.004, lossless=LosslessCheck(identical=9, num_prompts=10))
+    assert sweep.verdict().speculate is False
 
 
 def test_a_replay_that_disagrees_is_a_warning_unless_it_is_a_tie() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitdraft.compare.verdict import new_bugs, ratio_finding, status_changes
+from bitdraft.compare.verdict import no_longer_lossless, ratio_finding, status_changes
 from bitdraft.schema.comparison import Comparison, Ratio, RowComparison
 from bitdraft.schema.findings import Finding
 from bitdraft.stats.intervals import LEVEL
@@ -36,7 +36,7 @@ class Limits:
 def regressions_of(comparison: Comparison, limits: Limits) -> list[Finding]:
     """Significant losses of at least the limit, and what ran, was lossless or was measured in A and is not in
     B, whatever the limits."""
-    found = [*status_changes(comparison.rows, "worse"), *new_bugs(comparison.rows)]
+    found = [*status_changes(comparison.rows, "worse"), *no_longer_lossless(comparison.rows)]
     missing = (*comparison.files_only_a, *comparison.lost)
     found += [Finding(code="compare.not_in_b", subject=name) for name in missing]
     judged = FREE_OF_DRIFT if comparison.rounds is None else TIMES

@@ -29,7 +29,7 @@ class Measured:
     metrics: Mapping[str, Figure] = field(default_factory=dict)
     quality: Quality = field(default_factory=Quality)
     raw: PrecisionRaw = field(default_factory=PrecisionRaw)
-    num_bugs: int = 0
+    num_unexplained: int = 0
 
 
 Rows = dict[RowName, Measured]
@@ -72,7 +72,9 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
             items=_items(row),
             base=bases.get(row.batch_size, {}) if row.k else {},
             metrics=row.metrics,
-            num_bugs=len(row.lossless.bugs) if row.lossless is not None else 0,
+            num_unexplained=row.lossless.num_unexplained
+            if row.lossless is not None and row.batch_size == 1
+            else 0,
         )
     return found
 
@@ -93,7 +95,7 @@ def _together(found: Sequence[Measured]) -> Measured:
         first,
         items=_joined([one.items for one in found]),
         base=_joined([one.base for one in found]),
-        num_bugs=max(one.num_bugs for one in found),
+        num_unexplained=max(one.num_unexplained for one in found),
     )
 
 

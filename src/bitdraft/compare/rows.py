@@ -73,7 +73,7 @@ def compare_rows(name: RowName, a: Measured, b: Measured, pair: Pair) -> RowComp
         ratios=ratios,
         same_ids=_same_ids(a, b, places) if pair.is_greedy and pair.tokenizer_problem is None else None,
         acceptance=_acceptance(a, b),
-        bugs=(a.num_bugs, b.num_bugs),
+        unexplained=(a.num_unexplained, b.num_unexplained),
         machine=machine,
         notes=tuple(notes),
     )

@@ -73,9 +73,9 @@ def decide(comparison: Comparison, machine: Sequence[Finding]) -> tuple[Counts, 
     lost = (*comparison.files_only_a, *comparison.lost)
     if lost:
         findings.append(answer("compare.missing", names=lost))
-    bugs = new_bugs(rows)
-    if bugs:
-        findings.append(answer("compare.no_longer_lossless", "", bugs))
+    changed = no_longer_lossless(rows)
+    if changed:
+        findings.append(answer("compare.no_longer_lossless", "", changed))
     return counts, findings + _reasons(comparison, machine)
 
 
@@ -151,13 +151,13 @@ def status_changes(rows: Sequence[RowComparison], change: str) -> list[Finding]:
     return found
 
 
-def new_bugs(rows: Sequence[RowComparison]) -> list[Finding]:
+def no_longer_lossless(rows: Sequence[RowComparison]) -> list[Finding]:
     found = []
     for row in rows:
-        if row.bugs[1] > row.bugs[0]:
+        if row.unexplained[1] > row.unexplained[0]:
             total = row.same_ids[1] if row.same_ids is not None else None
-            figures = {"before": row.bugs[0], "after": row.bugs[1], "total": total}
-            found.append(Finding(code="compare.new_bugs", subject=row.name.full, figures=dict(figures)))
+            figures = {"before": row.unexplained[0], "after": row.unexplained[1], "total": total}
+            found.append(Finding(code="compare.not_lossless", subject=row.name.full, figures=dict(figures)))
     return found
 
 

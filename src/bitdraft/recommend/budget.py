@@ -23,6 +23,7 @@ from bitdraft.stats.intervals import FEWEST_ITEMS
 # of the time, at least for the precisions
 PRECISION_SHARE = 0.4
 LEAST_SCORED, LEAST_COMPARED = 2048, 0
+MOST_SCORED = 65_536
 PILOT_TOKENS, PILOT_SCORED = 16, 512
 # a sliding window with half its length as stride reads each token twice; a comparison, by two models
 READS_SCORED, READS_COMPARED = 2, 2

@@ -17,6 +17,7 @@ from bitdraft.schema.naming import Pair, pair_name, way_name
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
+from bitdraft.spec_decode.verdict import is_lossless, unexplained_figures
 from bitdraft.stats.selection import for_all
 
 
@@ -203,8 +204,8 @@ def pace_of(sweep: SpecDecodeResult, plain: PrecisionRow) -> float:
 
 
 def _speculation_problems(row: SpecDecodeRow, min_speedup: float, num_looked_at: int) -> list[Finding]:
-    if row.lossless is not None and row.lossless.bugs:
-        return [Finding(code="speculation.bug")]
+    if not is_lossless(row):
+        return [Finding(code="speculation.not_lossless", figures=unexplained_figures(row))]
     speedup = for_all(row.metrics["speedup"], num_looked_at)
     if speedup.low is None:
         return [Finding(code="speculation.too_few", figures={"n": speedup.n})]

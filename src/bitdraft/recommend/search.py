@@ -31,7 +31,7 @@ from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
 from bitdraft.runs.cell import Cell
 from bitdraft.runs.conduct import Conduct, open_run
-from bitdraft.schema.findings import Finding, Value, reason, skipped
+from bitdraft.schema.findings import Finding, Value, of_code, reason, skipped
 from bitdraft.schema.naming import Pair, draft_name, pair_folder, pair_name
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation, Stage
@@ -215,7 +215,8 @@ class _Search:
         tokens = [len(prompt.token_ids) for prompt in self.workload.prompts]
         row, load_s = self._pilot(reference)
         decided |= {"pilot": reference, "pilot_s": round(monotonic() - start_s, 1)}
-        scored = min(self.config.ppl_max_tokens or 65_536, 65_536)
+        asked = self.config.ppl_max_tokens
+        scored = min(asked or budget.MOST_SCORED, budget.MOST_SCORED)
         work = budget.Work(self.config.precisions, len(tokens), scored, self.config.kl_max_tokens)
         cuts: list[Finding] = []
         if row.status == "ok":
@@ -227,6 +228,8 @@ class _Search:
             later_s += budget.sweep_seconds([1.0], len(tokens), plain_s, pace.process_s)
             within_s = max(left_s - later_s, budget.PRECISION_SHARE * left_s)
             work, cuts = budget.fit_precisions(work, pace, mean, self.config, reference, within_s)
+        if scored != asked and not of_code(cuts, "budget.scored"):
+            cuts.append(skipped("budget.scored", kept=scored, asked=asked))
         settings = {
             "precisions": list(work.precisions),
             "ppl_max_tokens": work.scored,
@@ -269,7 +272,7 @@ class _Search:
         plan = self._run(config, name, f"plan at {what}", lambda _: None)
         if plan.plan:
             self.found.plans[pair] = plan
-        lost = [one for one in plan.findings if one.code == "plan.out"]
+        lost = [one for one in plan.findings if one.code in ("plan.out", "plan.not_predicted")]
         self.found.notes += [reason("recommend.plan_at", what, [one]) for one in lost]
         self._note_stage(name, "plan", what, start_s)
 

@@ -79,7 +79,7 @@ class RowName(Record):
 class RowComparison(Record):
     """A row that both sides have. `status_change` is B's (None where nothing changed for better or worse).
     `same_ids`: of how many greedy texts, out of how many, the token ids are the same. `acceptance` is the
-    rate on both sides, `bugs` the number of runs that left the text of K = 0 without a rounding tie.
+    rate on both sides, `unexplained` the number of runs that left the text of K = 0 without a rounding tie.
     `machine`: how fast fixed work was beside the row in B, over A. `notes` say what was left out."""
 
     name: RowName
@@ -91,7 +91,7 @@ class RowComparison(Record):
     ratios: dict[str, Ratio] = Field(default_factory=dict)
     same_ids: tuple[int, int] | None = None
     acceptance: tuple[float, float] | None = None
-    bugs: tuple[int, int] = (0, 0)
+    unexplained: tuple[int, int] = (0, 0)
     machine: float | None = None
     notes: tuple[Finding, ...] = ()
 

@@ -115,15 +115,19 @@ class Overflow(Record):
 
 
 class Divergence(Record):
-    """Where a greedy run left the text of K = 0. `logit_gap` is the target's between its two most
-    probable tokens there. `control`: does the same pair of runs agree at `control_precision`? If so
-    the difference is a `rounding tie`, else a `bug`; without a control it is `unchecked`."""
+    """Where a greedy run left the text of K = 0. `logit_gap` is how far the less probable of the two tokens
+    is behind the target's most probable one there, and `tie_lead` how far rounding can make it in this
+    format. The control: does the same pair of runs, in the same execution, agree at `control_precision`?
+    If not the difference is a `bug`. If so, and within the lead, it is a `rounding tie`; beyond it
+    `unexplained`; without a control `unchecked`. (Files from before the lead was recorded have ties by the
+    control alone.)"""
 
     prompt: int
     position: int
     expected: int = -1
     found: int = -1
     logit_gap: float | None = None
+    tie_lead: float | None = None
     control_precision: str | None = None
     control_agrees: bool | None = None
 
@@ -134,8 +138,13 @@ class Divergence(Record):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def kind(self) -> Literal["unchecked", "rounding tie", "bug"]:
-        """What the control says of it."""
+    def kind(self) -> Literal["unchecked", "rounding tie", "unexplained", "bug"]:
+        """What the control and the gap say of it."""
         if self.control_agrees is None:
             return "unchecked"
-        return "rounding tie" if self.control_agrees else "bug"
+        if not self.control_agrees:
+            return "bug"
+        if self.tie_lead is None:
+            return "rounding tie"
+        is_near = self.logit_gap is not None and self.logit_gap < self.tie_lead
+        return "rounding tie" if is_near else "unexplained"

@@ -197,7 +197,7 @@ def check_replay(
         if not _same_steps(records, run.steps, replayed):
             mismatches.append(_mismatch(records, draft, index, run, replayed))
     return ReplayCheck(
-        agrees=not mismatches,
+        agrees=not mismatches if num_compared else None,
         num_compared=num_compared,
         num_identical=num_compared - len(mismatches),
         mismatches=tuple(mismatches),

@@ -25,7 +25,6 @@ from bitdraft.spec_decode.agreements import agreements
 from bitdraft.spec_decode.batches import check_batches, measure_batches
 from bitdraft.spec_decode.control import Diverged, explain
 from bitdraft.spec_decode.costs import measure_costs
-from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.worker import PLAN_K, PLAN_WRITER, Worker
 
 COST_ROUNDS = 4
@@ -56,10 +55,7 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         else:
             found += _sweep_prompt(worker, engine, index)
     if found and engine.capabilities.token_models:
-        try:
-            explain(worker, engine, found)
-        except (RuntimeError, MemoryError, UserError) as error:
-            worker.note("spec.no_control", why=failure_of(error)[1])
+        explain(worker, engine, found)
     if engine.capabilities.batches:
         measure_batches(worker, engine)
 

@@ -1,5 +1,6 @@
-"""Is a greedy run that left K = 0's text a rounding tie or a bug? The same two runs at a wider precision
-tell: a bug of the loop shows there too, a tie of two logits does not."""
+"""Is a greedy run that left K = 0's text a rounding tie or a bug? The same two runs at a wider precision, in
+the same execution, tell: a bug of the loop shows there too, a tie of two logits does not. And a tie is near:
+a token that is further behind than rounding can make it is unexplained, whatever the control says."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ import torch
 
 from bitdraft import formats
 from bitdraft.backends import Engine
+from bitdraft.config import Execution
 from bitdraft.engine.runner import Runner
+from bitdraft.errors import UserError
 from bitdraft.schema.records import Divergence, Generation
+from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.worker import Worker
 
-MOST_CONTROLS = 8
+MOST_CONTROLS = 64
 
 
 def first_difference(expected: Generation, found: Generation) -> int:
@@ -24,11 +28,12 @@ def first_difference(expected: Generation, found: Generation) -> int:
 
 
 @torch.inference_mode()
-def logit_gap(target: Runner, text: list[int]) -> float:
-    """The lead of the most probable next token over the second, in logits of the run's precision."""
+def logit_gap(target: Runner, text: list[int], token_ids: Sequence[int]) -> float:
+    """How far the least probable of these next tokens is behind the most probable one of all, in logits of
+    the run's precision."""
     target.start(len(text))
-    top_2 = target.forward(target.to_device(text))[0, -1].float().topk(2).values
-    return float(top_2[0] - top_2[1])
+    logits_V = target.forward(target.to_device(text))[0, -1].float()
+    return float(logits_V.max() - logits_V[list(token_ids)].min())
 
 
 class Diverged(NamedTuple):
@@ -44,30 +49,37 @@ class Diverged(NamedTuple):
 def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
     """Emit a `divergence` for each.
 
-    Runs that part at the same place of the same prompt share one control, of the first of them; at
-    most eight places have one.
+    Runs that part at the same place of the same prompt share one control, of the first of them; at most 64
+    places have one.
     """
     target = engine.runner(None)
-    gaps: dict[tuple[int, int], float] = {}
+    gaps: dict[tuple[int, int, int], float] = {}
     controls: dict[tuple[int, int], bool] = {}
     wide = formats.find(worker.config.precision).wider_name
-    control = None
+    mode = engine.decisions().get("mode")
+    control, is_lost = None, False
     for done, one in enumerate(found):
         worker.emit("progress", stage="lossless", done=done, total=len(found))
         index = first_difference(one.baseline, one.run)
-        where = (one.prompt, index)
-        if where not in gaps:
+        where, tokens = (one.prompt, index), (_token_at(one.baseline, index), _token_at(one.run, index))
+        gap = (*where, tokens[1])
+        if gap not in gaps and min(tokens) >= 0:
             text = [*worker.prompts[one.prompt], *one.baseline.token_ids[:index]]
-            gaps[where] = logit_gap(target, text)
-        if where not in controls and len(controls) < MOST_CONTROLS:
-            control = control or worker.engine(_wide_target(worker, target.device))
-            controls[where] = _agree(worker, control, one.prompt, one.draft, one.k)
+            gaps[gap] = logit_gap(target, text, tokens)
+        if where not in controls and len(controls) < MOST_CONTROLS and not is_lost:
+            try:
+                control = control or _control(worker, target.device, mode)
+                controls[where] = _agree(worker, control, one.prompt, one.draft, one.k)
+            except (RuntimeError, MemoryError, UserError) as error:
+                is_lost = True
+                worker.note("spec.no_control", why=failure_of(error)[1])
         divergence = Divergence(
             prompt=one.prompt,
             position=index,
-            expected=_token_at(one.baseline, index),
-            found=_token_at(one.run, index),
-            logit_gap=gaps[where],
+            expected=tokens[0],
+            found=tokens[1],
+            logit_gap=gaps.get(gap),
+            tie_lead=formats.find(worker.config.precision).tie_lead,
             control_precision=wide if where in controls else None,
             control_agrees=controls.get(where),
         )
@@ -76,6 +88,16 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
 
 def _token_at(generation: Generation, index: int) -> int:
     return generation.token_ids[index] if index < len(generation.token_ids) else -1
+
+
+def _control(worker: Worker, device: torch.device, mode: Execution | None) -> Engine:
+    """The wider target with the same drafts, run in the same way."""
+    engine = worker.engine(_wide_target(worker, device), mode)
+    found = engine.decisions().get("mode")
+    if found != mode:
+        why = f"the wider precision is run in another way ({found} in place of {mode})"
+        raise UserError("execution", mode, why, "Use --execution eager")
+    return engine
 
 
 def _wide_target(worker: Worker, device: torch.device) -> Any:

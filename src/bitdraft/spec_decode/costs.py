@@ -36,7 +36,9 @@ def measure_costs(  # noqa: PLR0917
     target_s: dict[str, list[float]] = {str(size): [] for size in sizes}
     draft_s: dict[str, list[float]] = {label: [] for label in drafts}
     for turn in range(num_rounds):
-        for index, size in enumerate(sizes):
+        # every size and every draft at least once a round
+        for index in range(max(len(sizes), len(drafts))):
+            size = sizes[index % len(sizes)]
             if drafts:
                 label = drafts[(index + turn) % len(drafts)]
                 spent_s = engine.draft_seconds(label, context, most_drafted)

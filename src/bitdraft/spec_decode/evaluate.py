@@ -177,6 +177,8 @@ class _Fold:
             verdict, findings = decide_plan(plan, len(records.prompts))
             lost = records.lost_drafts().items()
             findings += tuple(reason("plan.out", draft, status=s, why=why) for draft, (s, why) in lost)
+            left = [label for label in records.labels if label not in {*plan, *records.lost_drafts()}]
+            findings += tuple(reason("plan.not_predicted", label) for label in left if records.prompts)
         else:
             verdict, findings = decide(rows, costs)
         return verdict, (*caveats(config), *findings, *smaller_k_hints(records))

@@ -41,35 +41,41 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     """The verdict and its findings, over rows of all batch sizes."""
     sweep = [row for row in rows if row.k and row.batch_size == 1]
     finished = [row for row in sweep if row.status == "ok"]
-    reasons = _failures(sweep)
+    reasons = [*_failures(sweep), *_not_lossless(finished)]
+    checks = [*_lossless(sweep), *_replays(sweep)]
     if not finished:
         return SpecDecodeVerdict(), (answer("spec.none_measured"), *reasons)
-    best = max(finished, key=_throughput)
+    fit = [row for row in finished if is_lossless(row)]
+    if not fit:
+        return SpecDecodeVerdict(speculate=False), (answer("spec.none_lossless"), *reasons, *checks)
+    best = max(fit, key=_throughput)
     baseline = next((row for row in rows if not row.k and row.batch_size == 1), None)
-    speedup = _speedup_of_best(best, finished, baseline, len(finished))
-    tied = [row for row in finished if row is best or _same_speed(row, best)]
-    reasons += [*_lossless(sweep), *_steps(finished, costs)]
-    if len(finished) > 1 and speedup.low is not None:
-        reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(finished)))
+    speedup = _speedup_of_best(best, fit, baseline, len(fit))
+    reasons += [*checks, *_steps(fit, costs)]
+    if len(fit) > 1 and speedup.low is not None:
+        reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
     speculate = None if speedup.low is None or speedup.high is None else speedup.low > 1
-    answers = [_first_answer(best, speedup, speculate)]
     if speculate and best.k == max(row.k for row in sweep) < MOST_K:
         reasons.append(reason("spec.largest_k", name_of(best.draft, best.k), k=best.k))
-    others = [row for row in tied if row is not best]
-    if others and speculate:
-        drafts, ks = tuple(str(row.draft) for row in others), tuple(row.k for row in others)
-        answers.append(answer("spec.ties", name_of(best.draft, best.k), drafts=drafts, ks=ks))
+    others = [row for row in fit if row is not best and _same_speed(row, best)]
+    answers = [_first_answer(best, speedup, speculate), *(_ties(best, others) if speculate else ())]
     batches, of_batches = _decide_batches(rows)
+    tied = [best, *others] if others and speculate is not None else []
     verdict = SpecDecodeVerdict(
         speculate=speculate,
         draft=best.draft if speculate is not False else None,
         k=best.k if speculate is not False else None,
-        indistinguishable=tuple((str(r.draft), r.k) for r in tied)
-        if others and speculate is not None
-        else (),
+        indistinguishable=tuple((str(row.draft), row.k) for row in tied),
         batches=batches,
     )
     return verdict, (*answers, *reasons, *of_batches)
+
+
+def _ties(best: SpecDecodeRow, others: Sequence[SpecDecodeRow]) -> list[Finding]:
+    if not others:
+        return []
+    drafts, ks = tuple(str(row.draft) for row in others), tuple(row.k for row in others)
+    return [answer("spec.ties", name_of(best.draft, best.k), drafts=drafts, ks=ks)]
 
 
 def _speedup_of_best(
@@ -119,6 +125,48 @@ def _failures(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
     ]
 
 
+def is_lossless(row: SpecDecodeRow) -> bool:
+    """Whether its greedy texts are those of K = 0, but for rounding ties. Sampled texts are not held against
+    one another."""
+    return row.lossless is None or row.lossless.num_unexplained == 0
+
+
+def _not_lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    """Those that are recommended by no verdict, and why."""
+    return [
+        reason("spec.not_lossless", name_of(row.draft, row.k), **unexplained_figures(row))
+        for row in rows
+        if not is_lossless(row)
+    ]
+
+
+def unexplained_figures(row: SpecDecodeRow) -> dict[str, Value]:
+    """Of how many runs other token ids are not explained, and the largest gap where it is beyond a tie's."""
+    assert row.lossless is not None
+    far = [one for one in row.lossless.divergences if one.kind == "unexplained"]
+    gap = max((one.logit_gap for one in far if one.logit_gap is not None), default=None)
+    lead = far[0].tie_lead if far else None
+    check = row.lossless
+    return {
+        "n": check.num_unexplained,
+        "of": check.num_prompts,
+        "gap": gap,
+        "lead": lead,
+        "bugs": len(check.bugs),
+    }
+
+
+def _replays(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
+    """How much of what was measured was held against the replay."""
+    checks = [row.replay_check for row in rows if row.replay_check is not None]
+    compared = sum(check.num_compared or 0 for check in checks)
+    asked = sum(len(row.runs) for row in rows if row.replay_check is not None)
+    if not any(check.num_compared is not None for check in checks):
+        return []
+    same = sum(check.num_identical or 0 for check in checks)
+    return [reason("spec.replay", compared=compared, of=asked, same=same)]
+
+
 def _lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
     """What the lossless check found over all rows."""
     checked = [row.lossless for row in rows if row.lossless is not None]
@@ -132,6 +180,7 @@ def _lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
             identical=sum(entry.identical for entry in checked),
             ties=kinds.count("rounding tie"),
             bugs=kinds.count("bug"),
+            unexplained=kinds.count("unexplained"),
             unchecked=kinds.count("unchecked"),
         )
     ]
@@ -250,6 +299,8 @@ def _best(rows: Sequence[SpecDecodeRow], num_larger: int) -> BatchBest | None:
     """The fastest (draft, K) of one batch size. At batch 1 all rows of the sweep were looked at, behind it
     all of the larger batches."""
     finished = [row for row in rows if row.status == "ok" and row.k and "speedup" in row.metrics]
+    # larger batches may round differently, and no control tells
+    finished = [row for row in finished if row.batch_size > 1 or is_lossless(row)]
     if not finished:
         return None
     row = max(finished, key=_throughput)

@@ -82,14 +82,14 @@ class Worker:
         precision = self.config.draft_precision or self.config.precision
         return None if folder is None else self.load(folder, precision, device)
 
-    def engine(self, target: Any) -> Engine:
-        """Of the target and all drafts that are loaded."""
+    def engine(self, target: Any, mode: Execution | None = None) -> Engine:
+        """Of the target and all drafts that are loaded; in this mode, or as was decided or asked for."""
         drafts = {label: loaded.model if loaded else None for label, loaded in self.models.items()}
         if self.config.plan:
             drafts[PLAN_WRITER] = None
         config = self.config
         capacity = max(map(len, self.prompts)) + config.max_new_tokens
-        execution: Execution = self.decided.get("mode") or config.execution
+        execution: Execution = mode or self.decided.get("mode") or config.execution
         setup = EngineSetup(target, drafts, self.vocab_size, config, execution, capacity, self.choices)
         with self.emit.slow():
             return make_engine(config.backend, setup)

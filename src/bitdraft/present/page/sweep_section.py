@@ -175,10 +175,12 @@ def _lossless(result: SpecDecodeResult) -> list[Section]:
     total = sum(entry.num_prompts for _, entry in checked)
     identical = sum(entry.identical for _, entry in checked)
     replays = [row.replay_check for row in result.sweep if row.replay_check is not None]
-    agreeing = sum(bool(check.agrees) for check in replays)
+    agreeing, compared = (
+        sum(check.agrees in kinds for check in replays) for kinds in ((True,), (True, False))
+    )
     words = f"{identical} of {total} runs gave the token ids of K = 0."
     if replays:
-        words += f" In {agreeing} of {len(replays)} rows the measured steps are those of the replay."
+        words += f" In {agreeing} of {compared} rows the measured steps are those of the replay."
     lines = [
         [
             Cell(str(row.draft)),

@@ -34,10 +34,10 @@ def _status_changed(f: Finding) -> str:
     return f"{'; '.join(f.words('names'))}{more} ({f.word('before')} → {f.word('after')}{why})"
 
 
-def _new_bugs(f: Finding) -> str:
+def _not_lossless(f: Finding) -> str:
     total = f" of {f.word('total')}" if f.word("total") else ""
     return (
-        f"{f.subject}: not the text of K = 0 in {f.word('after')}{total}, by a bug and not by rounding "
+        f"{f.subject}: not the text of K = 0 in {f.word('after')}{total}, and rounding does not explain it "
         f"({f.word('before')} in A)"
     )
 
@@ -93,7 +93,7 @@ SENTENCES: dict[str, Sentence] = {
     "compare.lost": lambda f: f"{f.subject}: {', '.join(part.text for part in f.parts)}",
     "compare.not_in_b": lambda f: f"{f.subject}: not in B",
     "compare.status_changed": _status_changed,
-    "compare.new_bugs": _new_bugs,
+    "compare.not_lossless": _not_lossless,
     "compare.no_speed": lambda f: "no row has a speed on both sides",
     "compare.no_interval": lambda f: (
         "no speed has an interval, because fewer than 5 prompts (or groups of them) were measured"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence, clauses, parts_as_text
+from bitdraft.present.sentences.sweeps import unexplained_text
 from bitdraft.present.words import joined, memory_text, times_text
 from bitdraft.schema.findings import Finding
 
@@ -39,6 +40,7 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.number('limit_ms'):g} ms"
     ),
     "speculation.bug": lambda f: "its text is not the target's",
+    "speculation.not_lossless": unexplained_text,
     "speculation.too_few": lambda f: f"{f.number('n'):.0f} prompts are too few to say whether it is faster",
     "speculation.slower": lambda f: f"it is slower than plain decoding ({f.figure('speedup').value:.2f}×)",
     "speculation.unsure": _unsure,
@@ -97,7 +99,8 @@ SENTENCES: dict[str, Sentence] = {
         f"for the budget: {f.number('kept'):.0f} prompts in place of {f.number('asked'):.0f}"
     ),
     "budget.scored": lambda f: (
-        f"for the budget: perplexity on {f.number('kept'):,.0f} tokens in place of {f.number('asked'):,.0f}"
+        f"for the budget: perplexity on at most {f.number('kept'):,.0f} tokens in place of "
+        + (f"{f.number('asked'):,.0f}" if f.figures.get("asked") else "the whole text")
     ),
     "budget.compared": lambda f: (
         f"for the budget: KL divergence on {f.number('kept'):,.0f} tokens in place of "

@@ -34,10 +34,22 @@ def _lossless(f: Finding) -> str:
         return f"Lossless: all {total} runs gave the token ids of K = 0."
     kinds = [("ties", "rounding tie", "rounding ties"), ("bugs", "bug", "bugs")]
     parts = [counted(f.number(key), one, many) for key, one, many in kinds if f.number(key)]
-    if f.number("unchecked"):
-        parts.append(f"{f.number('unchecked'):.0f} unchecked")
+    for kind in ("unexplained", "unchecked"):
+        if f.figures.get(kind):
+            parts.append(f"{f.number(kind):.0f} {kind}")
     others = ", ".join(parts) or "unchecked"
     return f"{identical} of {total} runs gave the token ids of K = 0; the others: {others}."
+
+
+def unexplained_text(f: Finding) -> str:
+    """`2 of 15 texts are not those of K = 0, and rounding does not explain them (a gap of 5 logits …)`"""
+    text = f"{f.number('n'):.0f} of {f.number('of'):.0f} texts are not those of K = 0, and rounding "
+    if f.number("bugs"):
+        return f"{text}does not explain it: they differ at a wider precision as well"
+    if f.figures.get("gap") is not None:
+        gap, lead = f.number("gap"), f.number("lead")
+        return f"{text}does not explain it: tokens {gap:.2g} logits apart, where a tie's are within {lead:g}"
+    return f"{text}is not shown to explain it"
 
 
 def _replay_differs(f: Finding) -> str:
@@ -99,6 +111,15 @@ SENTENCES: dict[str, Sentence] = {
         f"(intervals up to {100 * f.number('width'):.0f} % wide): more prompts narrow it."
     ),
     "spec.no_replay": lambda f: f"No replay of {f.subject}: {f.word('why')}.",
+    "spec.none_lossless": lambda f: (
+        "Do not speculate: every (draft, K) gave texts that are not those of plain decoding, and rounding "
+        "does not explain them."
+    ),
+    "spec.not_lossless": lambda f: f"{f.subject} is not recommended: {unexplained_text(f)}.",
+    "spec.replay": lambda f: (
+        f"Replay: the steps of {f.number('compared'):.0f} of {f.number('of'):.0f} runs were compared (those "
+        f"with the text of K = 0), and {f.number('same'):.0f} are as replayed."
+    ),
     "spec.no_control": lambda f: f"Differences to K = 0 have no control: {f.word('why')}.",
     "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",
     "spec.fallback": _fallback,
@@ -131,6 +152,10 @@ SENTENCES: dict[str, Sentence] = {
     "plan.how": lambda f: (
         f"Predicted from {f.number('n'):.0f} prompts by replay and cost curves; nothing was swept, so there "
         "is no interval."
+    ),
+    "plan.not_predicted": lambda f: (
+        f"{f.subject} is not predicted: its costs or its agreement with the text could not be measured, or "
+        "every text ended with its first token."
     ),
     "plan.out": lambda f: f"{f.subject} is out: {f.word('status')} ({f.word('why')}).",
 }
