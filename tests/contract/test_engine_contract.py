@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from bitdraft.backends import ENGINES, Engine, EngineSetup, make_engine
-from bitdraft.config import BackendName, DecodingConfig, SamplingConfig
+from bitdraft.config import BackendName, DecodingConfig, Execution, SamplingConfig
+from bitdraft.engine.drafters.base import Prefills
+from bitdraft.metrics.speed import decode_span, request_seconds, ttft_ms
 from tiny import VOCAB, noisy_copy, tiny_model, tokens
 
 PROMPT = tokens(3, 20)
@@ -38,6 +40,24 @@ def test_records_are_whole(name: BackendName) -> None:
         assert times == sorted(times)
         assert sum(count for _, count in run.emissions) == len(run.token_ids)
         assert bool(run.steps) == bool(k)
+
+
+@pytest.mark.parametrize("execution", ["eager", "static"])
+def test_prefills_are_in_the_time_to_the_first_token_alone(
+    execution: Execution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft whose prefill took a hundred seconds: the request and its first token have them, the time after
+    it, and so TPOT and `decode_speedup`, has not."""
+    ready = Prefills.ready
+    monkeypatch.setattr(Prefills, "ready", lambda *given: 100.0 + ready(*given))
+    own = engine("native", execution=execution)
+    own.prepare(PROMPT, LENGTH)
+    plain, drafted = own.decode(LENGTH, None, 0, 0), own.decode(LENGTH, "draft", 3, 0)
+    assert ttft_ms(plain) < 50_000
+    assert ttft_ms(drafted) > 100_000
+    for run in (plain, drafted):
+        assert decode_span(run)[0] < 50
+    assert request_seconds(drafted) > 100
 
 
 @pytest.mark.parametrize("name", list(ENGINES))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
 
 from bitdraft.schema.records import Generation, Step
-from bitdraft.spec_decode.replay import expected, model_chain
+from bitdraft.spec_decode.replay import Chain, expected, model_chain
 from bitdraft.spec_decode.theory import (
     Costs,
     CostSample,
+    StepCost,
     attribute_gap,
     cost_record,
     expected_tokens,
@@ -67,6 +69,22 @@ def test_replays_speedup_by_hand() -> None:
     found = expected([model_chain([1, 1, 1, 0, 1, 1, 1, 1], first=1, limit=8)], 2)
     assert replay_seconds(found, "draft", COSTS) == pytest.approx(0.038)
     assert replay_speedup(found, "draft", COSTS) == pytest.approx(70 / 38)
+
+
+def test_a_step_costs_what_it_costs_in_the_path_that_ran() -> None:
+    """The third step, which has no room for a draft, is a whole one on the static path; one that found
+    nothing to draft is so in captured graphs alone."""
+    found = expected([model_chain([1, 1, 1, 0, 1, 1, 1, 1], first=1, limit=8)], 2)
+    both: tuple[StepCost, ...] = ("whole", "always whole")
+    for path in both:
+        costs = dataclasses.replace(COSTS, steps=path)
+        assert replay_seconds(found, "draft", costs) == pytest.approx(3 * 0.014)
+    nothing = expected([Chain(num_tokens=8, first=1, limit=8, keeps=((),) * 8)], 2)
+    assert nothing.num_drafted == 0
+    expected_s: dict[StepCost, float] = {"as drafted": 0.07, "whole": 0.05 + 0.028, "always whole": 7 * 0.014}
+    for path, seconds in expected_s.items():
+        costs = dataclasses.replace(COSTS, steps=path)
+        assert replay_seconds(nothing, "draft", costs) == pytest.approx(seconds), path
 
 
 def test_a_steps_time_is_divided_and_compared() -> None:

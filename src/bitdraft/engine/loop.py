@@ -75,7 +75,7 @@ class PrefilledPrompt:
         run = _Run(self, drafter, sampler, UniformStream(seed, config.max_new_tokens, k), oracle_ids)
         start_s = now()
         run.first_token()
-        emissions = [(now() - draft_prefill_s, 1)]
+        emissions = [(now(), 1)]
         while len(run.token_ids) < config.max_new_tokens and run.token_ids[-1] not in stops:
             before = len(run.token_ids)
             run.step(k, config.max_new_tokens - before, stops)

@@ -4,7 +4,7 @@ chains."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from bitdraft.schema.findings import Finding, warning
 from bitdraft.schema.records import Divergence, Generation, Status
 from bitdraft.schema.spec_decode import Configuration
 from bitdraft.spec_decode.replay import Chain, lookup_chain, model_chain
-from bitdraft.spec_decode.theory import Costs, CostSample, gather_costs
+from bitdraft.spec_decode.theory import Costs, CostSample, StepCost, gather_costs
 
 Key = tuple[str | None, int]
 """(draft, K); the baseline is (None, 0)"""
@@ -195,7 +195,14 @@ class Records:
     def costs(self) -> Costs | None:
         """Medians over prompts; None where there are none."""
         samples = self.cost_samples()
-        return gather_costs(samples) if samples else None
+        return replace(gather_costs(samples), steps=self._steps()) if samples else None
+
+    def _steps(self) -> StepCost:
+        """What a step of fewer than K tokens costs, by how the target was run."""
+        execution = self.target.execution or "eager"
+        if execution == "eager":
+            return "as drafted"
+        return "always whole" if "graphs" in execution else "whole"
 
     def outputs(self) -> list[tuple[int, ...]]:
         """The target's own text for each prompt."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,12 +20,23 @@ from bitdraft.spec_decode.replay import Expectation
 from bitdraft.stats.intervals import median_figure
 
 
+StepCost = Literal["as drafted", "whole", "always whole"]
+
+
 @dataclass(frozen=True)
 class Costs:
-    """Medians in seconds: target forwards by number of tokens (from 1), draft forwards by draft."""
+    """Medians in seconds: target forwards by number of tokens (from 1), draft forwards by draft. `steps` says
+    what a step of fewer than K tokens costs in the path that ran: what it drafted (eager), a whole one's
+    where anything was drafted or did not fit (static), or always a whole one's (captured graphs)."""
 
     target_s: dict[int, float]
     draft_s: dict[str, float]
+    steps: StepCost = "as drafted"
+
+    def num_paid(self, k: int, num_drafted: int, *, truncated: bool) -> int:
+        """Drafted tokens that a step costs."""
+        is_whole = self.steps == "always whole" or (self.steps == "whole" and (truncated or num_drafted > 0))
+        return k if is_whole else num_drafted
 
     def verify_s(self, num_tokens: int) -> float:
         """Between measured token counts by interpolation."""
@@ -93,12 +105,20 @@ def leviathan_speedup(alpha: float | None, k: int, draft_cost: float, verify_cos
 
 
 def replay_seconds(expectation: Expectation, draft: str, costs: Costs) -> float:
-    """Seconds that the replayed steps take at the measured costs; a truncated step costs less."""
-    total = 0.0
-    for counts in (expectation.realised, expectation.realised_truncated):
+    """Seconds that the replayed steps take at the measured costs, drafting and verifying; a truncated step
+    takes what it takes in the path that ran."""
+    return sum(_replay_times(expectation, draft, costs))
+
+
+def _replay_times(expectation: Expectation, draft: str, costs: Costs) -> tuple[float, float]:
+    """(drafting, verifying) in seconds."""
+    draft_s = verify_s = 0.0
+    for counts, truncated in ((expectation.realised, False), (expectation.realised_truncated, True)):
         for num_drafted, num_steps in counts.items():
-            total += num_steps * (num_drafted * costs.draft_s[draft] + costs.verify_s(num_drafted + 1))
-    return total
+            paid = costs.num_paid(expectation.k, num_drafted, truncated=truncated)
+            draft_s += num_steps * paid * costs.draft_s[draft]
+            verify_s += num_steps * costs.verify_s(paid + 1)
+    return draft_s, verify_s
 
 
 def replay_speedup(expectation: Expectation, draft: str, costs: Costs) -> float:
@@ -118,8 +138,7 @@ def attribute_gap(
         1000 * sum(g.phase_s.get(phase, 0.0) for g in generations) / num_steps
         for phase in ("draft", "verify", "host")
     )
-    draft_s = expectation.num_drafted * costs.draft_s[draft]
-    verify_s = replay_seconds(expectation, draft, costs) - draft_s
+    draft_s, verify_s = _replay_times(expectation, draft, costs)
     predicted_draft_ms = 1000 * draft_s / expectation.num_steps
     predicted_verify_ms = 1000 * verify_s / expectation.num_steps
     return StepTimes(

@@ -70,7 +70,7 @@ class StaticPrompts:
         tracker = RequestTracker(self.prompts, limit, stops, k)
         start_s = now()
         first_ids = run.first_tokens(self.first_logits_BV)
-        tracker.enter_first(first_ids, now() - draft_prefill_s)
+        tracker.enter_first(first_ids, now())
         run.clock.mark("host")
         run.to_end(tracker)
         if finite_only:
