@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 # Tiny models gain nothing from a second thread, and on a busy machine threads that wait for one
 # another cost milliseconds an operation. Set before torch is imported; children inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# which products are fastest is timed once for all tests, and not kept for the user
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["BITDRAFT_CACHE"] = _CACHE.name
 
 import torch
 

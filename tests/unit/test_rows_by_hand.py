@@ -57,6 +57,9 @@ def test_speed_and_memory(result: dict[str, Any]) -> None:
         assert value(row, "metrics", "mbu") == pytest.approx(3 * sum(step_bytes) / decode_s / bandwidth)
         assert value(row, "metrics", "peak_ram_gb") == raw["peak_bytes"]["peak_ram"] / 2**30
         assert raw["peak_bytes"]["peak_ram"] > raw["base_ram_bytes"]
+        for phase, peaks in raw["peak_bytes_before"].items():
+            assert value(row, "metrics", f"peak_ram_gb_{phase}") == peaks["peak_ram"] / 2**30
+        assert set(raw["peak_bytes_before"]) == {"loading", "scoring"}
         assert not any("vram" in name for name in row["metrics"])
 
 

@@ -20,7 +20,7 @@ from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.cpu import layers as cpu_kernels
 from bitdraft.engine.cpu import products
-from bitdraft.engine.cpu.layers import DecodingLinear, few_row_kernels, prepare_linears
+from bitdraft.engine.cpu.layers import DecodingLinear, copied_bytes, few_row_kernels, prepare_linears
 from bitdraft.engine.drafters.lookup import NgramDrafter, look_up, recorded_look_up
 from bitdraft.engine.static import forward as forward_module
 from bitdraft.engine.static import trace as record_module
@@ -538,13 +538,17 @@ def test_preparing_changes_no_value(use: str) -> None:
     ],
 )
 def test_weights_are_packed_where_that_is_faster(
-    seconds: list[float], expected: str, monkeypatch: pytest.MonkeyPatch
+    seconds: list[float], expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path))
     monkeypatch.setattr(products, "_seconds", lambda *_: seconds)
     assert products.ProductChoices().packed_for(torch.ones(8, 8)) == expected
 
 
-def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path / "new"))
     timed: list[tuple[int, int]] = []
     seconds = products._seconds
 
@@ -561,10 +565,41 @@ def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was(monkeypatch: 
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         if products.can_pack(dtype):
             assert all(spent_s > 0 for spent_s in seconds(24, 40, dtype))
-    # who goes on behind this process decides as it did
+    # another process on this machine decides alike, and so does one on another that goes on behind this one
+    assert products.ProductChoices().packed_for(torch.ones(24, 40)) == choices.packed_for(torch.ones(24, 40))
+    assert timed == [(24, 40)]
+    monkeypatch.setattr(products, "machine", lambda: "another machine")
     again = products.ProductChoices(choices.record())
     assert again.packed_for(torch.ones(24, 40)) == choices.packed_for(torch.ones(24, 40))
     assert timed == [(24, 40)]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"machine": 3}'])
+def test_a_damaged_or_unwritable_memory_of_products_is_no_error(
+    content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(products, "machine", lambda: "machine")
+    monkeypatch.setattr(products, "_seconds", lambda *_: [1.0, 0.5, 1.0, 0.5])
+    products.choices_file().write_text(content)
+    name = products.key(8, 8, torch.float32)
+    assert products.ProductChoices().packed_for(torch.ones(8, 8)) == "all"
+    assert products.remembered() == {name: "all"}
+    monkeypatch.setenv("BITDRAFT_CACHE", str(products.choices_file() / "below a file"))
+    assert products.ProductChoices().packed_for(torch.ones(8, 8)) == "all"
+    assert products.remembered() == {}
+
+
+def test_weights_that_are_kept_twice_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products.ProductChoices, "packed_for", lambda *_: "few")
+    model = tiny_model()
+    rows = prepare_linears(model)
+    assert rows is not None
+    assert copied_bytes(model) == 0, "nothing is packed before it is needed"
+    rows.are_few = True
+    model(torch.ones(1, 4, dtype=torch.long))
+    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert copied_bytes(model) == sum(module.weight.numel() * 4 for module in linears)
 
 
 def test_few_row_kernels_restore_the_setting() -> None:

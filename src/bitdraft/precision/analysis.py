@@ -25,6 +25,8 @@ from bitdraft.schema.packing import unpack
 from bitdraft.schema.precision import PrecisionRaw, PrecisionRow, Quality
 from bitdraft.schema.records import Figure, Generation, Overflow
 
+DECODING = "decoding"
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -43,7 +45,7 @@ class Records:
     generations: list[Generation] = field(default_factory=list)
     calibration_s: list[float] = field(default_factory=list)
     joules: list[float | None] = field(default_factory=list)
-    peaks: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, dict[str, int]] = field(default_factory=dict)
     overflow: Overflow | None = None
     kl: list[float] = field(default_factory=list)
     _log_probs: list[NDArray[Any]] = field(default_factory=list)
@@ -52,8 +54,10 @@ class Records:
     def take(self, event: Event) -> None:
         """Add one."""
         kind = event["event"]
-        for name, num_bytes in event.get("peak_bytes", {}).items():
-            self.peaks[name] = max(num_bytes, self.peaks.get(name, 0))
+        if "peak_bytes" in event:
+            own = self.peaks.setdefault(event["name"] if kind == "phase" else DECODING, {})
+            for name, num_bytes in event["peak_bytes"].items():
+                own[name] = max(num_bytes, own.get(name, 0))
         if kind == "loaded":
             self.loaded = {name: value for name, value in event.items() if name != "event"}
         elif kind == "execution":
@@ -169,7 +173,8 @@ def _with_quality(
 def _raw(records: Records) -> PrecisionRaw:
     return PrecisionRaw(
         calibration_s=tuple(records.calibration_s),
-        peak_bytes=records.peaks,
+        peak_bytes=records.peaks.get(DECODING),
+        peak_bytes_before={name: own for name, own in records.peaks.items() if name != DECODING} or None,
         joules=records.total_joules,
         **records.execution,
         **records.loaded,
@@ -185,7 +190,10 @@ def _speed_and_memory(records: Records, context: RowContext) -> dict[str, Figure
         utilisation = bandwidth_utilisation(runs, streamed, context.copy_bytes_s)
         if utilisation is not None:
             metrics["mbu"] = utilisation
-    metrics |= memory_figures(records.peaks)
+    metrics |= memory_figures(records.peaks.get(DECODING))
+    for phase, peaks in records.peaks.items():
+        if phase != DECODING:
+            metrics |= {f"{name}_{phase}": figure for name, figure in memory_figures(peaks).items()}
     if records.total_joules is not None:
         num_tokens = sum(len(generation.token_ids) for generation in runs)
         metrics["joules_per_token"] = Figure(value=records.total_joules / num_tokens)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from bitdraft.backends import make_engine
 from bitdraft.backends.base import Engine, EngineSetup
@@ -26,7 +27,7 @@ from bitdraft.probes.ceilings import measure_ceilings
 from bitdraft.probes.clock import now
 from bitdraft.probes.energy import energy_joules
 from bitdraft.probes.environment import describe
-from bitdraft.probes.memory import peak_memory_bytes, peak_resident_bytes
+from bitdraft.probes.memory import begin_phase, peak_memory_bytes, peak_resident_bytes
 from bitdraft.probes.reference_work import calibration_s
 from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
@@ -47,8 +48,9 @@ def measure_machine(payload: dict[str, Any], emit: Emit) -> None:
 
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
-    """Measure one precision. Emits `loaded`, a `scored` for each window (or one `overflow`), `execution`,
-    `calibration` and a `generation` for each prompt, and a `kl` for each window where it is paired."""
+    """Measure one precision. Emits `loaded`, a `scored` for each window (or one `overflow`), a `phase` with
+    the peak memory of either, `execution`, `calibration` and a `generation` for each prompt, and a `kl` for
+    each window where it is paired."""
     _Cell(payload, emit).measure()
 
 
@@ -89,9 +91,11 @@ class _Cell:
             streamed_bytes=loaded.streamed_bytes,
             kv_bytes_per_token=runner.kv_bytes_per_token,
         )
+        self._end_phase("loading", device)
         finite = True
         if self.windows:
             finite = self._score(runner)
+            self._end_phase("scoring", device)
         self._time(loaded)
         if self.is_paired and finite and config.kl_max_tokens:
             self.emit("progress", stage="divergence", done=0, total=1)
@@ -123,8 +127,12 @@ class _Cell:
             found: Overflow = locate_overflow(runner, bad.token_ids, bad.first_scored, chunk, window=index)
             self.emit("overflow", overflow=found.model_dump())
             return False
-        self.emit("peak", peak_bytes=peak_memory_bytes(runner.device))
         return True
+
+    def _end_phase(self, name: str, device: torch.device) -> None:
+        """Tell its peak memory, and begin the next one."""
+        peaks = peak_memory_bytes(device)
+        self.emit("phase", name=name, peak_bytes=peaks, has_end=begin_phase(device))
 
     def _time(self, loaded: LoadedModel) -> None:
         """Generate from the prompts that are left, after a warm-up; energy is read around each."""

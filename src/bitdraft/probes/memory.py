@@ -1,7 +1,9 @@
-"""Peak memory of this process."""
+"""Peak memory of this process, a phase at a time."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 from pathlib import Path
 
@@ -38,6 +40,22 @@ def peak_memory_bytes(device: torch.device) -> dict[str, int]:
         if in_use is not None:
             peaks["process_vram"] = in_use
     return peaks
+
+
+def begin_phase(device: torch.device) -> bool:
+    """Forget the peaks so far, so that what follows has its own. Whether that is possible here: elsewhere
+    than on Linux a process's resident peak is that of its whole life."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        # what was freed is given back to the system, and the peak set to what is left (proc(5))
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    except (OSError, AttributeError):
+        return False
+    return True
 
 
 def _process_vram_bytes(device: torch.device) -> int | None:

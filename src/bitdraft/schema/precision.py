@@ -60,7 +60,8 @@ class Quality(Sparse):
 
 class PrecisionRaw(Sparse):
     """What a precision's process noted beside its requests. `calibration_s` are the times of the reference
-    work, before the first prompt and after each."""
+    work, before the first prompt and after each. `peak_bytes` are those of decoding, `peak_bytes_before`
+    those of the phases before it, `loading` and `scoring`."""
 
     calibration_s: tuple[float, ...] | None = None
     execution: str | None = None
@@ -68,6 +69,7 @@ class PrecisionRaw(Sparse):
     load_s: float | None = None
     base_ram_bytes: int | None = None
     peak_bytes: dict[str, int] | None = None
+    peak_bytes_before: dict[str, dict[str, int]] | None = None
     num_parameters: int | None = None
     weight_bytes: int | None = None
     streamed_bytes: int | None = None

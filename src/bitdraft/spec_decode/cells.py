@@ -13,12 +13,13 @@ import torch
 
 from bitdraft.backends import Engine
 from bitdraft.backends.transformers import UnexpectedK
+from bitdraft.engine.cpu.layers import copied_bytes
 from bitdraft.engine.loop import NonFiniteDecoding
 from bitdraft.errors import UserError
 from bitdraft.inputs.models import LoadedModel, resolve_device
 from bitdraft.probes.ceilings import measure_ceilings
 from bitdraft.probes.environment import describe
-from bitdraft.probes.memory import peak_memory_bytes
+from bitdraft.probes.memory import begin_phase, peak_memory_bytes
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.agreements import agreements
@@ -62,7 +63,8 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
 
 def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
     """Peak memory of the target alone (no `draft`) or with one draft at the largest K, on the longest
-    prompt, in a process that loads nothing else. Emits one `memory`."""
+    prompt, in a process that loads nothing else. Emits one `memory`; weights that decoding keeps twice there
+    (`weight_copies`) are told apart."""
     worker = Worker.of(payload, emit)
     draft: str | None = payload["draft"]
     device = resolve_device(worker.config.device)
@@ -71,9 +73,12 @@ def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
         worker.models[draft] = worker.load_draft(draft, device)
     engine = worker.engine(target.model)
     index = max(range(len(worker.prompts)), key=lambda place: len(worker.prompts[place]))
+    begin_phase(device)
     engine.prepare(worker.prompts[index], worker.config)
     worker.decode(engine, draft, worker.config.k[-1] if draft else 0, index)
-    emit("memory", peak_bytes=peak_memory_bytes(device))
+    models = [target, *(loaded for loaded in worker.models.values() if loaded is not None)]
+    copies = sum(copied_bytes(loaded.model) for loaded in models)
+    emit("memory", peak_bytes=peak_memory_bytes(device) | ({"weight_copies": copies} if copies else {}))
 
 
 def _tell_environment(worker: Worker, device: torch.device) -> None:

@@ -19,7 +19,6 @@ from bitdraft.schema.spec_decode import BestK, CostRecord, DraftPlan, PlanPoint,
 from bitdraft.spec_decode.replay import Expectation
 from bitdraft.stats.intervals import median_figure
 
-
 StepCost = Literal["as drafted", "whole", "always whole"]
 
 

@@ -168,6 +168,16 @@ def _lay_plain(module: Any, tied: torch.Tensor) -> None:
         module.weight.data = lay_plain(module.weight.data)
 
 
+def copied_bytes(model: Any) -> int:
+    """Bytes of weights that are kept twice: packed for forwards of few rows, beside the plain ones."""
+    layers = (module for module in model.modules() if isinstance(module, DecodingLinear))
+    return sum(
+        layer.weight.numel() * layer.weight.element_size()
+        for layer in layers
+        if layer.packed_for == "few" and layer.packed_key is not None
+    )
+
+
 def rows_of(model: Any) -> Rows | None:
     """Where to tell a prepared model its number of rows; None for one that is not packed."""
     return next((module.rows for module in model.modules() if isinstance(module, DecodingLinear)), None)

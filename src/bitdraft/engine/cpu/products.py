@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
+from filelock import FileLock
 
 from bitdraft.probes.clock import now
+from bitdraft.probes.machine import cpu_name
 
 PackedFor = Literal["all", "few", "none"]
 """Forwards that a weight is packed for: all, which needs no other copy of it; those of few rows (more than
@@ -77,8 +82,9 @@ def lay_plain(weight_OI: torch.Tensor) -> torch.Tensor:
 
 
 class ProductChoices:
-    """What weights of each size are packed for, timed once a size, so that equal models round alike. `known`
-    are choices of an earlier process, by `key`: who goes on behind it rounds as it did."""
+    """What weights of each size are packed for, timed once a size and machine, so that equal models round
+    alike in every run. `known` are choices of an earlier process, by `key`: who goes on behind it rounds as
+    it did, wherever that was."""
 
     def __init__(self, known: Mapping[str, PackedFor] = MappingProxyType({})) -> None:
         self._known: dict[str, PackedFor] = dict(known)
@@ -88,12 +94,59 @@ class ProductChoices:
         num_out, num_in = weight_OI.shape
         name = key(num_out, num_in, weight_OI.dtype)
         if name not in self._known:
-            self._known[name] = _faster(*_seconds(num_out, num_in, weight_OI.dtype))
+            choice = remembered().get(name)
+            if choice is None:
+                choice = _faster(*_seconds(num_out, num_in, weight_OI.dtype))
+                remember(name, choice)
+            self._known[name] = choice
         return self._known[name]
 
     def record(self) -> dict[str, PackedFor]:
         """All choices so far."""
         return dict(self._known)
+
+
+def choices_file() -> Path:
+    """Where this machine's choices are kept: `BITDRAFT_CACHE`, or the user's cache folder. To have them timed
+    again, remove it."""
+    given = os.environ.get("BITDRAFT_CACHE")
+    return (Path(given) if given else Path.home() / ".cache" / "bitdraft") / "cpu_products.json"
+
+
+def machine() -> str:
+    """What choices are kept for: processor, what torch makes of it, and torch."""
+    return f"{cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
+
+
+def remembered() -> dict[str, PackedFor]:
+    """This machine's choices, by `key`; none where the file cannot be read."""
+    try:
+        found = json.loads(choices_file().read_text()).get(machine(), {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    kinds = get_args(PackedFor)
+    return {name: kind for name, kind in found.items() if kind in kinds} if isinstance(found, dict) else {}
+
+
+def remember(name: str, choice: PackedFor) -> None:
+    """Keep a choice beside those of others. A folder that cannot be written to is no error: then every
+    process times anew."""
+    path = choices_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            text = path.read_text() if path.exists() else "{}"
+            try:
+                found = json.loads(text)
+            except ValueError:
+                found = {}
+            found = found if isinstance(found, dict) else {}
+            found[machine()] = remembered() | {name: choice}
+            temporary = path.with_suffix(".new")
+            temporary.write_text(json.dumps(found, indent=1))
+            temporary.replace(path)
+    except OSError:
+        return
 
 
 def key(num_out: int, num_in: int, dtype: torch.dtype) -> str:
