@@ -23,10 +23,12 @@ from bitdraft.compare.verdict import held_together
 from bitdraft.config import RecommendConfig, SpecDecodeConfig
 from bitdraft.metrics.acceptance import SHARE_SCALE, STEP_SCALE
 from bitdraft.metrics.quality import over_text
+from bitdraft.precision.verdict import decide as decide_precision
+from bitdraft.precision.verdict import process_noise, ratio_of_rows
 from bitdraft.recommend.choose import choose
 from bitdraft.recommend.options import Option, measured_options
 from bitdraft.schema.comparison import Comparison, RowName, Side
-from bitdraft.schema.precision import PrecisionRow
+from bitdraft.schema.precision import PrecisionRaw, PrecisionRow, Quality
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import CostRecord, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.verdict import decide
@@ -276,7 +278,7 @@ def recommendation(n: int, speedup: float, num_experiments: int, seed: int = 0) 
         plain, measured = [], []
         for half, precision in enumerate(("fp32", "bf16")):
             alone = _runs(base_s * log_normal(rng, n, 0.05))
-            option = Option(precision, None, 0, None, {}, over={precision: alone})
+            option = Option(precision, None, 0, None, {}, over={precision: [alone]})
             in_sweep = base_s * log_normal(rng, n, 0.05)
             rows = [_row(None, 0, in_sweep, in_sweep)]
             for k, own_s in enumerate(arms_s[8 * half : 8 * half + 8], 1):
@@ -344,3 +346,43 @@ def comparison(
         assert high is not None
         covered += low <= 1 / slowdown <= high
     return Compared(*(count / num_experiments for count in (slower, failed, covered)))
+
+
+@dataclass(frozen=True)
+class InRounds:
+    """Of experiments with three precisions of one speed: the share in which the verdict tells any apart, and
+    in which the interval of a ratio of two of them holds the truth."""
+
+    told_apart: float
+    covered: float
+
+
+def precisions(n: int, num_rounds: int, process: float, num_experiments: int, seed: int = 0) -> InRounds:
+    """Processes differ by `process` in all prompts alike, prompts by 3 % from process to process."""
+    rng = np.random.default_rng([seed, n, num_rounds])
+    told, covered = 0, 0
+    for _ in range(num_experiments):
+        base_s, rows = log_normal(rng, n, 0.3), []
+        for name in ("fp32", "fp16", "bf16"):
+            paces = np.exp(process * rng.standard_normal(num_rounds))
+            rounds = [_runs(pace * base_s * log_normal(rng, n, 0.03)) for pace in paces]
+            metrics = {"throughput_tok_s": Figure(value=1 / sum(run.emissions[0][0] for run in rounds[0]))}
+            metrics["peak_ram_gb"] = Figure(value=1.0)
+            rows.append(
+                PrecisionRow.model_construct(
+                    precision=name,
+                    status="ok",
+                    metrics=metrics,
+                    quality=Quality(not_measured="simulated"),
+                    runs=rounds[0],
+                    more_runs=tuple(rounds[1:]),
+                    raw=PrecisionRaw(),
+                )
+            )
+        verdict, _ = decide_precision(rows, "fp32", 0.01, "fp32")
+        told += len(verdict.indistinguishable) < 3
+        ratio = ratio_of_rows(rows[1], rows[2], process_noise(rows))
+        assert ratio.low is not None
+        assert ratio.high is not None
+        covered += ratio.low <= 1 <= ratio.high
+    return InRounds(told / num_experiments, covered / num_experiments)

@@ -9,9 +9,10 @@ tests/unit/test_coverage.py holds the same with fewer experiments.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 
-from populations import SIZES, all_populations, comparison, coverage, recommendation, selection
+from populations import SIZES, all_populations, comparison, coverage, precisions, recommendation, selection
 
 KINDS = ("independent", "shared", "skewed")
 
@@ -83,6 +84,18 @@ def comparison_lines(num_experiments: int, seed: int) -> list[str]:
     return lines
 
 
+def precision_lines(num_experiments: int, seed: int) -> list[str]:
+    """How often three precisions of one speed are told apart, by rounds of processes."""
+    lines = ["| n | rounds | processes differ by | told apart | ratio holds the truth |"]
+    lines.append("| ---: | ---: | ---: |" + " ---: |" * 2)
+    for n, rounds, process in itertools.product((5, 15), (1, 2, 3), (0.0, 0.02)):
+        print("precision", n, rounds, process, file=sys.stderr)
+        found = precisions(n, rounds, process, num_experiments, seed)
+        shares = f"{100 * found.told_apart:.1f} % | {100 * found.covered:.1f} %"
+        lines.append(f"| {n} | {rounds} | {100 * process:.0f} % | {shares} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -94,6 +107,8 @@ def main() -> None:
     print()
     fewer = max(asked.experiments // 4, 100)
     print("\n".join(selection_lines(fewer, asked.seed)))
+    print()
+    print("\n".join(precision_lines(fewer, asked.seed)))
     print()
     print("\n".join(recommendation_lines(fewer, asked.seed)))
     print()

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bitdraft.config import PrecisionConfig, make_config
 from bitdraft.metrics.speed import speed_figures
+from bitdraft.precision import evaluate
 from bitdraft.precision import verdict as verdict_module
-from bitdraft.precision.verdict import stand_in, warnings_of
+from bitdraft.precision.verdict import (
+    process_noise,
+    ratio_of_rows,
+    stand_in,
+    warnings_of,
+    with_process_noise,
+)
 from bitdraft.present.charts.precision import render
 from bitdraft.present.precision_files import columns, csv_text, markdown_text
 from bitdraft.present.sentences import with_sentences
 from bitdraft.present.tables import best_rows
+from bitdraft.runs.cell import Cell
 from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
 from bitdraft.schema.records import Figure
 from said import Said, sentences
@@ -266,3 +277,50 @@ def test_markdown_holds_verdict_and_best_values() -> None:
     assert "Use bf16." in text
     assert "| fp16 | unsupported | – |" in text
     assert text.count("**") >= 6
+
+
+def test_precisions_are_measured_in_turn(checkpoint: Path, text_file: Path) -> None:
+    """A B C, then C B A, then A B C again: only timed behind the first round."""
+
+    def cells_of(*precisions: str, rounds: int | None = None) -> list[Cell]:
+        settings = {"model": str(checkpoint), "dataset": f"file:{text_file}", "max_prompt_tokens": 16}
+        settings |= {"precisions": precisions, "rounds": rounds, "ppl_max_tokens": 200, "max_new_tokens": 4}
+        config = make_config(PrecisionConfig, settings)
+        return evaluate.cells_of(config, evaluate.prepare(config))[1:]
+
+    cells = cells_of("fp32", "fp16", "bf16", rounds=3)
+    names = ["fp32", "fp16", "bf16"]
+    assert [cell.payload["precision"] for cell in cells] == [*names, *names[::-1], *names]
+    assert [cell.name for cell in cells[2:5]] == ["bf16", "bf16, round 2", "fp16, round 2"]
+    assert [len(cell.payload["windows"]) > 0 for cell in cells] == [True] * 3 + [False] * 6
+    assert len({json.dumps(cell.identity) for cell in cells}) == 9
+    assert len(cells_of("fp32", "bf16")) == 4, "two rounds where precisions are compared"
+    assert len(cells_of("fp32")) == 1
+
+
+def test_the_noise_between_processes_is_in_every_comparison_by_hand() -> None:
+    """Of fp32 the second process is e^0.04 slower than the first, of bf16 as fast: a variance of
+    0.5 · 0.04² / 2 on two degrees of freedom, of which a ratio of means over two rounds has the whole."""
+    rows = [ok_row("fp32", 0.02), ok_row("bf16", 0.0197, 1e-4)]
+    slow = ok_row("fp32", 0.02 * math.exp(0.04)).runs
+    both = [
+        rows[0].model_copy(update={"more_runs": (slow,)}),
+        rows[1].model_copy(update={"more_runs": (rows[1].runs,)}),
+    ]
+    noise = process_noise(both)
+    assert noise is not None
+    assert noise.variance == pytest.approx(0.0004)
+    assert noise.degrees == 2
+    ratio = ratio_of_rows(both[1], both[0], noise)
+    half = 4.3027 * 0.02  # Student's t on two degrees of freedom
+    assert ratio.high == pytest.approx(ratio.value * math.exp(half), rel=1e-3)
+    speed = with_process_noise(both)[0].metrics["throughput_tok_s"]
+    before = both[0].metrics["throughput_tok_s"]
+    assert speed.high is not None
+    assert before.high is not None
+    assert speed.high > before.high
+    assert process_noise(rows) is None
+    # alone bf16 is faster by 1.5 % in every prompt; between processes that says nothing
+    assert decide(rows, "fp32", LIMIT, "fp32").indistinguishable == ()
+    assert decide(both, "fp32", LIMIT, "fp32").indistinguishable == ("bf16", "fp32")
+    assert "alike ones differ in speed by 2.0 %" in " ".join(decide(both, "fp32", LIMIT, "fp32").reasons)

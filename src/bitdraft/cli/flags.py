@@ -67,6 +67,16 @@ QUALITY: Flags = {
         Annotated[str, typer.Option(help="sliding, documents, lm-eval, gptq or llama.cpp.")],
         "sliding",
     ),
+    "rounds": (
+        Annotated[
+            int | None,
+            typer.Option(
+                help="How many processes each precision's speed is measured in, in turn (A B C C B A …); by "
+                "default two where precisions are compared."
+            ),
+        ],
+        None,
+    ),
     "ppl_max_tokens": (Annotated[int | None, typer.Option(help="Score only the first N tokens.")], None),
     "kl_max_tokens": (
         Annotated[int, typer.Option(help="Tokens to compare full distributions on; 0: none.")],

@@ -11,12 +11,14 @@ from bitdraft.compare.comparable import refusal, tokenizer_problem, was_asked
 from bitdraft.compare.differences import differences, machine_findings, merged, same_work
 from bitdraft.compare.folders import Folder, pair_files, read_folder
 from bitdraft.compare.measured import Measurement, Rows, in_rounds, rows_of
+from bitdraft.compare.pairing import speeds_by_round
 from bitdraft.compare.rows import Pair, compare_rows
 from bitdraft.compare.verdict import decide, held_together
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.comparison import Comparison, Difference, Refusal, RowComparison, RowName
 from bitdraft.schema.findings import answer
 from bitdraft.schema.precision import PrecisionResult
+from bitdraft.stats.intervals import Noise
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,29 @@ def _compare_files(
     refused = refusal(source, a, b)
     if refused is not None:
         return refused
+    both = [in_rounds([rows_of(one, source) for one in side]) for side in (rounds_a, rounds_b)]
     pair = Pair(
         is_greedy=isinstance(a, PrecisionResult) or a.config.temperature == 0,
         tokenizer_problem=tokenizer_problem(a, b),
         same_work=same_work(a, b) and not in_turn,
+        noise=_noise(both, in_turn=in_turn) if isinstance(a, PrecisionResult) else None,
+        in_turn=in_turn,
     )
-    both = [in_rounds([rows_of(one, source) for one in side]) for side in (rounds_a, rounds_b)]
     rows = tuple(
         compare_rows(name, own, both[1][name], pair) for name, own in both[0].items() if name in both[1]
     )
     lost = tuple(name for name in both[0] if name not in both[1] and was_asked(b, name, like=a))
     return _Compared(a, b, both[0], both[1], rows, lost, differences(source, a, b))
+
+
+def _noise(both: Sequence[Rows], *, in_turn: bool) -> Noise | None:
+    """How processes differ that did the same, from all rows, each of which is of processes of its own: from
+    round to round of both sides, or within each side."""
+    speeds = [{name: speeds_by_round([*row.items.values()]) for name, row in rows.items()} for rows in both]
+    if not in_turn:
+        return Noise.of([own for side in speeds for own in side.values()])
+    common = [(own, speeds[1][name]) for name, own in speeds[0].items() if name in speeds[1]]
+    return Noise.of([[b / a for a, b in zip(*sides, strict=False)] for sides in common])
 
 
 def _gather(

@@ -3,14 +3,14 @@ it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bitdraft.compare.pairing import Rounds
 from bitdraft.schema.comparison import RowName
 from bitdraft.schema.naming import pair_name
-from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, Quality
-from bitdraft.schema.records import Figure
+from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, Quality
+from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 Measurement = PrecisionResult | SpecDecodeResult
@@ -47,13 +47,17 @@ def _of_precision(result: PrecisionResult, source: str) -> Rows:
         RowName(source=source, text=result.text.dataset, precision=row.precision): Measured(
             status=row.status,
             reason=row.reason,
-            items={(place,): [(run,)] for place, run in enumerate(row.runs)},
+            items={(place,): [(run,) for run in rounds] for place, rounds in enumerate(_by_prompt(row))},
             metrics=row.metrics,
             quality=row.quality,
             raw=row.raw,
         )
         for row in result.rows
     }
+
+
+def _by_prompt(row: PrecisionRow) -> Iterator[tuple[Generation, ...]]:
+    return zip(*row.rounds, strict=True)
 
 
 def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
@@ -72,6 +76,7 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
             items=_items(row),
             base=bases.get(row.batch_size, {}) if row.k else {},
             metrics=row.metrics,
+            raw=PrecisionRaw(reference_work_s=result.reference_work_s or None),
             num_unexplained=row.lossless.num_unexplained
             if row.lossless is not None and row.batch_size == 1
             else 0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from bitdraft.metrics.speed import Item, tokens_and_seconds, ttft_ms
 from bitdraft.schema.comparison import Better, Ratio, Standing
 from bitdraft.schema.records import Figure
-from bitdraft.stats.intervals import Floats, figure_of_sums, median_figure, over_rounds
+from bitdraft.stats.intervals import Floats, Noise, figure_of_sums, median_figure, over_rounds, with_noise
 from bitdraft.stats.selection import p_value, rounds_p_value, sign_p_value
 
 Rounds = Sequence[Item]
@@ -25,6 +26,32 @@ Rounds = Sequence[Item]
 Items = Sequence[Rounds]
 Part = tuple[float, float]
 """(numerator, denominator) of one item"""
+
+
+@dataclass(frozen=True)
+class Between:
+    """What is known of the two sides beside their prompts: the speed of the same fixed work in B over A, and
+    how processes differ that did the same (`noise`), by themselves or, `in_turn`, from round to round.
+    Without `noise` the rounds of the ratio itself tell."""
+
+    machine: float = 1.0
+    noise: Noise | None = None
+    in_turn: bool = False
+
+    def added_to(
+        self, figure: Figure, sides: Sequence[Floats], of_rounds: Sequence[float]
+    ) -> tuple[Figure, float]:
+        """The figure with it, and its degrees of freedom; the sides have a line a round."""
+        if self.noise is None:
+            return over_rounds(figure, of_rounds)
+        apart = sum(1 / len(side) for side in sides)
+        return with_noise(figure, self.noise, 1 / len(of_rounds) if self.in_turn else apart)
+
+
+def speeds_by_round(items: Items) -> list[float]:
+    """Tokens/s of each round, over all items."""
+    parts = _parts(tokens_and_seconds, items)
+    return [float(_value(of_round)) for of_round in parts.sum(1)] if parts.size else []
 
 
 def judge(ratio: Figure, better: Better, machine: float = 1.0) -> Standing:
@@ -42,12 +69,16 @@ def judge(ratio: Figure, better: Better, machine: float = 1.0) -> Standing:
 
 
 def ratio_of_parts(
-    measure: Callable[[Item], Part], a: Items, b: Items, better: Better, machine: float = 1.0
+    measure: Callable[[Item], Part],
+    a: Items,
+    b: Items,
+    better: Better,
+    between: Between | None = None,
 ) -> Ratio | None:
     """Σ numerators / Σ denominators of B over that of A; items without any on one side are left out."""
     sides = [_parts(measure, items) for items in (a, b)]
     used = [all((side[:, place] > 0).all() for side in sides) for place in range(len(a))]
-    return _ratio([side[:, used] for side in sides], better, machine)
+    return _ratio([side[:, used] for side in sides], better, between)
 
 
 def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio | None:
@@ -56,7 +87,7 @@ def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio |
     sides = [np.concatenate([_parts(tokens_and_seconds, items) for items in side], axis=2) for side in (a, b)]
     if not all((side > 0).all() for side in sides):
         return None
-    return _ratio(sides, "higher", 1.0)
+    return _ratio(sides, "higher", None)
 
 
 def _parts(measure: Callable[[Item], Part], items: Items) -> Floats:
@@ -65,7 +96,7 @@ def _parts(measure: Callable[[Item], Part], items: Items) -> Floats:
     return found.transpose(1, 0, 2) if found.size else np.zeros((1, 0, 2))
 
 
-def _ratio(sides: Sequence[Floats], better: Better, machine: float) -> Ratio | None:
+def _ratio(sides: Sequence[Floats], better: Better, between: Between | None) -> Ratio | None:
     """Of two sides, rounds × items × parts each, B's figure over A's."""
     if not sides[0].shape[1]:
         return None
@@ -73,14 +104,15 @@ def _ratio(sides: Sequence[Floats], better: Better, machine: float) -> Ratio | N
     by_round = [np.concatenate([side[index] for side in sides], axis=1).T for index in range(num_rounds)]
     together = np.concatenate([side.sum(0) for side in sides], axis=1).T
     of_rounds = [float(_b_over_a(parts.sum(1))) for parts in by_round]
-    found, degrees = over_rounds(figure_of_sums([*together], _b_over_a), of_rounds)
+    between = between or Between()
+    found, degrees = between.added_to(figure_of_sums([*together], _b_over_a), sides, of_rounds)
     own = _b_over_a(together)
     return Ratio(
         a=float(_value(sides[0].sum((0, 1)))),
         b=float(_value(sides[1].sum((0, 1)))),
         ratio=found.model_copy(update={"median": float(np.median(own))}),
         better=better,
-        standing=judge(found, better, machine),
+        standing=judge(found, better, between.machine),
         chance=p_value(found, degrees),
         **_typical(own, [_b_over_a(parts) for parts in by_round], better),
     )
@@ -109,7 +141,7 @@ def _value(sums: Floats) -> Floats:
     return np.asarray(found if len(sums) == 2 else found / (sums[2] / sums[3]))
 
 
-def ratio_of_ttft(a: Items, b: Items, machine: float = 1.0) -> Ratio | None:
+def ratio_of_ttft(a: Items, b: Items, between: Between | None = None) -> Ratio | None:
     """The median of the ratios of prompts, each decoded alone; `a` and `b` are the sides' own medians. Over
     rounds a prompt's time is their median."""
     first = [np.asarray([[ttft_ms(run) for (run,) in rounds] for rounds in side]) for side in (a, b)]
@@ -122,7 +154,9 @@ def ratio_of_ttft(a: Items, b: Items, machine: float = 1.0) -> Ratio | None:
     ends = {
         name: math.exp(end) for name in ("value", "low", "high") if (end := getattr(on_log, name)) is not None
     }
-    found, _ = over_rounds(Figure(**ends, n=on_log.n), [float(np.median(ratios)) for ratios in by_round])
+    between = between or Between()
+    medians = [float(np.median(ratios)) for ratios in by_round]
+    found, _ = between.added_to(Figure(**ends, n=on_log.n), [side.T for side in first], medians)
     typical = _typical(own, by_round, "lower")
     other_way = _typical(1 / own, [1 / ratios for ratios in by_round], "lower")
     either = min(1.0, 2 * min(typical["worse_chance"], other_way["worse_chance"]))
@@ -131,7 +165,7 @@ def ratio_of_ttft(a: Items, b: Items, machine: float = 1.0) -> Ratio | None:
         b=float(np.median(sides[1])),
         ratio=found,
         better="lower",
-        standing=judge(found, "lower", machine),
+        standing=judge(found, "lower", between.machine),
         chance=None if found.low is None else either,
         **typical,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from bitdraft.compare.measured import Measured, Places
 from bitdraft.compare.pairing import (
+    Between,
     judge,
     ratio_of_parts,
     ratio_of_speedups,
@@ -23,7 +24,7 @@ from bitdraft.metrics.speed import span_ms_and_tokens, tokens_and_seconds
 from bitdraft.schema.comparison import Ratio, RowComparison, RowName
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.precision import ProtocolCard
-from bitdraft.stats.intervals import ratio_of_sums
+from bitdraft.stats.intervals import Noise, ratio_of_sums
 from bitdraft.stats.selection import p_value
 
 EARLY = "ended early"
@@ -34,11 +35,14 @@ _NOT_OF_THE_PROTOCOL = {"source", "revision", "dataset", "dataset_sha256"}
 @dataclass(frozen=True)
 class Pair:
     """What is known of the two files. `same_work`: the fixed work timed between prompts is the same on
-    both sides, so its times tell how the machine itself changed."""
+    both sides, so its times tell how the machine itself changed. `noise`: how processes differ that did the
+    same, where each row is a process of its own; `in_turn`: from round to round of the two sides."""
 
     is_greedy: bool
     tokenizer_problem: str | None
     same_work: bool
+    noise: Noise | None = None
+    in_turn: bool = False
 
 
 def compare_rows(name: RowName, a: Measured, b: Measured, pair: Pair) -> RowComparison:
@@ -52,7 +56,8 @@ def compare_rows(name: RowName, a: Measured, b: Measured, pair: Pair) -> RowComp
     ppl, why_not = _ppl(a, b, pair)
     if why_not is not None:
         notes.append(Finding(code="compare.no_ppl", figures={"why": why_not}))
-    ratios = _speeds(a, b, places, machine if machine and pair.same_work else 1.0)
+    between = Between(machine if machine and pair.same_work else 1.0, pair.noise, pair.in_turn)
+    ratios = _speeds(a, b, places, between)
     ratios |= _values(a, b)
     if ppl is not None:
         ratios["ppl"] = ppl
@@ -95,18 +100,21 @@ def _status_change(a: str, b: str) -> Literal["better", "worse"] | None:
 def _machine(a: Measured, b: Measured) -> float | None:
     """Speed of the same fixed work, timed between the prompts, in B over A: of the medians, which a stall in
     one of them does not move."""
-    times_a, times_b = (side.raw.calibration_s for side in (a, b))
-    return float(np.median(times_a) / np.median(times_b)) if times_a and times_b else None
+    for name in ("reference_work_s", "calibration_s"):
+        times_a, times_b = (getattr(side.raw, name) for side in (a, b))
+        if times_a and times_b:
+            return float(np.median(times_a) / np.median(times_b))
+    return None
 
 
-def _speeds(a: Measured, b: Measured, places: list[Places], machine: float) -> dict[str, Ratio]:
+def _speeds(a: Measured, b: Measured, places: list[Places], between: Between) -> dict[str, Ratio]:
     items_a, items_b = [a.items[place] for place in places], [b.items[place] for place in places]
     found = {
-        "throughput_tok_s": ratio_of_parts(tokens_and_seconds, items_a, items_b, "higher", machine),
-        "tpot_ms": ratio_of_parts(span_ms_and_tokens, items_a, items_b, "lower", machine),
+        "throughput_tok_s": ratio_of_parts(tokens_and_seconds, items_a, items_b, "higher", between),
+        "tpot_ms": ratio_of_parts(span_ms_and_tokens, items_a, items_b, "lower", between),
     }
     if all(len(item) == 1 for rounds in (*items_a, *items_b) for item in rounds):
-        found["ttft_ms"] = ratio_of_ttft(items_a, items_b, machine)
+        found["ttft_ms"] = ratio_of_ttft(items_a, items_b, between)
     if a.base and b.base:
         both = [place for place in places if place in a.base and place in b.base]
         sides = [([side.items[p] for p in both], [side.base[p] for p in both]) for side in (a, b)]

@@ -38,13 +38,21 @@ PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 
 
 class PrecisionsConfig(Config):
-    """Which precisions, and what their quality may cost."""
+    """Which precisions, what their quality may cost, and in how many `rounds` of processes, in turn, their
+    speeds are measured."""
 
     precisions: tuple[Precision, ...] = PRECISIONS
     ppl_protocol: PplProtocol = "sliding"
     ppl_max_tokens: int | None = Field(None, ge=2)
     kl_max_tokens: int = Field(16_384, ge=0)
     max_ppl_increase: float = Field(0.005, ge=0, le=1, allow_inf_nan=False)
+    rounds: int | None = Field(None, ge=1, le=20)
+
+    @property
+    def num_rounds(self) -> int:
+        """In how many processes each precision's speed is measured: two, where there are several to
+        compare, unless it was said."""
+        return self.rounds or (2 if len(self.precisions) > 1 else 1)
 
     @field_validator("precisions")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +12,8 @@ from bitdraft.stats.intervals import Floats, figure_of_sums, median_figure, rati
 
 Item = Sequence[Generation]
 """What was decoded at once: one prompt, or a group of them"""
+Rounds = Sequence[Sequence[Generation]]
+"""The same prompts, decoded once a round"""
 
 
 def request_seconds(generation: Generation) -> float:
@@ -40,26 +42,32 @@ def inter_token_ms(generation: Generation) -> list[float]:
     return [1000 * (after - before) for before, after in pairwise(times)]
 
 
-def speed_figures(generations: Sequence[Generation]) -> dict[str, Figure]:
-    """Throughput, TTFT and, where more than one emission was seen, TPOT and inter-token latency."""
-    tokens = [len(g.token_ids) for g in generations]
-    seconds = [request_seconds(g) for g in generations]
+def speed_figures(generations: Sequence[Generation], more: Rounds = ()) -> dict[str, Figure]:
+    """Throughput, TTFT and, where more than one emission was seen, TPOT and inter-token latency; with `more`
+    rounds of the same prompts, of each prompt over all of them."""
+    rounds = [generations, *more]
     figures = {
-        "throughput_tok_s": ratio_of_sums(tokens, seconds),
-        "ttft_ms": median_figure([ttft_ms(g) for g in generations]),
+        "throughput_tok_s": ratio_of_sums(*tokens_and_seconds_by_prompt(rounds)),
+        "ttft_ms": median_figure(_medians(rounds, ttft_ms)),
     }
-    spans = [decode_span(g) for g in generations if len(g.emissions) > 1]
-    if spans:
-        span_s, span_tokens = zip(*spans, strict=True)
-        gaps = [inter_token_ms(g) for g in generations if len(g.emissions) > 1]
+    spans = np.array([[decode_span(g) for g in runs] for runs in rounds]).sum(0)
+    seen = [index for index, g in enumerate(generations) if len(g.emissions) > 1]
+    if seen:
+        span_s, span_tokens = spans[seen].T
+        gaps = [[gap for runs in rounds for gap in inter_token_ms(runs[index])] for index in seen]
         pooled = np.concatenate(gaps)
-        figures["tpot_ms"] = ratio_of_sums(np.asarray(span_s) * 1000, span_tokens)
+        figures["tpot_ms"] = ratio_of_sums(span_s * 1000, span_tokens)
         figures["decode_tok_s"] = ratio_of_sums(span_tokens, span_s)
         figures["itl_ms"] = median_figure([float(np.median(g)) for g in gaps])
         for percent in (50, 95, 99):
             value = float(np.percentile(pooled, percent))
             figures[f"itl_p{percent}_ms"] = Figure(value=value, n=pooled.size)
     return figures
+
+
+def _medians(rounds: Rounds, measure: Callable[[Generation], float]) -> Floats:
+    """A prompt's over its rounds."""
+    return np.median([[measure(g) for g in runs] for runs in rounds], axis=0)
 
 
 def tokens_and_seconds(item: Item) -> tuple[int, float]:
@@ -149,28 +157,31 @@ def bandwidth_utilisation(
 
 def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -> Figure:
     """Throughput of the first over that of the second, prompts paired by index."""
-    return ratio_of_rates(
-        [len(g.token_ids) for g in generations],
-        [request_seconds(g) for g in generations],
-        [len(g.token_ids) for g in base],
-        [request_seconds(g) for g in base],
-    )
+    assert len(generations) == len(base)
+    return product_of_speeds([[generations]], [[base]])
 
 
-def product_of_speeds(over: Sequence[Item], under: Sequence[Item]) -> Figure:
+def product_of_speeds(over: Sequence[Rounds], under: Sequence[Rounds]) -> Figure:
     """The throughputs (tokens/s) of `over` multiplied, divided by those of `under`: a ratio of speedups, say,
     of which every part was measured and has its own noise. Prompts are paired by index, those that all
     have."""
     parts = [*over, *under]
-    num_prompts = min(len(part) for part in parts)
-    tokens = np.array([[len(g.token_ids) for g in part[:num_prompts]] for part in parts], float)
-    seconds = np.array([[request_seconds(g) for g in part[:num_prompts]] for part in parts])
+    num_prompts = min(len(runs) for part in parts for runs in part)
+    totals = [tokens_and_seconds_by_prompt(part, num_prompts) for part in parts]
 
     def product(sums: Floats) -> Floats:
         rates = sums[: len(parts)] / sums[len(parts) :]
         return np.asarray(rates[: len(over)].prod(0) / rates[len(over) :].prod(0))
 
-    return figure_of_sums([*tokens, *seconds], product)
+    return figure_of_sums([tokens for tokens, _ in totals] + [seconds for _, seconds in totals], product)
+
+
+def tokens_and_seconds_by_prompt(rounds: Rounds, num_prompts: int | None = None) -> tuple[Floats, Floats]:
+    """Output tokens and request seconds of the first prompts, each over all rounds."""
+    used = [runs[:num_prompts] for runs in rounds]
+    tokens = np.array([[len(g.token_ids) for g in runs] for runs in used], float)
+    seconds = np.array([[request_seconds(g) for g in runs] for runs in used])
+    return tokens.sum(0), seconds.sum(0)
 
 
 def decode_speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -> Figure | None:

@@ -43,7 +43,7 @@ class Records:
     loaded: dict[str, Any] = field(default_factory=dict)
     execution: dict[str, Any] = field(default_factory=dict)
     generations: list[Generation] = field(default_factory=list)
-    calibration_s: list[float] = field(default_factory=list)
+    reference_work_s: list[float] = field(default_factory=list)
     joules: list[float | None] = field(default_factory=list)
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)
     overflow: Overflow | None = None
@@ -67,11 +67,11 @@ class Records:
             self._top1s.append(unpack(event["top1"], "<i4"))
         elif kind == "overflow":
             self.overflow = Overflow.model_validate(event["overflow"])
-        elif kind == "calibration":
-            self.calibration_s.append(event["seconds"])
+        elif kind == "reference_work":
+            self.reference_work_s.append(event["seconds"])
         elif kind == "generation":
             self.generations.append(Generation.model_validate(event["generation"]))
-            self.calibration_s.append(event["calibration_s"])
+            self.reference_work_s.append(event["reference_work_s"])
             self.joules.append(event["joules"])
         elif kind == "kl":
             self.kl += event["values"]
@@ -101,17 +101,26 @@ class RowContext:
 
 
 def build_row(
-    precision: str, records: Records, context: RowContext, failure: Failure | None = None
+    precision: str,
+    records: Records,
+    context: RowContext,
+    failure: Failure | None = None,
+    later: Sequence[Records] = (),
 ) -> PrecisionRow:
     """A row of what was measured: `ok`; `overflow` with the place where it began (its speed is still real);
-    or what ended it. A divergence that failed is missing from a row that stands."""
+    or what ended it. A divergence that failed is missing from a row that stands. `later` are further rounds,
+    which were only timed."""
     if len(records.generations) < context.num_prompts:
         found = failure or Failure("failed", _unfinished(records, context.num_prompts))
         raw = PrecisionRaw(detail=found.detail or None)
         return PrecisionRow(precision=precision, status=found.status, reason=found.reason, raw=raw)
-    metrics, raw = _speed_and_memory(records, context), _raw(records)
     row = PrecisionRow(
-        precision=precision, status="ok", metrics=metrics, runs=tuple(records.generations), raw=raw
+        precision=precision,
+        status="ok",
+        metrics=_speed_and_memory(records, context, later),
+        runs=tuple(records.generations),
+        more_runs=tuple(tuple(one.generations) for one in later),
+        raw=_raw(records, later),
     )
     if context.plan is None:
         return row.model_copy(update={"quality": Quality(not_measured="random weights")})
@@ -170,9 +179,9 @@ def _with_quality(
     )
 
 
-def _raw(records: Records) -> PrecisionRaw:
+def _raw(records: Records, later: Sequence[Records]) -> PrecisionRaw:
     return PrecisionRaw(
-        calibration_s=tuple(records.calibration_s),
+        reference_work_s=tuple(seconds for one in (records, *later) for seconds in one.reference_work_s),
         peak_bytes=records.peaks.get(DECODING),
         peak_bytes_before={name: own for name, own in records.peaks.items() if name != DECODING} or None,
         joules=records.total_joules,
@@ -181,9 +190,10 @@ def _raw(records: Records) -> PrecisionRaw:
     )
 
 
-def _speed_and_memory(records: Records, context: RowContext) -> dict[str, Figure]:
+def _speed_and_memory(records: Records, context: RowContext, later: Sequence[Records]) -> dict[str, Figure]:
+    """Speed over all rounds; the rest is the first one's."""
     runs: Sequence[Generation] = records.generations
-    metrics = speed_figures(runs)
+    metrics = speed_figures(runs, [one.generations for one in later])
     weights, kv = records.loaded["streamed_bytes"], records.loaded["kv_bytes_per_token"]
     if context.copy_bytes_s is not None:
         streamed = [decode_bytes(generation, weights, kv) for generation in runs]

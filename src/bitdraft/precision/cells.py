@@ -28,7 +28,7 @@ from bitdraft.probes.clock import now
 from bitdraft.probes.energy import energy_joules
 from bitdraft.probes.environment import describe
 from bitdraft.probes.memory import begin_phase, peak_memory_bytes, peak_resident_bytes
-from bitdraft.probes.reference_work import calibration_s
+from bitdraft.probes.reference_work import reference_work_s
 from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.packing import pack
@@ -49,8 +49,8 @@ def measure_machine(payload: dict[str, Any], emit: Emit) -> None:
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
     """Measure one precision. Emits `loaded`, a `scored` for each window (or one `overflow`), a `phase` with
-    the peak memory of either, `execution`, `calibration` and a `generation` for each prompt, and a `kl` for
-    each window where it is paired."""
+    the peak memory of either, `execution`, `reference_work` and a `generation` for each prompt, and a `kl`
+    for each window where it is paired."""
     _Cell(payload, emit).measure()
 
 
@@ -153,8 +153,8 @@ class _Cell:
             short = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
             for index in range(config.num_warmup):
                 engine.generate(self.prompts[index % total], short)
-        calibration_s(loaded.device)
-        self.emit("calibration", seconds=calibration_s(loaded.device))
+        reference_work_s(loaded.device)
+        self.emit("reference_work", seconds=reference_work_s(loaded.device))
         for index in range(first, total):
             self._one_prompt(engine, loaded, index)
             self.emit("progress", stage="speed", done=index + 1, total=total)
@@ -164,6 +164,7 @@ class _Cell:
         before = energy_joules(loaded.device)
         generation = engine.generate(self.prompts[index], self.config)
         after = energy_joules(loaded.device)
+        peaks = peak_memory_bytes(loaded.device)
         if index == self._count("generation"):
             # what was decided by timing, for who goes on behind this prompt
             self.emit("execution", **engine.execution(None), **engine.decisions())
@@ -171,9 +172,9 @@ class _Cell:
             "generation",
             index=index,
             generation=generation.model_dump(mode="json"),
-            calibration_s=calibration_s(loaded.device),
+            reference_work_s=reference_work_s(loaded.device),
             joules=None if before is None or after is None else after - before,
-            peak_bytes=peak_memory_bytes(loaded.device),
+            peak_bytes=peaks,
         )
 
     def _compare(self, reference: Runner, candidate: Runner) -> None:

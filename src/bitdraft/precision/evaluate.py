@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bitdraft.config import PrecisionConfig
 from bitdraft.config.running import RunOptions
@@ -16,11 +17,11 @@ from bitdraft.inputs.prompts import Prompt, check_context, select_prompts, text_
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer, text_encoder
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
-from bitdraft.precision.verdict import decide, stand_in, warnings_of
+from bitdraft.precision.verdict import decide, stand_in, warnings_of, with_process_noise
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment
-from bitdraft.schema.findings import Finding, answer
+from bitdraft.schema.findings import Finding, answer, warning
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.results import UNRECORDED
 
@@ -32,7 +33,7 @@ Publish = Callable[[PrecisionResult, Path | None], tuple[PrecisionResult, Sequen
 _CELLS = "bitdraft.precision.cells"
 MACHINE = "environment"
 # settings that no cell's numbers depend on
-_NOT_MEASURED = UNRECORDED | {"max_ppl_increase", "precisions", "reference"}
+_NOT_MEASURED = UNRECORDED | {"max_ppl_increase", "precisions", "reference", "rounds"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def order(config: PrecisionConfig) -> list[str]:
 
 
 def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
-    """The machine's, then one a precision, in the order in which they are measured."""
+    """The machine's, then one a precision, in the order in which they are measured; then, for each further
+    round, one a precision that is only timed, the order turned around every time (A B C, C B A, …)."""
     settings = config.model_dump(mode="json") | {"model": str(workload.checkpoint.folder)}
     plan = workload.plan.windows if workload.plan else ()
     prompts = [list(prompt.token_ids) for prompt in workload.prompts]
@@ -107,7 +109,24 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
             "paired_with": config.reference_precision if paired else None,
         }
         cells.append(Cell(precision, f"{_CELLS}:measure", payload, identity, num_gpus))
+    for number in range(2, config.num_rounds + 1):
+        for precision in order(config)[:: 1 if number % 2 else -1]:
+            payload = {
+                "config": settings,
+                "precision": precision,
+                "prompts": prompts,
+                "windows": [],
+                "paired": False,
+            }
+            name = round_name(precision, number)
+            timed: dict[str, Any] = {**shared, "precision": precision, "round": number}
+            cells.append(Cell(name, f"{_CELLS}:measure", payload, timed, num_gpus))
     return cells
+
+
+def round_name(precision: str, number: int) -> str:
+    """`bf16`, and `bf16, round 2`: a cell's."""
+    return precision if number == 1 else f"{precision}, round {number}"
 
 
 def measure_precision(
@@ -187,7 +206,7 @@ class _Fold:
             text=text_record(self.workload.dataset, self.workload.prompts),
             rows=tuple(rows),
             verdict=verdict,
-            findings=(*findings, *warnings_of(rows)),
+            findings=(*findings, *warnings_of(rows), *self._lost_rounds()),
         )
 
     def _rows(self) -> list[PrecisionRow]:
@@ -210,13 +229,28 @@ class _Fold:
                     wanted,
                 ),
                 self.failures.get(name),
+                self._later(name),
             )
             for name in order(self.config)
             if name in self.failures or name in self.records
         }
         # of an interrupted run, those that were not finished have no row
         kept = {n: r for n, r in rows.items() if n in self.failures or r.status == "ok"}
-        return [kept[name] for name in self.config.precisions if name in kept]
+        return with_process_noise([kept[name] for name in self.config.precisions if name in kept])
+
+    def _later(self, precision: str) -> list[Records]:
+        """Further rounds that were finished."""
+        numbers = range(2, self.config.num_rounds + 1)
+        found = [self.records.get(round_name(precision, number)) for number in numbers]
+        wanted = len(self.workload.prompts)
+        return [one for one in found if one is not None and len(one.generations) == wanted]
+
+    def _lost_rounds(self) -> list[Finding]:
+        return [
+            warning("precision.round_lost", name, status=failure.status, why=failure.reason)
+            for name, failure in self.failures.items()
+            if failure is not None and name not in self.config.precisions
+        ]
 
     def _scores(self, name: str) -> Scores | None:
         records = self.records.get(name)

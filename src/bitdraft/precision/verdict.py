@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from bitdraft import formats
 from bitdraft.metrics.memory import memory_name
-from bitdraft.metrics.speed import speed_ratio
+from bitdraft.metrics.speed import product_of_speeds, tokens_and_seconds_by_prompt
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
-from bitdraft.schema.records import Figure
+from bitdraft.schema.records import Figure, Generation
 from bitdraft.stats.drift import DRIFT_WARNING, drift_of
-from bitdraft.stats.selection import for_all
+from bitdraft.stats.intervals import Floats, Noise, with_noise
 
 WIDE_INTERVAL = 0.20
+_TIMES = ("throughput_tok_s", "tpot_ms", "decode_tok_s", "ttft_ms", "itl_ms")
 MEMORY_MARGIN = 0.95
 
 Decided = tuple[PrecisionVerdict, tuple[Finding, ...]]
@@ -35,7 +37,47 @@ def quality_is_skipped(rows: Sequence[PrecisionRow]) -> bool:
 
 def machine_drift(rows: Sequence[PrecisionRow]) -> float:
     """Slowest over fastest row in the fixed work that is timed between its prompts (1 without any)."""
-    return drift_of(row.raw.calibration_s or () for row in rows)
+    return drift_of(row.raw.reference_work_s or row.raw.calibration_s or () for row in rows)
+
+
+def process_noise(rows: Sequence[PrecisionRow]) -> Noise | None:
+    """How much processes differ that did the same, from the rounds of all precisions; None for one round."""
+    speeds = [
+        [float(tokens.sum() / seconds.sum()) for tokens, seconds in map(_of_round, row.rounds)]
+        for row in rows
+        if row.more_runs
+    ]
+    return Noise.of(speeds)
+
+
+def _of_round(runs: Sequence[Generation]) -> tuple[Floats, Floats]:
+    return tokens_and_seconds_by_prompt([runs])
+
+
+def with_process_noise(rows: Sequence[PrecisionRow]) -> list[PrecisionRow]:
+    """The rows with the noise between processes in the intervals of their speeds."""
+    noise = process_noise(rows)
+    return [
+        row.model_copy(
+            update={
+                "metrics": {
+                    name: with_noise(figure, noise, 1 / len(row.rounds))[0] if name in _TIMES else figure
+                    for name, figure in row.metrics.items()
+                }
+            }
+        )
+        for row in rows
+    ]
+
+
+def ratio_of_rows(
+    one: PrecisionRow, other: PrecisionRow, noise: Noise | None, num_looked_at: int = 1
+) -> Figure:
+    """Throughput over throughput, prompts paired, with the noise between processes; the interval holds for so
+    many at once."""
+    found = product_of_speeds([one.rounds], [other.rounds])
+    num_processes = 1 / len(one.rounds) + 1 / len(other.rounds)
+    return with_noise(found, noise, num_processes, num_looked_at)[0]
 
 
 def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[Finding, ...]:
@@ -85,16 +127,24 @@ def decide(
         return PrecisionVerdict(), (answer("precision.none_within_limits"), *reasons)
     other = base is not None and base.precision != reference
     first = [answer("precision.other_reference", base.precision, asked=reference)] if base and other else []
-    chosen, tied = _fastest(eligible, base.precision if base else reference, machine_drift(rows))
+    noise = process_noise(rows)
+    judged = _Judge(machine_drift(rows), noise, math.comb(len(eligible), 2))
+    chosen, tied = _fastest(eligible, base.precision if base else reference, judged)
     if formats.find(stored_dtype or "").bits == 16:
         reasons.append(reason("precision.stored", stored_dtype or ""))
     verdict = PrecisionVerdict(
         precision=None if skipped else chosen.precision,
-        comparisons=tuple(_comparison(r, base) for r in finished if base is not None and r is not base),
+        comparisons=tuple(
+            _comparison(r, base, noise) for r in finished if base is not None and r is not base
+        ),
         indistinguishable=tuple(sorted(row.precision for row in tied)) if len(tied) > 1 else (),
         max_ppl_increase=max_ppl_increase,
     )
-    return verdict, (*first, *_answers(chosen, tied, base, finished), *reasons)
+    if noise is not None:
+        deviation = math.expm1(math.sqrt(noise.variance))
+        reasons.append(reason("precision.rounds", deviation=deviation, degrees=noise.degrees))
+    against = [] if base is None or chosen is base else [_against(chosen, base, noise)]
+    return verdict, (*first, *_answers(chosen, tied, base, finished), *against, *reasons)
 
 
 def compared_with(rows: Sequence[PrecisionRow], reference: str) -> PrecisionRow | None:
@@ -129,26 +179,32 @@ def quality_problems(row: PrecisionRow, base: PrecisionRow | None, limit: float)
     return [Finding(code="quality.worse", subject=base.precision, figures=dict(figures))]
 
 
+@dataclass(frozen=True)
+class _Judge:
+    """Which speeds cannot be told apart, by intervals for so many pairs at once."""
+
+    drift: float
+    noise: Noise | None
+    num_pairs: int
+
+    def same_speed(self, one: PrecisionRow, other: PrecisionRow) -> bool:
+        ratio = ratio_of_rows(one, other, self.noise, self.num_pairs)
+        if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
+            return True
+        return max(ratio.value, 1 / ratio.value) <= self.drift
+
+
 def _fastest(
-    rows: Sequence[PrecisionRow], reference: str, drift: float
+    rows: Sequence[PrecisionRow], reference: str, judge: _Judge
 ) -> tuple[PrecisionRow, list[PrecisionRow]]:
     """The choice, and every row whose speed can't be told from it (itself included)."""
     best = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
-    num_pairs = math.comb(len(rows), 2)
-    tied = [row for row in rows if row is best or _same_speed(best, row, drift, num_pairs)]
+    tied = [row for row in rows if row is best or judge.same_speed(best, row)]
     name = memory_name(row.metrics for row in tied)
     least = min(row.metrics[name].value for row in tied)
     light = [row for row in tied if row.metrics[name].value * MEMORY_MARGIN <= least]
     chosen = next((row for row in light if row.precision == reference), best if best in light else light[0])
-    return chosen, [row for row in tied if row is chosen or _same_speed(row, chosen, drift, num_pairs)]
-
-
-def _same_speed(one: PrecisionRow, other: PrecisionRow, drift: float, num_pairs: int) -> bool:
-    """Whether they cannot be told apart, by an interval that holds for so many pairs at once."""
-    ratio = for_all(speed_ratio(one.runs, other.runs), num_pairs)
-    if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
-        return True
-    return max(ratio.value, 1 / ratio.value) <= drift
+    return chosen, [row for row in tied if row is chosen or judge.same_speed(row, chosen)]
 
 
 def ppl_change(row: PrecisionRow) -> Figure | None:
@@ -160,11 +216,11 @@ def ppl_change(row: PrecisionRow) -> Figure | None:
     return Figure(value=math.expm1(delta.value), low=low, high=high, n=delta.n)
 
 
-def _comparison(row: PrecisionRow, base: PrecisionRow) -> PrecisionComparison:
+def _comparison(row: PrecisionRow, base: PrecisionRow, noise: Noise | None) -> PrecisionComparison:
     return PrecisionComparison(
         precision=row.precision,
         reference=base.precision,
-        speedup=speed_ratio(row.runs, base.runs),
+        speedup=ratio_of_rows(row, base, noise),
         ppl_change=ppl_change(row),
     )
 
@@ -190,17 +246,15 @@ def _answers(
         found.append(answer("precision.unjudged", name, others=unjudged))
     elif chosen is base:
         found.append(answer("precision.no_faster", name, within_limit=not skipped))
-    if base is not None and chosen is not base:
-        found.append(_against(chosen, base))
     return found
 
 
-def _against(chosen: PrecisionRow, base: PrecisionRow) -> Finding:
+def _against(chosen: PrecisionRow, base: PrecisionRow, noise: Noise | None) -> Finding:
     memory = memory_name((chosen.metrics, base.metrics))
     return answer(
         "precision.against",
         base.precision,
-        ratio=speed_ratio(chosen.runs, base.runs),
+        ratio=ratio_of_rows(chosen, base, noise),
         ppl_change=None if quality_is_skipped([chosen]) else ppl_change(chosen),
         memory_name=memory,
         memory_gb=chosen.metrics[memory].value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import sys
@@ -43,17 +44,23 @@ def peak_memory_bytes(device: torch.device) -> dict[str, int]:
 
 
 def begin_phase(device: torch.device) -> bool:
-    """Forget the peaks so far, so that what follows has its own. Whether that is possible here: elsewhere
-    than on Linux a process's resident peak is that of its whole life."""
+    """Give back what is free, and forget the peaks so far, so that what follows has its own. Whether that is
+    possible here."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    return forget_peaks(device)
+
+
+def forget_peaks(device: torch.device) -> bool:
+    """Elsewhere than on Linux a process's resident peak is that of its whole life (proc(5))."""
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:
-        # what was freed is given back to the system, and the peak set to what is left (proc(5))
-        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-    except (OSError, AttributeError):
+    except OSError:
         return False
     return True
 

@@ -2,16 +2,17 @@
 
 A pilot (the reference precision, one prompt) says what a process, a prompt token and a new token take. The
 precisions get what a plan and a sweep at one of them leave, or a share of all where that is more. Text to
-score is cut first, then prompts, never below five, which an interval needs; then precisions are left out,
-fp16 first (bf16 has fp32's range, and is more often a CPU's own arithmetic), the reference last. The same
-prompts serve every later stage, so that all speeds are of one work. A first plan comes before all sweeps;
-plans at further precisions only where a sweep still fits behind them.
+score is cut first, then prompts, never below five, which an interval needs, then the rounds of processes;
+then precisions are left out, fp16 first (bf16 has fp32's range, and is more often a CPU's own arithmetic),
+the reference last. The same prompts serve every later stage, so that all speeds are of one work. A first plan
+comes before all sweeps; plans at further precisions only where a sweep still fits behind them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bitdraft import formats
 from bitdraft.config import Precision, RecommendConfig
@@ -65,11 +66,12 @@ class Work:
     num_prompts: int
     scored: int
     compared: int
+    rounds: int = 1
 
     def seconds(self, pace: Pace, prompt_tokens: float, new_tokens: int) -> float:
         tokens = READS_SCORED * self.scored + READS_COMPARED * self.compared
-        each_s = pace.process_s + pace.read_s * tokens
-        each_s += (self.num_prompts + 1) * pace.run_s(prompt_tokens, new_tokens)
+        runs_s = (self.num_prompts + 1) * pace.run_s(prompt_tokens, new_tokens)
+        each_s = pace.read_s * tokens + self.rounds * (pace.process_s + runs_s)
         return pace.once_s + len(self.precisions) * each_s
 
 
@@ -86,7 +88,7 @@ def fit_precisions(  # noqa: PLR0917
     best = Work(first, min(FEWEST_ITEMS, work.num_prompts), min(LEAST_SCORED, work.scored), LEAST_COMPARED)
     for num_others in range(len(others), -1, -1):
         kept = tuple(name for name in work.precisions if name in (*first, *others[:num_others]))
-        found = _most(Work(kept, work.num_prompts, work.scored, work.compared), fits)
+        found = _most(replace(work, precisions=kept), fits)
         if found is not None:
             best = found
             break
@@ -98,12 +100,12 @@ def _most(work: Work, fits: Callable[[Work], bool]) -> Work | None:
     scored = sorted({work.scored, *(s for s in (16_384, 8192, 4096, LEAST_SCORED) if s < work.scored)})
     compared = sorted({work.compared, *(c for c in (4096, 1024, LEAST_COMPARED) if c < work.compared)})
     prompts = range(work.num_prompts, min(FEWEST_ITEMS, work.num_prompts) - 1, -1)
-    for num_prompts in prompts:
-        for num_scored in reversed(scored):
-            for num_compared in reversed(compared):
-                part = Work(work.precisions, num_prompts, num_scored, num_compared)
-                if fits(part):
-                    return part
+    rounds = dict.fromkeys((work.rounds, 1))
+    for parts in itertools.product(rounds, prompts, reversed(scored), reversed(compared)):
+        num_rounds, num_prompts, num_scored, num_compared = parts
+        part = Work(work.precisions, num_prompts, num_scored, num_compared, num_rounds)
+        if fits(part):
+            return part
     return None
 
 
@@ -113,6 +115,7 @@ def _cuts(asked: Work, kept: Work) -> list[Finding]:
         ("budget.prompts", kept.num_prompts, asked.num_prompts),
         ("budget.scored", kept.scored, asked.scored),
         ("budget.compared", kept.compared, asked.compared),
+        ("budget.rounds", kept.rounds, asked.rounds),
     ):
         if own < wanted:
             cuts.append(skipped(code, kept=own, asked=wanted))

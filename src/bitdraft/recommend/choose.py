@@ -21,6 +21,7 @@ from bitdraft.recommend.options import Option, Prediction
 from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.naming import Pair
 from bitdraft.schema.records import Figure
+from bitdraft.stats.intervals import Noise
 from bitdraft.stats.selection import for_all, speedup_of_the_best
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2
@@ -69,7 +70,11 @@ def mixed_could_pay(predictions: Sequence[Prediction], draft: str) -> bool:
 
 
 def choose(
-    plain: Sequence[Option], measured: Sequence[Option], precision: str | None, drift: float
+    plain: Sequence[Option],
+    measured: Sequence[Option],
+    precision: str | None,
+    drift: float,
+    noise: Noise | None = None,
 ) -> Choice:
     """`precision` is the precision module's choice among those within all limits."""
     base = next((one for one in plain if one.precision == precision), None)
@@ -77,7 +82,7 @@ def choose(
         return Choice(None)
     fit = [one for one in measured if not one.problems]
     options = [*fit, *(one for one in plain if not one.problems)]
-    judge = _Judge(drift, math.comb(len(options), 2))
+    judge = _Judge(drift, noise, math.comb(len(options), 2))
     own = [one for one in fit if one.precision == base.precision]
     chosen = max(own, key=_throughput, default=base)
     faster = [one for one in options if one.precision != chosen.precision and judge.is_faster(one, chosen)]
@@ -99,6 +104,7 @@ class _Judge:
     """Which of two options is faster, by intervals for so many pairs at once."""
 
     drift: float
+    noise: Noise | None
     num_pairs: int
 
     def is_faster(self, one: Option, other: Option) -> bool:
@@ -106,7 +112,7 @@ class _Judge:
         were measured one after another: between them the machine's own drift does not count."""
         if one.precision == other.precision and other.draft is None:
             return True
-        found = for_all(one.ratio(other), self.num_pairs)
+        found = one.ratio(other, self.noise, self.num_pairs)
         least = self.drift if one.precision != other.precision else 1.0
         return found.low is not None and found.low > 1 and found.value > least
 
@@ -126,7 +132,10 @@ def _value_of_the_best(rivals: Sequence[Option]) -> float | None:
     """The speedup of the fastest on prompts that did not choose it; each rival beside plain decoding of its
     own sweep. None where one has no such, or too few prompts."""
     parts = [
-        (runs, base) for one in rivals for runs in [*one.over.values()][-1:] for base in one.under.values()
+        (runs, base)
+        for one in rivals
+        for (runs,) in [*one.over.values()][-1:]
+        for (base,) in one.under.values()
     ]
     if len(parts) < len(rivals):
         return None

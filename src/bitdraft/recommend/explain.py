@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bitdraft.config import MOST_K, RecommendConfig
-from bitdraft.precision.verdict import compared_with
+from bitdraft.precision.verdict import compared_with, process_noise
 from bitdraft.recommend.choose import Choice, contenders
 from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Option, reference_of
 from bitdraft.schema.findings import Finding, Value, answer, of_code, reason, warning
 from bitdraft.schema.naming import pair_name
 from bitdraft.stats.drift import DRIFT_WARNING
+from bitdraft.stats.intervals import Noise
 
 
 def unexamined(found: Found, measured: Sequence[Option], config: RecommendConfig) -> Finding | None:
@@ -61,7 +62,7 @@ def answers(
         said.append(_why_not(measured, found, config))
     base = _compared_with(found)
     said += [
-        answer("recommend.against", one.precision, ratio=option.ratio(one))
+        answer("recommend.against", one.precision, ratio=option.ratio(one, _noise(found)))
         for one in plain
         if one.precision == base != option.precision
     ]
@@ -113,7 +114,7 @@ def reasons(
         found_reasons.append(reason("spec.largest_k", option.name, k=option.k))
     base = _compared_with(found)
     found_reasons += [
-        reason("recommend.against", one.precision, ratio=option.ratio(one))
+        reason("recommend.against", one.precision, ratio=option.ratio(one, _noise(found)))
         for one in plain
         if one.precision not in (option.precision, base)
     ]
@@ -122,6 +123,11 @@ def reasons(
         best = max(rivals, key=lambda one: one.throughput)
         found_reasons.append(reason("recommend.rival", best.name, throughput=best.throughput))
     return found_reasons
+
+
+def _noise(found: Found) -> Noise | None:
+    assert found.precision is not None
+    return process_noise(found.precision.rows)
 
 
 def _compared_with(found: Found) -> str | None:

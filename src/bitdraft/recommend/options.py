@@ -10,7 +10,7 @@ from functools import cached_property
 from bitdraft import formats
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics.memory import NAMES, memory_name
-from bitdraft.metrics.speed import Item, product_of_speeds, speed_ratio
+from bitdraft.metrics.speed import Rounds, product_of_speeds, speed_ratio
 from bitdraft.precision.verdict import compared_with, quality_problems
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.naming import Pair, pair_name, way_name
@@ -18,6 +18,7 @@ from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.verdict import is_lossless, unexplained_figures
+from bitdraft.stats.intervals import Noise, with_noise
 from bitdraft.stats.selection import for_all
 
 
@@ -33,8 +34,8 @@ class Option:
     k: int
     draft_precision: str | None
     metrics: Mapping[str, Figure]
-    over: Mapping[str, Item]
-    under: Mapping[str, Item] = field(default_factory=dict)
+    over: Mapping[str, Rounds]
+    under: Mapping[str, Rounds] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
 
     @property
@@ -57,14 +58,19 @@ class Option:
         """By value, tokens/s at that pace."""
         return self.speed.value
 
-    def ratio(self, other: Option) -> Figure:
-        """This one's speed over the other's, with the noise of all that was measured for either; what both
-        have in common cancels."""
+    def ratio(self, other: Option, noise: Noise | None = None, num_looked_at: int = 1) -> Figure:
+        """This one's speed over the other's, with the noise of all that was measured for either, and that
+        between processes; what both have in common cancels. The interval holds for so many at once."""
         over = {**self.over, **other.under}
         under = {**self.under, **other.over}
         common = over.keys() & under.keys()
         sides = [[runs for name, runs in side.items() if name not in common] for side in (over, under)]
-        return product_of_speeds(*sides) if any(sides) else Figure(value=1.0)
+        if not any(sides):
+            return Figure(value=1.0)
+        # a (draft, K) and its K = 0 are of one process: beside it stand those of the two precisions
+        differ = self.precision != other.precision
+        num_processes = sum(1 / len(one.over[one.precision]) for one in (self, other) if differ)
+        return with_noise(product_of_speeds(*sides), noise, num_processes, num_looked_at)[0]
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def plain_options(result: PrecisionResult, config: RecommendConfig) -> list[Opti
             k=0,
             draft_precision=None,
             metrics=row.metrics,
-            over={row.precision: row.runs},
+            over={row.precision: row.rounds},
             problems=(
                 *quality_problems(row, base, config.max_ppl_increase),
                 *limit_problems(row.metrics, config),
@@ -151,10 +157,10 @@ def measured_options(
     those of its precision, a limit's, a text that is not the target's, or a speedup that may be too small, by
     an interval that holds for so many (draft, K) at once."""
     precision, other = pair = sweep.config.precision, sweep.draft_precision
-    over: dict[str, Item] = {}
-    under: dict[str, Item] = {}
+    over: dict[str, Rounds] = {}
+    under: dict[str, Rounds] = {}
     if own is not None and sweep.baseline is not None:
-        over, under = {precision: own.runs}, {f"K = 0 beside {pair_name(pair)}": sweep.baseline.runs}
+        over, under = {precision: own.rounds}, {f"K = 0 beside {pair_name(pair)}": [sweep.baseline.runs]}
     found = []
     for row in (row for row in sweep.sweep if row.status == "ok"):
         metrics = _beside(row.metrics, sweep, own)
@@ -165,7 +171,7 @@ def measured_options(
                 k=row.k,
                 draft_precision=other,
                 metrics=metrics,
-                over=over | {way_name(precision, row.draft, row.k, other): row.runs},
+                over=over | {way_name(precision, row.draft, row.k, other): [row.runs]},
                 under=under,
                 problems=(
                     *_problems_of_precision(plain),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bitdraft.config import RecommendConfig
 from bitdraft.metrics.memory import memory_name
-from bitdraft.precision.verdict import machine_drift, ppl_change
+from bitdraft.precision.verdict import machine_drift, ppl_change, process_noise
 from bitdraft.recommend import explain
 from bitdraft.recommend.choose import Choice, choose
 from bitdraft.recommend.found import Found, precision_verdict
@@ -34,7 +34,8 @@ def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) ->
     verdict, of_precision = precision_verdict(result, config)
     plain, measured = found.plain(config), found.measured(config)
     drift = machine_drift(result.rows)
-    choice = choose(plain, measured, verdict.precision, drift)
+    noise = process_noise(result.rows)
+    choice = choose(plain, measured, verdict.precision, drift, noise)
     if choice.option is not None and choice.option.draft is None and choice.unsure is None:
         choice = replace(choice, unsure=explain.unexamined(found, measured, config))
     if is_complete:

@@ -47,7 +47,7 @@ _SHARED = (
     *("dataset", "data_root", "num_prompts", "min_text_chars", "max_prompt_tokens"),
     *("max_new_tokens", "ignore_eos", "execution"),
 )
-_QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase")
+_QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase", "rounds")
 _DRAFTING = ("temperature", "top_k", "top_p", "drafts", "k")
 
 
@@ -217,7 +217,8 @@ class _Search:
         decided |= {"pilot": reference, "pilot_s": round(monotonic() - start_s, 1)}
         asked = self.config.ppl_max_tokens
         scored = min(asked or budget.MOST_SCORED, budget.MOST_SCORED)
-        work = budget.Work(self.config.precisions, len(tokens), scored, self.config.kl_max_tokens)
+        kl, rounds = self.config.kl_max_tokens, self.config.num_rounds
+        work = budget.Work(self.config.precisions, len(tokens), scored, kl, rounds)
         cuts: list[Finding] = []
         if row.status == "ok":
             pace = budget.pace_of(row, tokens[0], load_s - start_s, monotonic() - load_s)
@@ -234,6 +235,7 @@ class _Search:
             "precisions": list(work.precisions),
             "ppl_max_tokens": work.scored,
             "kl_max_tokens": work.compared,
+            "rounds": work.rounds,
         }
         dumped = [cut.model_dump(mode="json") for cut in cuts]
         return decided | {"settings": settings, "num_prompts": work.num_prompts, "cuts": dumped}

@@ -59,10 +59,12 @@ class Quality(Sparse):
 
 
 class PrecisionRaw(Sparse):
-    """What a precision's process noted beside its requests. `calibration_s` are the times of the reference
-    work, before the first prompt and after each. `peak_bytes` are those of decoding, `peak_bytes_before`
+    """What a precision's processes noted beside its requests. `reference_work_s` are the times of fixed work,
+    before the first prompt and after each, in all rounds (`calibration_s`: of another work, in older files).
+    `peak_bytes` are those of decoding, `peak_bytes_before`
     those of the phases before it, `loading` and `scoring`."""
 
+    reference_work_s: tuple[float, ...] | None = None
     calibration_s: tuple[float, ...] | None = None
     execution: str | None = None
     preparation_s: float | None = None
@@ -81,8 +83,8 @@ class PrecisionRaw(Sparse):
 
 
 class PrecisionRow(Record):
-    """One precision: its requests (`runs`), the figures that follow, and why there are none where it
-    failed."""
+    """One precision: its requests (`runs`, and those of further processes in `more_runs`), the figures that
+    follow, and why there are none where it failed."""
 
     precision: str
     status: Status
@@ -90,7 +92,13 @@ class PrecisionRow(Record):
     metrics: Metrics = Field(default_factory=dict)
     quality: Quality = Quality()
     runs: tuple[Generation, ...] = ()
+    more_runs: tuple[tuple[Generation, ...], ...] = ()
     raw: PrecisionRaw = PrecisionRaw()
+
+    @property
+    def rounds(self) -> list[tuple[Generation, ...]]:
+        """The same requests in all of its processes."""
+        return [self.runs, *self.more_runs]
 
 
 class PrecisionComparison(Sparse):

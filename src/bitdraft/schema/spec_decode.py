@@ -242,7 +242,8 @@ class SpecDecodeVerdict(Record):
 
 class SpecDecodeResult(Result):
     """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every
-    batch size; `replay` and `plan` are by draft, `replay` then by K. A plan has no rows."""
+    batch size; `replay` and `plan` are by draft, `replay` then by K. A plan has no rows. `reference_work_s`
+    are the times of fixed work before the first prompt and after each."""
 
     kind: Literal["spec_decode"] = "spec_decode"
     config: SpecDecodeConfig
@@ -252,6 +253,7 @@ class SpecDecodeResult(Result):
     costs: CostRecord = CostRecord()
     plan: dict[str, DraftPlan] = Field(default_factory=dict)
     verdict: SpecDecodeVerdict = SpecDecodeVerdict()
+    reference_work_s: tuple[float, ...] = ()
 
     @property
     def baseline(self) -> SpecDecodeRow | None:

@@ -20,6 +20,7 @@ from bitdraft.inputs.models import LoadedModel, resolve_device
 from bitdraft.probes.ceilings import measure_ceilings
 from bitdraft.probes.environment import describe
 from bitdraft.probes.memory import begin_phase, peak_memory_bytes
+from bitdraft.probes.reference_work import reference_work_s
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.agreements import agreements
@@ -34,8 +35,9 @@ PLAN_COST_ROUNDS = 1
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
     """The sweep, or with `plan` only what the prediction needs. Emits `progress`, `environment`, `models`,
-    `decided` and `execution`, then a `prompt` for each prompt, a `failed` for each (draft, K) that is lost, a
-    `divergence` for each text that is not the baseline's, and what `measure_batches` does."""
+    `decided`, `execution` and `reference_work`, then a `prompt` for each prompt, a `failed` for each (draft,
+    K) that is lost, a `divergence` for each text that is not the baseline's, and what `measure_batches`
+    does."""
     worker = Worker.of(payload, emit)
     config = worker.config
     device = resolve_device(config.device)
@@ -48,6 +50,9 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
         emit("decided", **engine.decisions())
     _tell_execution(worker, engine)
     found = _earlier_divergences(worker)
+    if not config.plan:
+        reference_work_s(device)
+        emit("reference_work", seconds=reference_work_s(device))
     for index in range(len(worker.earlier("prompt")), len(worker.prompts)):
         stage = "plan" if config.plan else "sweep"
         emit("progress", stage=stage, done=index, total=len(worker.prompts))
@@ -194,6 +199,7 @@ def _sweep_prompt(worker: Worker, engine: Engine, index: int) -> list[Diverged]:
         )
         record["kv_bytes"] = {label or "": engine.kv_bytes_per_token(label) for label in _models(worker)}
     record["agreement"] = agreements(worker, engine, index, baseline.token_ids)
+    record["reference_work_s"] = reference_work_s(resolve_device(config.device))
     worker.emit("prompt", num_strayed=worker.take_strayed(), **record)
     return [] if config.temperature > 0 else _diverged(index, baseline, runs)
 

@@ -32,6 +32,7 @@ from bitdraft.spec_decode.analysis import (
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.verdict import caveats, decide, decide_plan, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
+from bitdraft.stats.drift import DRIFT_WARNING, drift_of
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,
@@ -166,6 +167,7 @@ class _Fold:
             costs=costs,
             plan=plan,
             verdict=verdict,
+            reference_work_s=tuple(records.reference_work_s),
             findings=(*findings, *workload.warnings, *_notes(records), *warnings_of(rows)),
         )
 
@@ -192,6 +194,11 @@ def _merged(stored: ModelRecord, loaded: ModelRecord) -> ModelRecord:
 def _notes(records: Records) -> list[Finding]:
     """Of the run, as warnings."""
     notes = list(records.notes)
+    times_s = records.reference_work_s
+    third = len(times_s) // 3
+    drift = drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else 1.0
+    if drift > DRIFT_WARNING:
+        notes.append(warning("spec.drift", drift=drift))
     if records.num_strayed:
         notes.append(warning("spec.strayed", n=records.num_strayed))
     notes += [

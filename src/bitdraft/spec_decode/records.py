@@ -99,6 +99,7 @@ class Records:
     divergences: dict[Key, list[Divergence]] = field(default_factory=dict)
     memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
     notes: list[Finding] = field(default_factory=list)
+    reference_work_s: list[float] = field(default_factory=list)
     num_strayed: int = 0
     detail: str = ""
 
@@ -112,8 +113,12 @@ class Records:
             self._take_models(event)
         elif kind == "execution":
             self._take_execution(event)
+        elif kind == "reference_work":
+            self.reference_work_s.append(event["seconds"])
         elif kind == "prompt":
             self.prompts.append(PromptRecord.of(event))
+            if "reference_work_s" in event:
+                self.reference_work_s.append(event["reference_work_s"])
         elif kind == "failed":
             self.failures[Configuration(event["draft"], event["k"])] = (event["status"], event["reason"])
         elif kind == "batch":

@@ -105,23 +105,51 @@ def ratio_of_rates(
     return figure_of_sums(columns, lambda sums: (sums[0] / sums[1]) / (sums[2] / sums[3]))
 
 
-def over_rounds(ratio: Figure, of_rounds: Sequence[float]) -> tuple[Figure, float]:
-    """A ratio of two sides that were measured again and again, in turn, with the noise between rounds as
-    well: what a process, or the machine meanwhile, does to all prompts alike. se² = se² over prompts + that
-    of the mean of the rounds' own (log) ratios; degrees of freedom, the second value, by Welch and
-    Satterthwaite."""
-    degrees, beyond = ratio.n - 1.0, (1 + LEVEL) / 2
-    if ratio.low is None or ratio.high is None or ratio.low <= 0 or len(of_rounds) < 2:
-        return ratio, degrees
-    within = (math.log(ratio.high / ratio.low) / 2 / float(stdtrit(degrees, beyond))) ** 2
-    between = float(np.var(np.log(of_rounds), ddof=1)) / len(of_rounds)
-    if between == 0:
-        return ratio, degrees
-    own = within**2 / degrees + between**2 / (len(of_rounds) - 1)
-    degrees = (within + between) ** 2 / own
+@dataclass(frozen=True)
+class Noise:
+    """Between processes: the variance of the logarithm of how fast one is beside another, in all prompts
+    alike, and on how many degrees of freedom it is known."""
+
+    variance: float
+    degrees: float
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[float]]) -> Noise | None:
+        """From speeds of processes that did the same, group by group; None where no group has two."""
+        logs = [np.log(speeds) for speeds in groups if len(speeds) > 1]
+        degrees = sum(own.size - 1 for own in logs)
+        if not degrees:
+            return None
+        return cls(sum(float(((own - own.mean()) ** 2).sum()) for own in logs) / degrees, degrees)
+
+
+def with_noise(
+    figure: Figure, noise: Noise | None, num_processes: float, num_looked_at: int = 1
+) -> tuple[Figure, float]:
+    """A figure on the logarithm (Student's t) with the noise between processes, where there is any: se² = se²
+    over prompts + variance × `num_processes`, which is the sum of 1 / processes over what the figure is made
+    of. Degrees of freedom, the second value, by Welch and Satterthwaite. The interval holds for so many
+    figures at once (Bonferroni)."""
+    degrees = figure.n - 1.0
+    if figure.low is None or figure.high is None or figure.low <= 0:
+        return figure, degrees
+    within = (math.log(figure.high / figure.low) / 2 / float(stdtrit(degrees, (1 + LEVEL) / 2))) ** 2
+    between = 0.0 if noise is None else noise.variance * num_processes
+    if noise is not None and between > 0:
+        degrees = (within + between) ** 2 / (within**2 / degrees + between**2 / noise.degrees)
+    elif num_looked_at < 2:
+        return figure, degrees
+    beyond = 1 - (1 - LEVEL) / 2 / max(num_looked_at, 1)
     half = float(stdtrit(degrees, beyond)) * math.sqrt(within + between)
-    ends = {"low": ratio.value * math.exp(-half), "high": ratio.value * math.exp(half)}
-    return ratio.model_copy(update=ends), degrees
+    centre = math.sqrt(figure.high * figure.low)
+    ends = {"low": centre * math.exp(-half), "high": centre * math.exp(half)}
+    return figure.model_copy(update=ends), degrees
+
+
+def over_rounds(ratio: Figure, of_rounds: Sequence[float]) -> tuple[Figure, float]:
+    """A ratio of two sides that were measured again and again, in turn, with the noise between rounds: that
+    of the mean of the rounds' own ratios. As `with_noise`."""
+    return with_noise(ratio, Noise.of([of_rounds]), 1 / max(len(of_rounds), 1))
 
 
 def median_figure(values: ArrayLike) -> Figure:

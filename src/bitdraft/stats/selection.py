@@ -21,19 +21,12 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr, stdtr, stdtrit
 
 from bitdraft.schema.records import Figure
-from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL
+from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, with_noise
 
 
 def for_all(figure: Figure, num_looked_at: int) -> Figure:
     """A ratio's interval (Student's t on the logarithm) made wide enough for so many ratios at once."""
-    if figure.low is None or figure.high is None or figure.low <= 0 or num_looked_at < 2:
-        return figure
-    degrees, beyond = figure.n - 1, (1 - LEVEL) / 2
-    wider = float(stdtrit(degrees, 1 - beyond / num_looked_at) / stdtrit(degrees, 1 - beyond))
-    half = wider * math.log(figure.high / figure.low) / 2
-    centre = math.sqrt(figure.high * figure.low)
-    ends = {"low": centre * math.exp(-half), "high": centre * math.exp(half)}
-    return figure.model_copy(update=ends)
+    return with_noise(figure, None, 0, num_looked_at)[0]
 
 
 def speedup_of_the_best(

@@ -32,6 +32,13 @@ def _no_faster(f: Finding) -> str:
 
 
 SENTENCES: dict[str, Sentence] = {
+    "precision.rounds": lambda f: (
+        "Each precision ran in several processes, in turn: alike ones differ in speed by "
+        f"{100 * f.number('deviation'):.1f} %, which is in the intervals."
+    ),
+    "precision.round_lost": lambda f: (
+        f"{f.subject} was not measured ({f.word('status')}: {f.word('why')}): the others count alone."
+    ),
     "precision.none_measured": lambda f: "No precision could be measured, so none can be recommended.",
     "precision.none_within_limits": lambda f: (
         "No measured precision keeps within the limits, so none can be recommended."

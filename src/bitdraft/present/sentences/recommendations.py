@@ -106,6 +106,10 @@ SENTENCES: dict[str, Sentence] = {
         f"for the budget: KL divergence on {f.number('kept'):,.0f} tokens in place of "
         f"{f.number('asked'):,.0f}"
     ),
+    "budget.rounds": lambda f: (
+        f"for the budget: each precision timed in {f.number('kept'):.0f} process in place of "
+        f"{f.number('asked'):.0f}"
+    ),
     "budget.plan": lambda f: f"for the budget: no plan at {f.subject}, so no draft was considered there",
     "budget.contender": lambda f: (
         f"for the budget: {f.subject} was not measured (predicted {f.number('speedup'):.2f}×)"

@@ -120,6 +120,11 @@ SENTENCES: dict[str, Sentence] = {
         f"Replay: the steps of {f.number('compared'):.0f} of {f.number('of'):.0f} runs were compared (those "
         f"with the text of K = 0), and {f.number('same'):.0f} are as replayed."
     ),
+    "spec.drift": lambda f: (
+        f"The machine's own speed changed by {100 * (f.number('drift') - 1):.0f} % during the sweep (fixed "
+        "work, timed between the prompts). Rows ran in turn, so their ratios hold; their tokens/s are of a "
+        "machine that changed."
+    ),
     "spec.no_control": lambda f: f"Differences to K = 0 have no control: {f.word('why')}.",
     "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",
     "spec.fallback": _fallback,
