@@ -24,7 +24,7 @@ from bitdraft.engine.cpu.products import can_pack, pack, packed_product
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.models import LoadedModel, load_model
-from bitdraft.inputs.prompts import select_prompts
+from bitdraft.inputs.prompts import Encoder, select_prompts
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.variants import Variant
 from bitdraft.metrics.acceptance import speculation_figures
@@ -96,7 +96,7 @@ def prompts_of(settings: Settings, num_prompts: int, max_tokens: int) -> list[li
     )
     model = ModelConfig()
     encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
-    texts = [prompt.token_ids for prompt in select_prompts(load_dataset(text), text, encode)]
+    texts = [prompt.token_ids for prompt in select_prompts(load_dataset(text), text, Encoder(encode))]
     prompts = [
         list(ids[start : start + max_tokens]) for ids in texts for start in range(0, len(ids), max_tokens)
     ]

@@ -34,6 +34,26 @@ def test_sliding_scores_all_but_the_first_token_once(length: int, context: int, 
     assert all(w.first_scored == context - stride for w in windows[1:])
 
 
+def test_what_stands_in_front_stands_there_once_a_window() -> None:
+    """BOS is 9: sliding windows have it each and then score their first token, too; llama.cpp has it in place
+    of a token that is not scored; the quantisation papers have it once, in front of all."""
+    windows = list(sliding_windows([10, 11, 12, 13, 14], context=4, stride=2, front=[9]))
+    assert windows == [Window((9, 10, 11, 12), 1), Window((9, 12, 13, 14), 2)]
+    cases: tuple[tuple[PplProtocol, int, int], ...] = (("llama.cpp", 9, 257), ("gptq", 9, 1))
+    for protocol, first, first_scored in cases:
+        plan = plan_scoring(DATASET, encode, protocol, context=512, front=(9,))
+        own = plan_scoring(DATASET, encode, protocol, context=512)
+        assert plan.card.bos == (9,)
+        assert own.card.bos == ()
+        assert (plan.windows[0].token_ids[0], plan.windows[0].first_scored) == (first, first_scored)
+        after = own.windows[1].token_ids
+        expected = (9, *after[1:]) if protocol == "llama.cpp" else (own.windows[0].token_ids[-1], *after[:-1])
+        assert plan.windows[1].token_ids == expected
+    documents = plan_scoring(DATASET, encode, "documents", context=64, front=(9,))
+    assert all(window.token_ids[0] == 9 for window in documents.windows)
+    assert max(len(window.token_ids) for window in documents.windows) <= 64
+
+
 def test_sliding_windows_by_hand() -> None:
     windows = list(sliding_windows([10, 11, 12, 13, 14], context=4, stride=2))
     assert windows == [Window((10, 11, 12, 13), 1), Window((12, 13, 14), 2)]

@@ -20,7 +20,7 @@ from bitdraft.engine.runner import Runner
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.models import load_model
-from bitdraft.inputs.prompts import select_prompts
+from bitdraft.inputs.prompts import Encoder, select_prompts
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.variants import Variant
 from bitdraft.metrics.acceptance import step_tokens
@@ -210,7 +210,7 @@ def test_embedded_models_are_lossless_and_replayed_exactly(
     encode = text_encoder(load_tokenizer(find_checkpoint(model), model))
     config = DecodingConfig(max_new_tokens=NEW_TOKENS)
     num_kept = 0
-    for prompt in select_prompts(load_dataset(text), text, encode):
+    for prompt in select_prompts(load_dataset(text), text, Encoder(encode)):
         ids = list(prompt.token_ids)
         embedded.prepare(ids, config)
         plain = embedded.decode(config, None, 0, 0)

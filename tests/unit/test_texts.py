@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +12,16 @@ from hypothesis import strategies as st
 
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.datasets import STDLIB_HELD_OUT, Dataset, load_dataset, wikitext_rows
-from bitdraft.inputs.prompts import select_prompts
+from bitdraft.inputs.checkpoints import DEMO_FOLDER
+from bitdraft.inputs.datasets import (
+    STDLIB_HELD_OUT,
+    Dataset,
+    load_dataset,
+    wikitext_articles,
+    wikitext_rows,
+)
+from bitdraft.inputs.prompts import Encoder, encoder_of, select_prompts
+from bitdraft.inputs.tokenizers import chat_encoder, tokens_in_front
 
 
 def encode(text: str) -> list[int]:
@@ -34,13 +43,14 @@ def test_stdlib_is_there_and_the_same_each_time() -> None:
     first, second = load_dataset(TextConfig()), load_dataset(TextConfig())
     assert first.row_ids == STDLIB_HELD_OUT
     assert first.sha256 == second.sha256
-    assert len(select_prompts(first, TextConfig(), encode)) == 15
+    assert len(select_prompts(first, TextConfig(), Encoder(encode))) == 15
 
 
 def test_prompts_are_the_first_long_texts_cut_to_length() -> None:
     rows = ("x" * 300, "short", "", "y" * 250, "z" * 201, "w" * 200)
     dataset = Dataset("wikitext", rows, tuple("abcdef"), "test")
-    prompts = select_prompts(dataset, TextConfig(num_prompts=3, max_prompt_tokens=50), encode)
+    config = TextConfig(num_prompts=3, max_prompt_tokens=50, sample="first")
+    prompts = select_prompts(dataset, config, Encoder(encode))
     assert [prompt.prompt_id for prompt in prompts] == ["a", "d", "e"]
     assert all(len(prompt.token_ids) == 50 for prompt in prompts)
 
@@ -48,7 +58,7 @@ def test_prompts_are_the_first_long_texts_cut_to_length() -> None:
 def test_fewer_texts_than_asked_is_an_error_with_a_remedy() -> None:
     dataset = Dataset("wikitext", ("x" * 300,), ("a",), "test")
     with pytest.raises(UserError, match=r"num_prompts: 15: wikitext has only 1 texts.*--num-prompts 1"):
-        select_prompts(dataset, TextConfig(), encode)
+        select_prompts(dataset, TextConfig(), Encoder(encode))
 
 
 def books(*sizes: int) -> Dataset:
@@ -60,7 +70,7 @@ def books(*sizes: int) -> Dataset:
 def test_windows_are_spread_over_books_and_never_overlap(num_prompts: int, num_books: int) -> None:
     dataset = books(*[1200] * num_books)
     config = TextConfig(dataset="pg19", num_prompts=num_prompts, max_prompt_tokens=210)
-    prompts = select_prompts(dataset, config, encode)
+    prompts = select_prompts(dataset, config, Encoder(encode))
     places: dict[str, list[int]] = {}
     for prompt in prompts:
         book, _, start = prompt.prompt_id.partition("@")
@@ -78,12 +88,12 @@ def test_windows_are_spread_over_books_and_never_overlap(num_prompts: int, num_b
 def test_long_lines_do_not_eat_the_windows() -> None:
     text = "word " * 10_000 + "\n" + "word " * 10_000
     config = TextConfig(dataset="file:x", num_prompts=8, max_prompt_tokens=2000)
-    assert len(select_prompts(Dataset("file", (text,), ("x",), "test"), config, encode)) == 8
+    assert len(select_prompts(Dataset("file", (text,), ("x",), "test"), config, Encoder(encode))) == 8
 
 
 def test_too_short_books_are_refused() -> None:
     with pytest.raises(UserError, match=r"windows of 1024 tokens"):
-        select_prompts(books(20), TextConfig(dataset="pg19"), encode)
+        select_prompts(books(20), TextConfig(dataset="pg19"), Encoder(encode))
 
 
 def test_file_is_one_row(text_file: Path) -> None:
@@ -147,4 +157,161 @@ def test_real_text_has_the_hubs_rows(data_root: Path) -> None:
     assert wikitext.rows[:2] == ("", " = Robert Boulter = \n")
     pg19 = load_dataset(TextConfig(dataset="pg19", data_root=data_root))
     assert list(pg19.row_ids) == sorted(pg19.row_ids, key=int)
-    assert len(select_prompts(pg19, TextConfig(dataset="pg19"), encode)) == 15
+    assert len(select_prompts(pg19, TextConfig(dataset="pg19"), Encoder(encode))) == 15
+
+
+def articles() -> Dataset:
+    """Four articles of three long texts each."""
+    rows = []
+    for article in "ABCD":
+        rows += [f" = {article} = \n", *(f"{article}{index} " * 100 for index in range(3))]
+    strata = list(wikitext_articles(rows))
+    assert strata == [article for article in "ABCD" for _ in range(4)]
+    ids = tuple(str(index) for index in range(len(rows)))
+    return Dataset("wikitext", tuple(rows), ids, "test", strata=tuple(strata))
+
+
+@given(st.integers(0, 50), st.integers(1, 12))
+def test_a_sample_takes_one_of_every_stratum_before_a_second_of_any(seed: int, num_prompts: int) -> None:
+    config = TextConfig(num_prompts=num_prompts, max_prompt_tokens=20)
+    found = select_prompts(articles(), config, Encoder(encode), seed)
+    assert len({prompt.prompt_id for prompt in found}) == num_prompts
+    counts = [[prompt.stratum for prompt in found].count(article) for article in "ABCD"]
+    assert max(counts) - min(counts) <= 1
+    # the first few are what is sampled where few are asked for
+    fewer = TextConfig(num_prompts=1, max_prompt_tokens=20)
+    assert select_prompts(articles(), fewer, Encoder(encode), seed) == found[:1]
+
+
+def test_a_seed_decides_the_sample() -> None:
+    config = TextConfig(num_prompts=6, max_prompt_tokens=20)
+    samples = [select_prompts(articles(), config, Encoder(encode), seed) for seed in (1, 1, 2)]
+    assert samples[0] == samples[1] != samples[2]
+    first = config.model_copy(update={"sample": "first"})
+    assert [prompt.prompt_id for prompt in select_prompts(articles(), first, Encoder(encode), 2)] == [
+        *("1", "2", "3", "5", "6", "7")
+    ]
+
+
+def test_titles_of_articles_and_sections() -> None:
+    rows = (" = Robert Boulter = \n", "text", " = = Career = = \n", "", " = A = B = \n", "more")
+    assert wikitext_articles(rows) == (*["Robert Boulter"] * 4, "A = B", "A = B")
+
+
+LINES = """
+{"prompt": "Write a poem.", "id": "p"}
+{"text": "Once upon a time"}
+
+{"turns": ["First question?", "Second?"], "category": "qa"}
+{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]}
+{"custom_id": "r1", "body": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]}}
+{"body": {"prompt": "Complete this"}}
+"""
+
+
+def test_json_lines_are_prompts_whatever_they_are_called(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(LINES)
+    found = load_dataset(TextConfig(dataset=f"file:{path}"))
+    assert found.rows == (
+        *(
+            "Write a poem.",
+            "Once upon a time",
+            "First question?",
+            "Be brief.\n\nHello",
+            "Hi",
+            "Complete this",
+        ),
+    )
+    assert found.row_ids == ("p", "3", "5", "6", "r1", "8")
+    assert found.stratum(2) == "qa"
+    assert [len(messages) for messages in found.conversations] == [0, 0, 1, 2, 1, 0]
+    assert found.name == "file-mine"
+    # each is a prompt, however short
+    prompts = select_prompts(found, TextConfig(num_prompts=6), Encoder(encode))
+    assert {prompt.prompt_id for prompt in prompts} == set(found.row_ids)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("not json", "line 2 holds no prompt"),
+        ("[1]", "is no object"),
+        ('{"question": "?"}', "it has question"),
+        ('{"prompt": ""}', "'' is no text"),
+        ('{"messages": []}', "messages is empty"),
+        ('{"messages": [{"role": "user"}]}', "content"),
+        ('{"turns": []}', "line 2 holds no prompt"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_named(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"prompt": "fine"}\n' + line + "\n")
+    with pytest.raises(UserError) as caught:
+        load_dataset(TextConfig(dataset=f"file:{path}"))
+    assert problem in caught.value.problem
+    assert caught.value.remedy.startswith("Give objects with prompt")
+
+
+def chatting() -> Encoder:
+    def chat(messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return encode("".join(f"<{one['role']}>{one['content']}" for one in messages) + "<assistant>")
+
+    return Encoder(encode, chat, front=(7,))
+
+
+def test_conversations_go_through_the_template_and_bos_stands_in_front_once() -> None:
+    asked = ({"role": "user", "content": "Hello"},)
+    dataset = Dataset(
+        "file-x", ("Hello", "plain"), ("a", "b"), "x", conversations=(asked, ()), are_prompts=True
+    )
+    config = TextConfig(num_prompts=2, sample="first")
+    prompts = select_prompts(dataset, config, chatting())
+    assert prompts[0].token_ids == (7, *encode("<user>Hello<assistant>"))
+    assert prompts[1].token_ids == (7, *encode("<user>plain<assistant>")), "of a conversational set all are"
+    off = select_prompts(dataset, config.model_copy(update={"chat": "off"}), chatting())
+    assert off[0].token_ids == (7, *encode("Hello"))
+    # a template that puts it there itself
+    own = Encoder(encode, lambda messages: [7, *encode(messages[0]["content"])], front=(7,))
+    assert select_prompts(dataset, config, own)[0].token_ids == (7, *encode("Hello"))
+    # without a template auto is off, and to ask for it an error
+    plain = Encoder(encode)
+    assert select_prompts(dataset, config, plain)[0].token_ids == tuple(encode("Hello"))
+    with pytest.raises(UserError, match="has no chat template"):
+        select_prompts(dataset, config.model_copy(update={"chat": "on"}), plain)
+
+
+def test_a_conversation_that_is_too_long_is_no_prompt() -> None:
+    """Cut, it would not ask for an answer."""
+    rows = ("a" * 100, "short")
+    asked = tuple(({"role": "user", "content": row},) for row in rows)
+    dataset = Dataset("file-x", rows, ("long", "short"), "x", conversations=asked, are_prompts=True)
+    config = TextConfig(num_prompts=1, max_prompt_tokens=40)
+    assert select_prompts(dataset, config, chatting())[0].prompt_id == "short"
+    with pytest.raises(UserError, match="only 1"):
+        select_prompts(dataset, config.model_copy(update={"num_prompts": 2}), chatting())
+
+
+def test_prompts_have_the_tokens_in_front_within_their_length() -> None:
+    dataset = Dataset("wikitext", ("x" * 300,), ("a",), "test")
+    [prompt] = select_prompts(dataset, TextConfig(num_prompts=1, max_prompt_tokens=50), chatting())
+    assert (len(prompt.token_ids), prompt.token_ids[0], prompt.token_ids[1]) == (50, 7, encode("x")[0])
+
+
+def test_what_a_real_tokenizer_puts_in_front(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_FOLDER / "target")
+    assert tokens_in_front(tokenizer, "auto") == (), "the embedded models' puts nothing there"
+    bos = tokenizer.eos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A <s>", special_tokens=[("<s>", bos)]
+    )
+    assert tokens_in_front(tokenizer, "auto") == (bos,)
+    assert tokens_in_front(tokenizer, "off") == ()
+    assert chat_encoder(tokenizer) is None
+    begun = "{% if add_generation_prompt %}>{% endif %}"
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.content }}]{% endfor %}" + begun
+    encoder = encoder_of(tokenizer, "auto")
+    assert encoder.of_messages(({"role": "user", "content": "hi"},)) == (bos, *encoder.text("[hi]>"))

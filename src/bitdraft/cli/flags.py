@@ -42,6 +42,33 @@ TEXT: Flags = {
         None,
     ),
     "num_prompts": (Annotated[int, typer.Option(help="Prompts to generate from.")], 15),
+    "sample": (
+        Annotated[
+            str,
+            typer.Option(
+                help="stratified: a sample by --seed over articles, books or categories; first: the first "
+                "texts."
+            ),
+        ],
+        "stratified",
+    ),
+    "chat": (
+        Annotated[
+            str,
+            typer.Option(
+                help="Whether prompts go through the tokenizer's chat template: auto (conversations do, "
+                "where it has one), on or off."
+            ),
+        ],
+        "auto",
+    ),
+    "bos": (
+        Annotated[
+            str,
+            typer.Option(help="auto: what the tokenizer puts in front of a text stands there; off: nothing."),
+        ],
+        "auto",
+    ),
     "min_text_chars": (Annotated[int, typer.Option(help="Only texts longer than this become prompts.")], 200),
     "max_prompt_tokens": (Annotated[int, typer.Option(help="Prompts are cut to this length.")], 1024),
     "max_new_tokens": (Annotated[int, typer.Option(help="Tokens to generate per prompt.")], 200),

@@ -115,7 +115,7 @@ def _other_prompts(source: str, a: Measurement, b: Measurement) -> Refusal | Non
     num_both = min(len(ids_a), len(ids_b))
     tokens_a, tokens_b = (side.text.prompt_tokens[:num_both] for side in (a, b))
     if ids_a[:num_both] != ids_b[:num_both] or tokens_a != tokens_b:
-        for name in ("max_prompt_tokens", "min_text_chars"):
+        for name in ("max_prompt_tokens", "min_text_chars", "sample", "chat", "bos", "seed"):
             values = setting(a, name), setting(b, name)
             if values[0] != values[1]:
                 remedy = f"Measure B again {_flag(name, values[0])}"

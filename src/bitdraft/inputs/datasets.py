@@ -2,7 +2,7 @@
 
 Rows are the hub's, whether they come from the hub or from files: WikiText a line with its newline
 (a blank line is the empty string), PG-19 a book, Spec-Bench a first turn, the standard library a
-module, `file:PATH` the whole file.
+module, `file:PATH` the whole file, or, of JSON Lines, a prompt a line.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,15 +53,28 @@ HUB = {
 DATASETS = ("wikitext", "pg19", "spec-bench", "stdlib", "file:PATH")
 
 
+Messages = tuple[dict[str, str], ...]
+"""Of a conversation: `role` and `content` each"""
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Rows with their ids, and where they came from (a path or hub id, a revision, a sha256)."""
+    """Rows with their ids, and where they came from (a path or hub id, a revision, a sha256). `strata` name
+    what rows are alike in (an article, a book, a category), `conversations` a row's messages where it is one.
+    Of `are_prompts` each row is a prompt as it stands, however short."""
 
     name: str
     rows: tuple[str, ...]
     row_ids: tuple[str, ...]
     source: str
     revision: str | None = None
+    strata: tuple[str, ...] = ()
+    conversations: tuple[Messages, ...] = ()
+    are_prompts: bool = False
+
+    def stratum(self, index: int) -> str:
+        """A row's; its own where nothing is known."""
+        return self.strata[index] if self.strata else self.row_ids[index]
 
     @property
     def sha256(self) -> str:
@@ -69,7 +83,7 @@ class Dataset:
     @property
     def has_long_rows(self) -> bool:
         """Books and whole files, which prompts are windows of."""
-        return self.name == "pg19" or self.name.startswith("file")
+        return self.name == "pg19" or (self.name.startswith("file") and not self.are_prompts)
 
     def joined(self) -> str:
         """The whole text for the concatenating perplexity protocols: rows joined by blank lines."""
@@ -122,9 +136,92 @@ def _read(path: Path, newline: str | None = None, asked: str | None = None) -> s
 
 def _one_file(name: str) -> Dataset:
     path = Path(name.removeprefix("file:")).expanduser()
+    if path.suffix in (".jsonl", ".ndjson"):
+        return _prompts_of(path, _read(path, asked=name))
     text = _read(path, newline="", asked=name)  # as it stands: bits per byte count its own line ends
     # a name of its own, so that results of two texts are told apart
     return Dataset(f"file-{path.stem}", (text,), (path.name,), source=str(path))
+
+
+def _prompts_of(path: Path, text: str) -> Dataset:
+    """JSON Lines, a prompt a line: an object with `prompt`, `text`, `turns` or `messages`, or the body of an
+    OpenAI request with one of these."""
+    found: list[tuple[str, Messages]] = []
+    ids: list[str] = []
+    categories: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                raise ValueError("is no object")
+            found.append(_prompt_of(entry))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            remedy = "Give objects with prompt, text, turns or messages, or bodies of OpenAI requests"
+            problem = f"line {number} holds no prompt ({one_line(error)})"
+            raise UserError("dataset", path, problem, remedy) from error
+        ids.append(str(next((entry[key] for key in _IDS if key in entry), number)))
+        categories.append(str(entry.get("category", ids[-1])))
+    return Dataset(
+        f"file-{path.stem}",
+        tuple(row for row, _ in found),
+        tuple(ids),
+        source=str(path),
+        strata=tuple(categories),
+        conversations=tuple(messages for _, messages in found),
+        are_prompts=True,
+    )
+
+
+_IDS = ("question_id", "custom_id", "id")
+
+
+def _prompt_of(entry: dict[str, Any]) -> tuple[str, Messages]:
+    """The text of a line, and its messages where it is a conversation's."""
+    if isinstance(entry.get("body"), dict):
+        return _prompt_of(entry["body"])
+    if "messages" in entry:
+        messages = tuple(
+            {"role": str(m["role"]), "content": _content(m["content"])} for m in entry["messages"]
+        )
+        if not messages:
+            raise ValueError("messages is empty")
+        return "\n\n".join(message["content"] for message in messages), messages
+    if "turns" in entry:
+        return _as_text(entry["turns"][0]), _asked(entry["turns"][0])
+    for key in ("prompt", "text"):
+        if key in entry:
+            return _as_text(entry[key]), ()
+    raise ValueError(f"it has {', '.join(map(str, entry)) or 'nothing'}")
+
+
+def _as_text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _content(value: Any) -> str:
+    """A message's, of which images are left out."""
+    if isinstance(value, list):
+        return "\n".join(part["text"] for part in value if part.get("type") == "text")
+    return _as_text(value)
+
+
+def _asked(turn: str) -> Messages:
+    return ({"role": "user", "content": turn},)
+
+
+def wikitext_articles(rows: Sequence[str]) -> tuple[str, ...]:
+    """Each row's article, by its title: a line ` = Title = `."""
+    found, title = [], ""
+    for row in rows:
+        text = row.strip()
+        if text.startswith("= ") and text.endswith(" =") and not text.startswith("= ="):
+            title = text.strip("= ")
+        found.append(title)
+    return tuple(found)
 
 
 def wikitext_rows(text: str) -> tuple[str, ...]:
@@ -141,7 +238,8 @@ def _from_files(name: str, root: Path) -> Dataset:
     if name == "wikitext":
         path = root / "wikitext-2-raw-v1" / "test.txt"
         rows = wikitext_rows(_read(path))
-        return Dataset(name, rows, tuple(str(i) for i in range(len(rows))), source=str(path))
+        ids = tuple(str(i) for i in range(len(rows)))
+        return Dataset(name, rows, ids, source=str(path), strata=wikitext_articles(rows))
     if name == "pg19":
         books = sorted((root / "pg19" / "test").glob("*.txt"), key=_book_order)
         if not books:
@@ -161,10 +259,12 @@ def _spec_bench(path: Path) -> Dataset:
         questions = [json.loads(line) for line in _read(path).splitlines() if line.strip()]
         rows = tuple(str(question["turns"][0]) for question in questions)
         ids = tuple(str(question["question_id"]) for question in questions)
+        categories = tuple(str(question.get("category", "")) for question in questions)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         remedy = "Take question.jsonl from the Spec-Bench repository (hemingkx/Spec-Bench)"
         raise UserError("dataset", path, "is not a Spec-Bench question file", remedy) from error
-    return Dataset("spec-bench", rows, ids, source=str(path))
+    conversations = tuple(_asked(row) for row in rows)
+    return Dataset("spec-bench", rows, ids, str(path), strata=categories, conversations=conversations)
 
 
 def _from_hub(name: str) -> Dataset:
@@ -187,4 +287,6 @@ def _from_hub(name: str) -> Dataset:
         problem = f"could not be loaded from the hub ({one_line(error)})"
         remedy = "Check the network and HF_ENDPOINT, or give --data-root DIR with the files"
         raise UserError("dataset", f"{name} ({repo})", problem, remedy) from error
-    return Dataset(name, rows, tuple(str(i) for i in range(len(rows))), source=repo, revision=revision)
+    ids = tuple(str(i) for i in range(len(rows)))
+    strata = wikitext_articles(rows) if name == "wikitext" else ids
+    return Dataset(name, rows, ids, source=repo, revision=revision, strata=strata)

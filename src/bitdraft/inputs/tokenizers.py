@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bitdraft.config import ModelConfig
@@ -55,6 +55,29 @@ def draft_tokenizer_problem(draft: Any, target: Any, sample: str) -> str | None:
     if text_encoder(target)(sample) != text_encoder(draft)(sample):
         return "its tokenizer has the target's tokens but splits text differently"
     return None
+
+
+def tokens_in_front(tokenizer: Any, bos: str) -> tuple[int, ...]:
+    """What the tokenizer itself puts in front of a text (`bos`: `auto`), a BOS token mostly; else nothing."""
+    if bos == "off":
+        return ()
+    plain, whole = text_encoder(tokenizer)("a"), list(tokenizer("a", verbose=False).input_ids)
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return tuple(whole[:start])
+    return ()
+
+
+def chat_encoder(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], list[int]] | None:
+    """Messages → token ids with the turn that is asked for begun; None without a chat template."""
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+
+    def encode(messages: Sequence[Mapping[str, str]]) -> list[int]:
+        text = tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=True)
+        return text_encoder(tokenizer)(text)
+
+    return encode
 
 
 def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:

@@ -62,13 +62,17 @@ class ScoringPlan:
         return [window.num_scored for window in self.windows]
 
 
-def sliding_windows(token_ids: Sequence[int], context: int, stride: int) -> Iterator[Window]:
-    """Windows of `context` tokens that advance by `stride`; all but the first token are scored once."""
-    assert 0 < stride < context
-    scored_to, start = 1, 0
+def sliding_windows(
+    token_ids: Sequence[int], context: int, stride: int, front: Sequence[int] = ()
+) -> Iterator[Window]:
+    """Windows of `context` tokens that advance by `stride`; all but the first token are scored once, and that
+    too where something stands in front of each window."""
+    room = context - len(front)
+    assert 0 < stride < room
+    scored_to, start = (0 if front else 1), 0
     while scored_to < len(token_ids):
-        end = min(start + context, len(token_ids))
-        yield Window(tuple(token_ids[start:end]), scored_to - start)
+        end = min(start + room, len(token_ids))
+        yield Window((*front, *token_ids[start:end]), len(front) + scored_to - start)
         scored_to, start = end, start + stride
 
 
@@ -110,6 +114,7 @@ class _Source:
     encode: Encode
     context: int
     prefix: int | None
+    front: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,16 +126,16 @@ class _Cut:
 
 def _sliding(source: _Source) -> _Cut:
     context = min(source.context, MAX_CONTEXT)
-    stride = max(1, context // 2)
+    stride = max(1, (context - len(source.front)) // 2)
     text = source.dataset.joined()
-    windows = list(sliding_windows(source.encode(text), context, stride))
+    windows = list(sliding_windows(source.encode(text), context, stride, source.front))
     return _Cut(windows, {"window": context, "stride": stride, "normaliser": "tokens"}, (text,))
 
 
 def _documents(source: _Source) -> _Cut:
     size = min(source.context, DOCUMENT_TOKENS)
     texts = [row for row in source.dataset.rows if len(row) > DOCUMENT_CHARS][:NUM_DOCUMENTS]
-    cuts = [source.encode(text)[:size] for text in texts]
+    cuts = [[*source.front, *source.encode(text)][:size] for text in texts]
     windows = [Window(tuple(ids), 1, index) for index, ids in enumerate(cuts) if len(ids) > 1]
     return _Cut(windows, {"window": size, "stride": None, "normaliser": "documents"})
 
@@ -151,13 +156,19 @@ def _lm_eval(source: _Source) -> _Cut:
 
 def _gptq(source: _Source) -> _Cut:
     size = min(source.context, GPTQ_WINDOW)
-    windows = list(disjoint_windows(source.encode(source.dataset.joined()), size, 1))
+    ids = [*source.front, *source.encode(source.dataset.joined())]
+    windows = list(disjoint_windows(ids, size, 1))
     return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"})
 
 
 def _llama_cpp(source: _Source) -> _Cut:
     size = min(source.context, LLAMA_CPP_WINDOW)
     windows = list(disjoint_windows(source.encode(source.dataset.joined()), size, size // 2 + 1))
+    if source.front:
+        # as llama-perplexity does, in place of each window's first token, which is not scored
+        windows = [
+            Window((*source.front, *w.token_ids[len(source.front) :]), w.first_scored) for w in windows
+        ]
     return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"})
 
 
@@ -177,11 +188,13 @@ def plan_scoring(
     *,
     context: int,
     prefix: int | None = None,
+    front: tuple[int, ...] = (),
     max_scored: int | None = None,
 ) -> ScoringPlan:
     """Cut a dataset into windows by a protocol. `context` is the model's limit in tokens, `prefix`
-    the tokenizer's BOS (or EOS) id. Too short a text is a `UserError`."""
-    cut = _CUTTERS[protocol](_Source(dataset, encode, context, prefix))
+    the tokenizer's BOS (or EOS) id, `front` what it puts in front of a text. Too short a text is a
+    `UserError`."""
+    cut = _CUTTERS[protocol](_Source(dataset, encode, context, prefix, front))
     windows = truncate(cut.windows, max_scored)
     num_scored = sum(window.num_scored for window in windows)
     if num_scored < 2:
@@ -201,6 +214,7 @@ def plan_scoring(
         num_windows=len(windows),
         num_documents=len({window.document for window in windows}),
         num_scored_tokens=num_scored,
+        bos=() if protocol == "lm-eval" else front,
         **cut.card,
     )
     if truncated or not cut.documents:

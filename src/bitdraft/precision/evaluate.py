@@ -12,15 +12,15 @@ from bitdraft.config import PrecisionConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
-from bitdraft.inputs.datasets import Dataset, load_dataset
-from bitdraft.inputs.prompts import Prompt, check_context, select_prompts, text_record
-from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer, text_encoder
+from bitdraft.inputs.datasets import load_dataset
+from bitdraft.inputs.prompts import Prompt, check_context, encoder_of, select_prompts, text_record
+from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, stand_in, warnings_of, with_process_noise
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
-from bitdraft.schema.environment import Environment
+from bitdraft.schema.environment import Environment, TextRecord
 from bitdraft.schema.findings import Finding, answer, warning
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.results import UNRECORDED
@@ -41,7 +41,7 @@ class Workload:
     """What every precision is given alike. Random weights have no plan: nothing is scored."""
 
     checkpoint: Checkpoint
-    dataset: Dataset
+    text: TextRecord
     prompts: list[Prompt]
     plan: ScoringPlan | None
 
@@ -51,8 +51,8 @@ def prepare(config: PrecisionConfig) -> Workload:
     checkpoint = find_checkpoint(config)
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(checkpoint, config)
-    encode = text_encoder(tokenizer)
-    prompts = select_prompts(dataset, config, encode)
+    encoder = encoder_of(tokenizer, config.bos)
+    prompts = select_prompts(dataset, config, encoder, config.seed)
     context = checkpoint.context
     check_context(prompts, config, config.max_new_tokens, context, "the model's")
     plan = None
@@ -60,16 +60,18 @@ def prepare(config: PrecisionConfig) -> Workload:
         prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         plan = plan_scoring(
             dataset,
-            encode,
+            encoder.text,
             config.ppl_protocol,
             context=context,
             prefix=prefix,
+            front=encoder.front,
             max_scored=config.ppl_max_tokens,
         )
     rows = [prompt.token_ids for prompt in prompts]
     rows += [window.token_ids for window in plan.windows] if plan else []
     check_token_ids(max(map(max, rows)), checkpoint)
-    return Workload(checkpoint, dataset, prompts, plan)
+    record = text_record(dataset, prompts, config, encoder)
+    return Workload(checkpoint, record, prompts, plan)
 
 
 def order(config: PrecisionConfig) -> list[str]:
@@ -203,7 +205,7 @@ class _Fold:
             config=config,
             environment=self.environment,
             model=self.workload.checkpoint.record(),
-            text=text_record(self.workload.dataset, self.workload.prompts),
+            text=self.workload.text,
             rows=tuple(rows),
             verdict=verdict,
             findings=(*findings, *warnings_of(rows), *self._lost_rounds()),

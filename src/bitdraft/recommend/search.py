@@ -45,6 +45,7 @@ Progress = Callable[[str, str, int, int], None]
 _SHARED = (
     *("model", "revision", "allow_pickle", "trust_remote_code", "seed", "device"),
     *("dataset", "data_root", "num_prompts", "min_text_chars", "max_prompt_tokens"),
+    *("sample", "chat", "bos"),
     *("max_new_tokens", "ignore_eos", "execution"),
 )
 _QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase", "rounds")

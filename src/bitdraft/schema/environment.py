@@ -70,7 +70,8 @@ class ModelRecord(Sparse):
 
 
 class TextRecord(Sparse):
-    """Which text, and the prompts that were cut from it."""
+    """Which text, and the prompts that were cut from it: by which `sample`, from which `strata` (articles,
+    books, categories), whether through a `chat` template, and behind which `bos` tokens."""
 
     dataset: str = ""
     source: str | None = None
@@ -79,3 +80,7 @@ class TextRecord(Sparse):
     num_rows: int | None = None
     prompt_ids: tuple[str, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
+    sample: str | None = None
+    strata: tuple[str, ...] = ()
+    chat: bool | None = None
+    bos: tuple[int, ...] | None = None

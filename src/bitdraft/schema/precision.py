@@ -21,6 +21,7 @@ class ProtocolCard(Sparse):
     dataset_sha256: str | None = None
     detokenised: bool | None = None
     prefix_token: int | None = None
+    bos: tuple[int, ...] = ()
     window: int | None = None
     stride: int | None = None
     normaliser: Literal["tokens", "documents"] = "tokens"

@@ -9,7 +9,7 @@ from pathlib import Path
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
-from bitdraft.inputs.prompts import text_record
+from bitdraft.inputs.prompts import first_prompts
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import ModelRecord
@@ -161,7 +161,7 @@ class _Fold:
                 )
                 for draft in workload.drafts
             },
-            text=text_record(workload.dataset, workload.prompts[:done]),
+            text=first_prompts(workload.text, done),
             rows=rows,
             replay=replay_record(records) if done else {},
             costs=costs,

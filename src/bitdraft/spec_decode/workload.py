@@ -12,10 +12,11 @@ from typing import Any
 from bitdraft.config import CAPABILITIES, NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
-from bitdraft.inputs.datasets import Dataset, load_dataset
-from bitdraft.inputs.prompts import Prompt, check_context, select_prompts
-from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
+from bitdraft.inputs.datasets import load_dataset
+from bitdraft.inputs.prompts import Prompt, check_context, encoder_of, select_prompts, text_record
+from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer
 from bitdraft.runs.cell import fingerprint
+from bitdraft.schema.environment import TextRecord
 from bitdraft.schema.findings import Finding, warning
 
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
@@ -37,7 +38,7 @@ class DraftSource:
 class Workload:
     target: Checkpoint
     drafts: tuple[DraftSource, ...]
-    dataset: Dataset
+    text: TextRecord
     prompts: list[Prompt]
     vocab_size: int
     warnings: tuple[Finding, ...]
@@ -69,7 +70,8 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     target = find_checkpoint(config)
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(target, config)
-    prompts = select_prompts(dataset, config, text_encoder(tokenizer))
+    encoder = encoder_of(tokenizer, config.bos)
+    prompts = select_prompts(dataset, config, encoder, config.seed)
     _check_batches(config, len(prompts))
     drafts = tuple(_find_draft(name, config) for name in _draft_names(config))
     _check_labels(drafts)
@@ -88,7 +90,8 @@ def prepare(config: SpecDecodeConfig) -> Workload:
         room = checkpoint.context
         check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
     sizes = [c.vocab_size for c in (target, *(checkpoint for _, checkpoint in models)) if c.vocab_size]
-    return Workload(target, drafts, dataset, prompts, min(sizes), _size_warnings(target, models))
+    record = text_record(dataset, prompts, config, encoder)
+    return Workload(target, drafts, record, prompts, min(sizes), _size_warnings(target, models))
 
 
 def _check_settings(config: SpecDecodeConfig) -> None:
