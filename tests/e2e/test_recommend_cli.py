@@ -170,9 +170,9 @@ def test_bad_flags_are_one_line_before_anything_runs(
 
 def test_an_unknown_flag_points_to_its_own_commands_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["recommend", "--bogus"], prog_name="bitdraft")
+        main(["recommend", "--zzz"], prog_name="bitdraft")
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "Error: No such option: --bogus. See: bitdraft recommend --help\n"
+    assert capsys.readouterr().err == "Error: No such option: --zzz. See: bitdraft recommend --help\n"
 
 
 @pytest.mark.usefixtures("in_process")

@@ -191,3 +191,20 @@ def test_rounds_are_evidence_by_students_t() -> None:
     )
     assert rounds_p_value([0.1]) == 0
     assert (rounds_p_value([0.1, 0.1]), rounds_p_value([-0.1, -0.1])) == (0, 1)
+
+
+@given(st.lists(st.tuples(positive, positive), min_size=10, max_size=20))
+def test_items_of_one_cluster_count_as_one(pairs: list[tuple[float, float]]) -> None:
+    top, bottom = (np.asarray(column) for column in zip(*pairs, strict=True))
+    clusters = ["a", "b", "c", "", "a", *[f"{item}" for item in range(len(pairs) - 5)]]
+    found = ratio_of_sums(top, bottom, clusters=clusters)
+    kept = [0, 1, 2, 3, *range(5, len(pairs))]
+    tops, bottoms = (np.array([column[0] + column[4], *column[kept[1:]]]) for column in (top, bottom))
+    by_hand = ratio_of_sums(tops, bottoms)
+    assert found.n == len(pairs) - 1
+    assert found.value == pytest.approx(by_hand.value)
+    assert found.low == pytest.approx(by_hand.low)
+    own = ratio_of_sums(top, bottom, clusters=["", *[f"{item}" for item in range(len(pairs) - 1)]])
+    assert own == ratio_of_sums(top, bottom), "clusters of one change nothing"
+    best = speedup_of_the_best([top], [bottom], bottom, bottom, clusters=clusters)
+    assert best == pytest.approx(found.value)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -181,6 +182,17 @@ def test_a_sample_takes_one_of_every_stratum_before_a_second_of_any(seed: int, n
     # the first few are what is sampled where few are asked for
     fewer = TextConfig(num_prompts=1, max_prompt_tokens=20)
     assert select_prompts(articles(), fewer, Encoder(encode), seed) == found[:1]
+
+
+def test_prompts_of_an_article_or_a_book_are_a_cluster_and_those_of_a_category_are_not() -> None:
+    config = TextConfig(num_prompts=6, max_prompt_tokens=20)
+    for prompt in select_prompts(articles(), config, Encoder(encode)):
+        assert prompt.cluster == prompt.stratum != ""
+    questions = dataclasses.replace(articles(), name="spec-bench")
+    for prompt in select_prompts(questions, config, Encoder(encode)):
+        assert (prompt.cluster, prompt.stratum != "") == ("", True)
+    found = select_prompts(books(400, 400), TextConfig(num_prompts=4, max_prompt_tokens=20), Encoder(encode))
+    assert sorted(prompt.cluster for prompt in found) == ["0", "0", "1", "1"]
 
 
 def test_a_seed_decides_the_sample() -> None:

@@ -15,10 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from bitdraft.metrics.speed import Item, tokens_and_seconds, ttft_ms
+from bitdraft.metrics.speed import Item, clusters_of_items, tokens_and_seconds, ttft_ms
 from bitdraft.schema.comparison import Better, Ratio, Standing
 from bitdraft.schema.records import Figure
-from bitdraft.stats.intervals import Floats, Noise, figure_of_sums, median_figure, over_rounds, with_noise
+from bitdraft.stats.intervals import (
+    Clusters,
+    Floats,
+    Noise,
+    figure_of_sums,
+    median_figure,
+    over_rounds,
+    with_noise,
+)
 from bitdraft.stats.selection import p_value, rounds_p_value, sign_p_value
 
 Rounds = Sequence[Item]
@@ -78,7 +86,8 @@ def ratio_of_parts(
     """Σ numerators / Σ denominators of B over that of A; items without any on one side are left out."""
     sides = [_parts(measure, items) for items in (a, b)]
     used = [all((side[:, place] > 0).all() for side in sides) for place in range(len(a))]
-    return _ratio([side[:, used] for side in sides], better, between)
+    clusters = [name for name, is_used in zip(_clusters(a), used, strict=True) if is_used]
+    return _ratio([side[:, used] for side in sides], better, between, clusters)
 
 
 def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio | None:
@@ -87,7 +96,7 @@ def ratio_of_speedups(a: tuple[Items, Items], b: tuple[Items, Items]) -> Ratio |
     sides = [np.concatenate([_parts(tokens_and_seconds, items) for items in side], axis=2) for side in (a, b)]
     if not all((side > 0).all() for side in sides):
         return None
-    return _ratio(sides, "higher", None)
+    return _ratio(sides, "higher", None, _clusters(a[0]))
 
 
 def _parts(measure: Callable[[Item], Part], items: Items) -> Floats:
@@ -96,7 +105,13 @@ def _parts(measure: Callable[[Item], Part], items: Items) -> Floats:
     return found.transpose(1, 0, 2) if found.size else np.zeros((1, 0, 2))
 
 
-def _ratio(sides: Sequence[Floats], better: Better, between: Between | None) -> Ratio | None:
+def _clusters(items: Items) -> list[str]:
+    return clusters_of_items([rounds[0] for rounds in items])
+
+
+def _ratio(
+    sides: Sequence[Floats], better: Better, between: Between | None, clusters: Clusters
+) -> Ratio | None:
     """Of two sides, rounds × items × parts each, B's figure over A's."""
     if not sides[0].shape[1]:
         return None
@@ -105,7 +120,9 @@ def _ratio(sides: Sequence[Floats], better: Better, between: Between | None) -> 
     together = np.concatenate([side.sum(0) for side in sides], axis=1).T
     of_rounds = [float(_b_over_a(parts.sum(1))) for parts in by_round]
     between = between or Between()
-    found, degrees = between.added_to(figure_of_sums([*together], _b_over_a), sides, of_rounds)
+    found, degrees = between.added_to(
+        figure_of_sums([*together], _b_over_a, clusters=clusters), sides, of_rounds
+    )
     own = _b_over_a(together)
     return Ratio(
         a=float(_value(sides[0].sum((0, 1)))),

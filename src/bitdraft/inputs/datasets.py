@@ -85,6 +85,11 @@ class Dataset:
         """Books and whole files, which prompts are windows of."""
         return self.name == "pg19" or (self.name.startswith("file") and not self.are_prompts)
 
+    @property
+    def has_clusters(self) -> bool:
+        """Whether rows of one stratum share more than others do, and count as one: of an article, a book."""
+        return self.name in ("wikitext", "pg19")
+
     def joined(self) -> str:
         """The whole text for the concatenating perplexity protocols: rows joined by blank lines."""
         return "\n\n".join(self.rows)

@@ -21,11 +21,13 @@ Encode = Callable[[str], list[int]]
 
 @dataclass(frozen=True)
 class Prompt:
-    """`stratum` is what its text may share with other prompts': an article, a book, a category."""
+    """`stratum` is what it was sampled by: an article, a book, a category. `cluster` is what its text shares
+    with other prompts' beyond chance: an article or a book."""
 
     prompt_id: str
     token_ids: tuple[int, ...]
     stratum: str = ""
+    cluster: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def select_prompts(dataset: Dataset, config: TextConfig, encoder: Encoder, seed:
         for index in _order(dataset, config, chance):
             ids = _row_ids(dataset, config, encoder, index, chats=chats)
             if ids:
-                prompts.append(Prompt(dataset.row_ids[index], ids, dataset.stratum(index)))
+                stratum = dataset.stratum(index)
+                cluster = stratum if dataset.has_clusters else ""
+                prompts.append(Prompt(dataset.row_ids[index], ids, stratum, cluster))
             if len(prompts) == config.num_prompts:
                 break
     if len(prompts) < config.num_prompts:
@@ -192,5 +196,6 @@ def _windows(
         token_ids = encoder.of_text(window, config.max_prompt_tokens)
         if len(token_ids) == config.max_prompt_tokens:
             name = f"{dataset.row_ids[row]}@{start}"
-            prompts.append(Prompt(name, token_ids, dataset.stratum(row) if len(order) > 1 else ""))
+            book = dataset.stratum(row) if dataset.has_clusters else ""
+            prompts.append(Prompt(name, token_ids, book, book))
     return prompts

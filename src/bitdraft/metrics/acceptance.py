@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bitdraft.metrics.speed import clusters_of_items
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import PositionAcceptance
 from bitdraft.stats.intervals import LOG_ABOVE_1, LOGIT, ratio_of_sums
@@ -29,21 +30,24 @@ def speculation_figures(
 ) -> dict[str, Figure]:
     """Tokens per step, acceptance rate (τ − 1)/K, and with `drafts_too` the share of drafted tokens that were
     kept; over items that were decoded at once."""
-    used = [pair for pair in map(tokens_and_steps, items) if pair[1] > 0]
+    used = [item for item in items if tokens_and_steps(item)[1] > 0]
     if not used:
         return {}
-    tokens, num_steps = zip(*used, strict=True)
+    tokens, num_steps = zip(*map(tokens_and_steps, used), strict=True)
+    clusters = clusters_of_items(used)
     figures = {
-        "tokens_per_step": ratio_of_sums(tokens, num_steps, scale=STEP_SCALE),
-        "acceptance_rate": ratio_of_sums(tokens, num_steps, lambda tau: (tau - 1) / k, SHARE_SCALE),
+        "tokens_per_step": ratio_of_sums(tokens, num_steps, scale=STEP_SCALE, clusters=clusters),
+        "acceptance_rate": ratio_of_sums(tokens, num_steps, lambda tau: (tau - 1) / k, SHARE_SCALE, clusters),
     }
     # prompt lookup may draft nothing for a whole prompt, which then says nothing about acceptance
-    steps = [[step for run in item for step in run.steps] for item in items]
-    drafting = [own for own in steps if any(step.num_drafted for step in own)]
+    drafting = [item for item in items if any(step.num_drafted for run in item for step in run.steps)]
     if drafts_too and drafting:
-        drafted = [sum(step.num_drafted for step in own) for own in drafting]
-        kept = [sum(step.num_accepted for step in own) for own in drafting]
-        figures["draft_acceptance"] = ratio_of_sums(kept, drafted, scale=SHARE_SCALE)
+        steps = [[step for run in item for step in run.steps] for item in drafting]
+        drafted = [sum(step.num_drafted for step in own) for own in steps]
+        kept = [sum(step.num_accepted for step in own) for own in steps]
+        figures["draft_acceptance"] = ratio_of_sums(
+            kept, drafted, scale=SHARE_SCALE, clusters=clusters_of_items(drafting)
+        )
     return figures
 
 

@@ -47,7 +47,9 @@ def speed_figures(generations: Sequence[Generation], more: Rounds = ()) -> dict[
     rounds of the same prompts, of each prompt over all of them."""
     rounds = [generations, *more]
     figures = {
-        "throughput_tok_s": ratio_of_sums(*tokens_and_seconds_by_prompt(rounds)),
+        "throughput_tok_s": ratio_of_sums(
+            *tokens_and_seconds_by_prompt(rounds), clusters=clusters_of(generations)
+        ),
         "ttft_ms": median_figure(_medians(rounds, ttft_ms)),
     }
     spans = np.array([[decode_span(g) for g in runs] for runs in rounds]).sum(0)
@@ -56,13 +58,24 @@ def speed_figures(generations: Sequence[Generation], more: Rounds = ()) -> dict[
         span_s, span_tokens = spans[seen].T
         gaps = [[gap for runs in rounds for gap in inter_token_ms(runs[index])] for index in seen]
         pooled = np.concatenate(gaps)
-        figures["tpot_ms"] = ratio_of_sums(span_s * 1000, span_tokens)
-        figures["decode_tok_s"] = ratio_of_sums(span_tokens, span_s)
+        clusters = clusters_of([generations[index] for index in seen])
+        figures["tpot_ms"] = ratio_of_sums(span_s * 1000, span_tokens, clusters=clusters)
+        figures["decode_tok_s"] = ratio_of_sums(span_tokens, span_s, clusters=clusters)
         figures["itl_ms"] = median_figure([float(np.median(g)) for g in gaps])
         for percent in (50, 95, 99):
             value = float(np.percentile(pooled, percent))
             figures[f"itl_p{percent}_ms"] = Figure(value=value, n=pooled.size)
     return figures
+
+
+def clusters_of(generations: Sequence[Generation]) -> list[str]:
+    """What prompts share: an article, a book, a category."""
+    return [generation.cluster for generation in generations]
+
+
+def clusters_of_items(items: Sequence[Item]) -> list[str]:
+    """The same of items; groups of several prompts share nothing that is known."""
+    return [item[0].cluster if len(item) == 1 else "" for item in items]
 
 
 def _medians(rounds: Rounds, measure: Callable[[Generation], float]) -> Floats:
@@ -121,7 +134,8 @@ def ratio_over(
         return {}
     work, seconds = zip(*own, strict=True)
     base_work, base_seconds = zip(*other, strict=True)
-    return {name: ratio_of_rates(work, seconds, base_work, base_seconds)}
+    clusters = clusters_of_items(items)
+    return {name: ratio_of_rates(work, seconds, base_work, base_seconds, clusters=clusters)}
 
 
 def decode_bytes(generation: Generation, weight_bytes: int, kv_bytes_per_token: int) -> float:
@@ -152,7 +166,9 @@ def bandwidth_utilisation(
     """Bytes that the steps must stream / time they took / measured copy bandwidth."""
     seconds = [decode_span(generation)[0] for generation in generations]
     ideal_s = [num_bytes / copy_bytes_s for num_bytes in streamed_bytes]
-    return ratio_of_sums(ideal_s, seconds) if sum(seconds) > 0 else None
+    if sum(seconds) <= 0:
+        return None
+    return ratio_of_sums(ideal_s, seconds, clusters=clusters_of(generations))
 
 
 def speed_ratio(generations: Sequence[Generation], base: Sequence[Generation]) -> Figure:
@@ -173,7 +189,8 @@ def product_of_speeds(over: Sequence[Rounds], under: Sequence[Rounds]) -> Figure
         rates = sums[: len(parts)] / sums[len(parts) :]
         return np.asarray(rates[: len(over)].prod(0) / rates[len(over) :].prod(0))
 
-    return figure_of_sums([tokens for tokens, _ in totals] + [seconds for _, seconds in totals], product)
+    columns = [tokens for tokens, _ in totals] + [seconds for _, seconds in totals]
+    return figure_of_sums(columns, product, clusters=clusters_of(parts[0][0][:num_prompts]))
 
 
 def tokens_and_seconds_by_prompt(rounds: Rounds, num_prompts: int | None = None) -> tuple[Floats, Floats]:
@@ -194,4 +211,5 @@ def decode_speed_ratio(generations: Sequence[Generation], base: Sequence[Generat
         [seconds for seconds, _ in spans],
         [tokens for _, tokens in base_spans],
         [seconds for seconds, _ in base_spans],
+        clusters=clusters_of(generations),
     )

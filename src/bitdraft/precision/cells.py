@@ -62,6 +62,7 @@ class _Cell:
         self.config = PrecisionConfig(**payload["config"])
         self.precision: str = payload["precision"]
         self.prompts: list[list[int]] = payload["prompts"]
+        self.clusters: list[str] = payload["clusters"]
         self.windows = [Window(tuple(ids), first, doc) for ids, first, doc in payload["windows"]]
         self.is_paired: bool = payload["paired"]
         self.done: list[Event] = payload["done"]
@@ -171,7 +172,7 @@ class _Cell:
         self.emit(
             "generation",
             index=index,
-            generation=generation.model_dump(mode="json"),
+            generation=generation.model_dump(mode="json") | {"cluster": self.clusters[index]},
             reference_work_s=reference_work_s(loaded.device),
             joules=None if before is None or after is None else after - before,
             peak_bytes=peaks,

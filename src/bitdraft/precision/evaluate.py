@@ -86,6 +86,7 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
     settings = config.model_dump(mode="json") | {"model": str(workload.checkpoint.folder)}
     plan = workload.plan.windows if workload.plan else ()
     prompts = [list(prompt.token_ids) for prompt in workload.prompts]
+    clusters = [prompt.cluster for prompt in workload.prompts]
     windows = [[list(w.token_ids), w.first_scored, w.document] for w in plan]
     shared = {
         "config": config.model_dump(mode="json", exclude=set(_NOT_MEASURED)),
@@ -102,6 +103,7 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
             "config": settings,
             "precision": precision,
             "prompts": prompts,
+            "clusters": clusters,
             "windows": windows,
             "paired": paired,
         }
@@ -117,6 +119,7 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
                 "config": settings,
                 "precision": precision,
                 "prompts": prompts,
+                "clusters": clusters,
                 "windows": [],
                 "paired": False,
             }

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bitdraft.config import RecommendConfig
-from bitdraft.metrics.speed import tokens_and_seconds
+from bitdraft.metrics.speed import clusters_of, tokens_and_seconds
 from bitdraft.recommend.options import Option, Prediction
 from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.naming import Pair
@@ -148,7 +148,8 @@ def _value_of_the_best(rivals: Sequence[Option]) -> float | None:
         work.append([tokens for tokens, _ in own])
         seconds.append([tok_s * took_s for _, took_s in own])
     ones = [1.0] * num_prompts
-    return speedup_of_the_best(work, seconds, ones, ones)
+    clusters = clusters_of(parts[0][0][:num_prompts])
+    return speedup_of_the_best(work, seconds, ones, ones, clusters=clusters)
 
 
 def _unsure(measured: Sequence[Option]) -> Finding | None:

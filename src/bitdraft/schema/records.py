@@ -75,7 +75,7 @@ class Step(NamedTuple):
 class Generation(Record):
     """One request. Times are seconds of one monotonic clock; `emissions` are (time_s, num_tokens),
     one entry each time token ids reach the host. `phase_s` divides the time after the prefill of a
-    speculative run into draft, verify and host."""
+    speculative run into draft, verify and host. `cluster` names what the prompt shares with others."""
 
     prompt_tokens: int = Field(ge=0)
     submit_s: float
@@ -84,6 +84,7 @@ class Generation(Record):
     phase_s: dict[str, Seconds] = Field(default_factory=dict)
     token_ids: tuple[int, ...]
     finish_reason: Literal["length", "eos"]
+    cluster: str = ""
 
     @model_validator(mode="after")
     def _times_go_forward(self) -> Generation:

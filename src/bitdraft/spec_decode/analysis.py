@@ -14,6 +14,7 @@ from bitdraft.metrics.acceptance import acceptance_by_position, realised_k, spec
 from bitdraft.metrics.memory import memory_figures
 from bitdraft.metrics.speed import (
     bandwidth_utilisation,
+    clusters_of,
     decode_bytes,
     decode_speed_ratio,
     item_figures,
@@ -216,7 +217,7 @@ def _check_expectation(
     )
     if not all(sum(column) > 0 for column in columns):
         return ReplayCheck()  # nothing was verified
-    ratio = ratio_of_rates(*columns)
+    ratio = ratio_of_rates(*columns, clusters=clusters_of(runs))
     agrees = None
     if ratio.low is not None and ratio.high is not None:
         # twice the interval: a sweep has many rows, and one in twenty may miss a 95 % interval

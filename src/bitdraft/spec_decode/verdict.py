@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from bitdraft.config import MOST_K, SpecDecodeConfig
-from bitdraft.metrics.speed import speed_ratio, tokens_and_seconds
+from bitdraft.metrics.speed import clusters_of_items, speed_ratio, tokens_and_seconds
 from bitdraft.schema.findings import Finding, Value, answer, reason, warning
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import (
@@ -95,7 +95,8 @@ def _value_of_best(rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow) -> fl
         return None
     (base_work, base_seconds), *others = (tuple(zip(*side, strict=True)) for side in sides)
     work, seconds = zip(*others, strict=True)
-    return speedup_of_the_best(work, seconds, base_work, base_seconds)
+    clusters = clusters_of_items(baseline.items)
+    return speedup_of_the_best(work, seconds, base_work, base_seconds, clusters=clusters)
 
 
 def _throughput(row: SpecDecodeRow) -> float:

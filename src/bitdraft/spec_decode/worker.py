@@ -39,6 +39,7 @@ class Worker:
     vocab_size: int
     emit: Emit
     done: list[Event] = field(default_factory=list)
+    clusters: list[str] = field(default_factory=list)
     models: dict[str, LoadedModel | None] = field(default_factory=dict)
     active: list[tuple[str, int]] = field(default_factory=list)
     texts: dict[int, Text] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class Worker:
         worker = cls(
             config, payload["prompts"], payload["drafts"], payload["vocab_size"], emit, payload["done"]
         )
+        worker.clusters = payload["clusters"]
         worker.choices = ProductChoices(worker.decided.get("products") or {})
         return worker
 
@@ -113,8 +115,10 @@ class Worker:
             return [engine.decode(self.config, draft, k, seed, oracle[0])]
 
         if draft is None or index not in self.texts:
-            return engine.decode(self.config, draft, k, seed)
-        return self.with_oracle(run, [index])[0]
+            found = engine.decode(self.config, draft, k, seed)
+        else:
+            found = self.with_oracle(run, [index])[0]
+        return found.model_copy(update={"cluster": self.clusters[index]}) if self.clusters else found
 
     def with_oracle(
         self, decode: Callable[[list[list[int]]], list[Generation]], indices: Sequence[int]

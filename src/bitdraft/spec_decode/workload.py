@@ -60,6 +60,7 @@ class Workload:
             "config": config.model_dump(mode="json") | {"model": str(self.target.folder)},
             "drafts": folders,
             "prompts": [prompt.token_ids for prompt in self.prompts],
+            "clusters": [prompt.cluster for prompt in self.prompts],
             "vocab_size": self.vocab_size,
         }
 

@@ -46,11 +46,18 @@ LOG_ABOVE_1 = Scale(lambda values: np.log(values - 1), lambda values: 1 + np.exp
 """Of tokens per step, which are never less than one"""
 
 
-def figure_of_sums(columns: Sequence[ArrayLike], statistic: Statistic, scale: Scale = LOG) -> Figure:
+Clusters = Sequence[str]
+"""What each item shares with those of the same name; "" shares nothing"""
+
+
+def figure_of_sums(
+    columns: Sequence[ArrayLike], statistic: Statistic, scale: Scale = LOG, clusters: Clusters = ()
+) -> Figure:
     """`statistic` of the columns' sums over paired items, and its interval; none below five items, or where
-    leaving one out leaves no value (a division by nothing). Where the scale does not hold all values, a
-    share of exactly 1 say, the interval is symmetric around the value itself."""
-    parts = np.stack([np.asarray(column, float) for column in columns])
+    leaving one out leaves no value (a division by nothing). Items of one cluster count as one. Where the
+    scale does not hold all values, a share of exactly 1 say, the interval is symmetric around the value
+    itself."""
+    parts = together(np.stack([np.asarray(column, float) for column in columns]), clusters)
     num_items = parts.shape[1]
     assert num_items > 0
     totals = parts.sum(1, keepdims=True)
@@ -65,6 +72,17 @@ def figure_of_sums(columns: Sequence[ArrayLike], statistic: Statistic, scale: Sc
     if not math.isfinite(low) or not math.isfinite(high):
         return Figure(value=float(value[0]), n=num_items)
     return Figure(value=float(value[0]), low=low, high=high, n=num_items)
+
+
+def together(parts: Floats, clusters: Clusters) -> Floats:
+    """Columns of the last axis summed by cluster."""
+    names = [name for name in clusters if name]
+    if len(set(names)) == len(names):
+        return parts
+    members: dict[str, list[int]] = {}
+    for item, name in enumerate(clusters):
+        members.setdefault(name or f"\0{item}", []).append(item)
+    return np.stack([parts[..., items].sum(-1) for items in members.values()], axis=-1)
 
 
 def _interval(value: Floats, left_out: Floats, scale: Scale) -> tuple[float, float]:
@@ -84,6 +102,7 @@ def ratio_of_sums(
     denominators: ArrayLike,
     transform: Callable[[Floats], Floats] = np.positive,
     scale: Scale = LOG,
+    clusters: Clusters = (),
 ) -> Figure:
     """Σ numerators / Σ denominators over the paired items, transformed.
 
@@ -93,16 +112,21 @@ def ratio_of_sums(
     assert top.shape == bottom.shape
     used = bottom > 0
     median = float(np.median(transform(top[used] / bottom[used])))
-    found = figure_of_sums((top, bottom), lambda sums: transform(sums[0] / sums[1]), scale)
+    found = figure_of_sums((top, bottom), lambda sums: transform(sums[0] / sums[1]), scale, clusters)
     return found.model_copy(update={"median": median})
 
 
 def ratio_of_rates(
-    work: ArrayLike, seconds: ArrayLike, base_work: ArrayLike, base_seconds: ArrayLike
+    work: ArrayLike,
+    seconds: ArrayLike,
+    base_work: ArrayLike,
+    base_seconds: ArrayLike,
+    *,
+    clusters: Clusters = (),
 ) -> Figure:
     """(Σ work / Σ seconds) / (Σ base_work / Σ base_seconds) over items paired by index."""
     columns = (work, seconds, base_work, base_seconds)
-    return figure_of_sums(columns, lambda sums: (sums[0] / sums[1]) / (sums[2] / sums[3]))
+    return figure_of_sums(columns, lambda sums: (sums[0] / sums[1]) / (sums[2] / sums[3]), clusters=clusters)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr, stdtr, stdtrit
 
 from bitdraft.schema.records import Figure
-from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, with_noise
+from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, Clusters, together, with_noise
 
 
 def for_all(figure: Figure, num_looked_at: int) -> Figure:
@@ -30,11 +30,17 @@ def for_all(figure: Figure, num_looked_at: int) -> Figure:
 
 
 def speedup_of_the_best(
-    work: ArrayLike, seconds: ArrayLike, base_work: ArrayLike, base_seconds: ArrayLike
+    work: ArrayLike,
+    seconds: ArrayLike,
+    base_work: ArrayLike,
+    base_seconds: ArrayLike,
+    *,
+    clusters: Clusters = (),
 ) -> float | None:
     """What choosing the configuration with the highest throughput brings over the base. `work` and `seconds`
-    are configurations × prompts, those of the base one a prompt. None below five prompts."""
-    done, took = np.asarray(work, float), np.asarray(seconds, float)
+    are configurations × prompts, those of the base one a prompt; prompts of one cluster count as one. None
+    below five of them."""
+    done, took = (together(np.asarray(one, float), clusters) for one in (work, seconds))
     base = np.asarray(base_work, float).sum() / np.asarray(base_seconds, float).sum()
     num_prompts = done.shape[1]
     if num_prompts < FEWEST_ITEMS:
