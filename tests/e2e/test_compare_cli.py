@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 import bitdraft
@@ -93,6 +95,25 @@ def test_a_regression_of_the_limit_or_more_fails_a_build(
         assert result.stderr.startswith(f"Error: --fail-on-regression {limit}: is no share")
     else:
         assert "throughput, TPOT and TTFT were measured apart" in result.stderr
+
+
+def test_a_sweep_alone_can_pass(tmp_path: Path) -> None:
+    """It has no perplexity, which is no reason to fail."""
+    swept = sweep(runs(), sweep_row("small", 3, runs(0.8, step=2)))
+    folders = [save_to(tmp_path / name, spec_decode_stdlib=swept) for name in ("a", "b")]
+    result = invoke(*folders, "--fail-on-regression", "5%")
+    assert result.exit_code == 0, result.output
+    alone = precision_result(precision_row("fp32", runs()))
+    longer = sweep(runs(), sweep_row("small", 3, runs(0.8, step=2)), config={"max_new_tokens": 7})
+    whole = save_to(tmp_path / "c", precision=alone, spec_decode_stdlib=swept)
+    other = save_to(tmp_path / "d", precision=alone, spec_decode_stdlib=longer)
+    refused = invoke(whole, other, "--fail-on-regression", "5%")
+    assert refused.exit_code == 2, refused.output
+    assert "spec_decode_stdlib is not compared" in refused.stderr
+    for flag in ("--python-b", "--data-root"):
+        wrong = invoke(*folders, flag, "/somewhere")
+        assert wrong.exit_code == 2
+        assert f"{flag} /somewhere: is for what is measured" in wrong.stderr
 
 
 @pytest.mark.parametrize(("flag", "code"), [("--max-ppl-increase", 1), ("--max-slowdown", 0)])
@@ -193,10 +214,11 @@ RUN = subprocess.run
 
 def in_this_process(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
     """What a Python that is named would do."""
+    if command[1] == "-c" and command[0] == sys.executable:
+        versions = {"bitdraft": "0.1.0", "torch": torch.__version__}
+        return subprocess.CompletedProcess(command, 0, json.dumps(versions), "")
     if command[1:3] != ["-m", "bitdraft"]:
         return RUN(command, **settings)
-    if not command[0].startswith("/"):
-        raise FileNotFoundError(2, "No such file or directory")
     done = CliRunner().invoke(app, command[3:])
     return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
 
@@ -237,7 +259,8 @@ def test_both_sides_are_measured_in_turn(
         assert ratios == [row["ratios"] for row in comparison["rows"]]
         for flags, said in (
             (["--rounds", "1"], "rounds 1: is not between 2 and 20"),
-            (["--python-b", "no-python"], "python_b no-python: cannot be started"),
+            (["--python-b", "no-python"], "--python-b no-python: cannot be started"),
+            (["--python-a", "/usr/bin/false"], "--python-a /usr/bin/false: cannot measure (exit code 1)"),
         ):
             wrong = invoke(a, b, "--measure", *flags, "--output", tmp_path / "wrong")
             assert wrong.exit_code == 2

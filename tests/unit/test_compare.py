@@ -225,6 +225,35 @@ def test_a_stall_cannot_hide_a_regression(compared: Compare) -> None:
     (line,) = regressions_of(comparison, 0.05)
     assert "tokens/s worse in 9 of 10 prompts, 0.909× in their median" in line
     assert regressions_of(comparison, 0.15) == []
+    few = compared(one_precision(a[:5]), one_precision(runs(1.1)[:5]))
+    assert "tokens/s worse in 4 of 5 prompts" in regressions_of(few, 0.05)[0]
+    # a machine that was slower by as much explains it
+    slow = compared(one_precision(a), one_precision(runs(1.1), calibration_s=1.2e-3))
+    assert regressions_of(slow, 0.05) == []
+
+
+def test_a_first_token_that_drift_explains_is_no_regression_and_no_crash(compared: Compare) -> None:
+    a, b = one_precision(runs(num_prompts=8)), one_precision(runs(1.15, num_prompts=8), calibration_s=1.3e-3)
+    comparison = compared(a, b)
+    assert comparison.rows[0].ratios["ttft_ms"].ratio.median == pytest.approx(1.15)
+    assert gate.suspected(comparison, gate.Limits(slowdown=0.05)) == []
+    stalled = runs(lambda place: 3.0 if place == 4 else 1.0, num_prompts=8)
+    slower = compared(one_precision(stalled), one_precision(runs(1.15, num_prompts=8)))
+    lines = sentences(gate.suspected(slower, gate.Limits(slowdown=0.05)))
+    assert "TTFT" in lines[0]
+
+
+def test_what_a_has_and_cannot_be_compared_is_named_and_no_pass(compared: Compare) -> None:
+    a = precision_result(*(precision_row(name, runs()) for name in ("fp32", "bf16")))
+    bare = precision_row("bf16", runs())
+    bare = bare.model_copy(update={"raw": bare.raw.model_copy(update={"score_blocks": None})})
+    comparison = compared(a, precision_result(precision_row("fp32", runs()), bare))
+    limits = gate.Limits(ppl_increase=0.01)
+    assert comparison.rows[1].missing == ("ppl",)
+    [line] = sentences(gate.blind_spots(comparison, limits))
+    assert line == "PPL of bf16: A has it, and it cannot be compared with B"
+    assert sentences(gate.not_judged(comparison, limits))[0] == line
+    assert gate.blind_spots(comparison, gate.Limits(slowdown=0.05)) == []
 
 
 def test_times_that_were_measured_apart_fail_no_build_and_pass_none(compared: Compare) -> None:

@@ -358,6 +358,14 @@ def test_a_ratio_between_sweeps_has_the_noise_of_all_its_parts() -> None:
     assert one.ratio(plain) == steady.sweep[0].metrics["speedup"].model_copy(update={"median": None})
 
 
+def test_where_nothing_is_chosen_nothing_is_called_slower() -> None:
+    lost = PrecisionRow(precision="fp32", status="oom", reason="no memory")
+    result = recommended(precision_result(lost, BF16), sweep("bf16", 0.010, {("ngram", 8): 0.005}))
+    assert result.choice.precision is None
+    assert set(standings(result).values()) == {"out", "open"}
+    assert "| not judged | bf16 |" in markdown_text(result)
+
+
 def test_the_stand_in_of_a_failed_reference_is_what_is_compared_with() -> None:
     lost = PrecisionRow(precision="fp32", status="oom", reason="no memory")
     fp16 = precision_row("fp16", 0.02)

@@ -63,7 +63,7 @@ def test_speed_and_memory(result: dict[str, Any]) -> None:
         assert raw["peak_bytes"]["peak_ram"] > raw["base_ram_bytes"]
         for phase, peaks in raw["peak_bytes_before"].items():
             assert value(row, "metrics", f"peak_ram_gb_{phase}") == peaks["peak_ram"] / 2**30
-        assert set(raw["peak_bytes_before"]) == {"loading", "scoring"}
+        assert set(raw["peak_bytes_before"]) == {"loading", "scoring", "preparing"}
         assert not any("vram" in name for name in row["metrics"])
 
 

@@ -574,17 +574,19 @@ def test_products_are_timed_once_a_size_and_leave_oneDNN_as_it_was(
     assert timed == [(24, 40)]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"machine": 3}'])
+@pytest.mark.parametrize("content", ["", "[]", "nonsense", '{"machine": 3}', "\udcff"])
 def test_a_damaged_or_unwritable_memory_of_products_is_no_error(
     content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path))
     monkeypatch.setattr(products, "machine", lambda: "machine")
     monkeypatch.setattr(products, "_seconds", lambda *_: [1.0, 0.5, 1.0, 0.5])
-    products.choices_file().write_text(content)
+    products.choices_file().write_bytes(content.encode("utf-8", "surrogateescape"))
     name = products.key(8, 8, torch.float32)
     assert products.ProductChoices().packed_for(torch.ones(8, 8)) == "all"
     assert products.remembered() == {name: "all"}
+    # another process that has timed it meanwhile takes the first one's choice
+    assert products.remember(name, "few") == "all"
     monkeypatch.setenv("BITDRAFT_CACHE", str(products.choices_file() / "below a file"))
     assert products.ProductChoices().packed_for(torch.ones(8, 8)) == "all"
     assert products.remembered() == {}

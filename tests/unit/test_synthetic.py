@@ -44,7 +44,11 @@ def test_what_the_draft_says_by_hand() -> None:
 
 def generation(*token_ids: int) -> Generation:
     return Generation(
-        prompt_tokens=1, submit_s=0.0, emissions=(), token_ids=token_ids, finish_reason="length"
+        prompt_tokens=1,
+        submit_s=0.0,
+        emissions=((1.0, len(token_ids)),),
+        token_ids=token_ids,
+        finish_reason="length",
     )
 
 

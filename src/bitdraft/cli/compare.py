@@ -66,6 +66,7 @@ def compare(
     with errors_to_exit(debug):
         from bitdraft.api import compare_results, measure_in_turn
         from bitdraft.compare.gate import Limits
+        from bitdraft.errors import UserError
         from bitdraft.present.comparison_table import show_comparison
 
         shares = {
@@ -76,6 +77,10 @@ def compare(
         given = {flag: _share(flag, text) for flag, text in shares.items() if text is not None}
         both = given.get("--fail-on-regression")
         limits = Limits(given.get("--max-slowdown", both), given.get("--max-ppl-increase", both))
+        alone = {"--python-a": python_a, "--python-b": python_b, "--data-root": data_root}
+        if not measure and any(alone.values()):
+            flag, value = next((flag, value) for flag, value in alone.items() if value)
+            raise UserError(flag, value, "is for what is measured", "Add --measure, or leave it out")
         if measure:
             output = output or Path("compared")
             comparison = measure_in_turn(
@@ -100,7 +105,7 @@ def compare(
 
 def _judge(comparison: Comparison, limits: Limits, given: dict[str, float]) -> None:
     """End with 1 for a regression, with 2 where there may be one that cannot be judged."""
-    from bitdraft.compare.gate import blind_spot, not_judged, regressions_of, suspected
+    from bitdraft.compare.gate import blind_spots, not_judged, regressions_of, suspected
     from bitdraft.errors import UserError
     from bitdraft.present.sentences import sentence
 
@@ -114,16 +119,17 @@ def _judge(comparison: Comparison, limits: Limits, given: dict[str, float]) -> N
     say("Not judged:", not_judged(comparison, limits))
     if regressions:
         raise typer.Exit(1)
-    blind = blind_spot(comparison, limits)
     flag, share = next(iter(given.items()))
-    if blind is not None:
-        remedy = "Measure both sides again, with five prompts or more"
-        raise UserError(flag, f"{100 * share:g}%", f"cannot be judged: {sentence(blind)}", remedy)
     if unsure:
         lost = "; ".join(sentence(finding) for finding in unsure)
         remedy = "Measure both in turn: bitdraft compare --measure A B"
         problem = f"cannot be judged: B looks slower, by itself or by the machine ({lost})"
         raise UserError(flag, f"{100 * share:g}%", problem, remedy)
+    blind = blind_spots(comparison, limits)
+    if blind:
+        why = "; ".join(sentence(finding) for finding in blind)
+        remedy = "Measure both sides alike, with five prompts or more"
+        raise UserError(flag, f"{100 * share:g}%", f"cannot be judged: {why}", remedy)
 
 
 def _share(flag: str, text: str) -> float:

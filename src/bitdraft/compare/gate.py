@@ -5,8 +5,8 @@ turn; and of two that were not, speedups within each run and tokens per step. Ti
 fail no build, and pass none either where they look worse.
 
 A ratio of sums can hide a regression behind one stall of the other side, so the prompts' own ratios are
-looked at as well: where so many of them are worse that it is no chance (sign test, Holm over the rows), their
-median counts.
+looked at as well, with the one that is kindest to B left out: where they are worse by more than chance (t
+test, Holm over the rows), their median counts.
 """
 
 from __future__ import annotations
@@ -52,21 +52,36 @@ def suspected(comparison: Comparison, limits: Limits) -> list[Finding]:
     return _losses(comparison, TIMES, limits.slowdown) if comparison.rounds is None else []
 
 
-def blind_spot(comparison: Comparison, limits: Limits) -> Finding | None:
-    """Why no regression of what is limited could have been found; None where one could."""
-    for limit, names in ((limits.slowdown, (*TIMES, *FREE_OF_DRIFT)), (limits.ppl_increase, ("ppl",))):
-        ratios = [row.ratios[name] for row in comparison.rows for name in names if name in row.ratios]
-        if limit is None or any(ratio.standing != "unknown" for ratio in ratios):
+def blind_spots(comparison: Comparison, limits: Limits) -> list[Finding]:
+    """Why a regression of what is limited could not have been found: files that are not compared, and metrics
+    that A has and that no row, or not this one, could be compared in."""
+    found = [Finding(code="compare.refused_file", subject=one.source) for one in comparison.refused]
+    judged = (*TIMES, *FREE_OF_DRIFT) if comparison.rounds is None else TIMES
+    for limit, names in ((limits.slowdown, judged), (limits.ppl_increase, ("ppl",))):
+        if limit is None:
             continue
-        if names == ("ppl",):
-            return Finding(code="compare.no_ppl_interval")
-        return Finding(code="compare.no_interval" if ratios else "compare.no_speed")
-    return None
+        ratios = [row.ratios[name] for row in comparison.rows for name in names if name in row.ratios]
+        lost = tuple(
+            row.name.full
+            for row in comparison.rows
+            if row.status_change is None and {*names} & {*row.missing}
+        )
+        if lost:
+            found.append(Finding(code="compare.not_compared", subject=names[0], figures={"names": lost}))
+        elif all(ratio.standing == "unknown" for ratio in ratios) and (ratios or names != ("ppl",)):
+            found.append(_without_interval(names, has_values=bool(ratios)))
+    return found
+
+
+def _without_interval(names: Sequence[str], *, has_values: bool) -> Finding:
+    if names == ("ppl",):
+        return Finding(code="compare.no_ppl_interval")
+    return Finding(code="compare.no_interval" if has_values else "compare.no_speed")
 
 
 def not_judged(comparison: Comparison, limits: Limits) -> list[Finding]:
     """What the limits were asked for and could not judge."""
-    found = []
+    found = blind_spots(comparison, limits)
     has_times = any(name in row.ratios for row in comparison.rows for name in TIMES)
     if comparison.rounds is None and has_times and limits.slowdown is not None:
         found.append(Finding(code="compare.times_apart"))

@@ -7,6 +7,7 @@ and after an upgrade say.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ def compare_in_turn(
     if not 2 <= num_rounds <= MOST_ROUNDS:
         problem = f"is not between 2 and {MOST_ROUNDS}: the spread between rounds needs two"
         raise UserError("rounds", num_rounds, problem, f"Give a number like {ROUNDS}")
+    versions = [_versions(side, python) for side, python in zip("ab", pythons, strict=True)]
     steps = [_steps(side, folders[place], output, pythons[place], more) for place, side in enumerate("ab")]
     order = [
         step(number)
@@ -57,7 +59,7 @@ def compare_in_turn(
     ]
     for count, step in enumerate(order, 1):
         on_step(f"{count} of {len(order)}: {step.side.upper()}, round {step.round}: {step.name}")
-        _carry_out(step)
+        _carry_out(step, versions["ab".index(step.side)])
     rounds = [[output / f"{side}-{number}" for number in range(1, num_rounds + 1)] for side in "ab"]
     return compare_rounds(rounds[0], rounds[1])
 
@@ -82,15 +84,40 @@ def _steps(
     return [maker(name) for name in found.results]
 
 
-def _carry_out(step: _Step) -> None:
+def _versions(side: str, python: str | None) -> dict[str, str]:
+    """What a side is measured by; a Python that has no bitdraft is found before anything is measured."""
+    command = [python or sys.executable, "-c", _ASK]
+    field, remedy = f"--python-{side}", "Name a Python that bitdraft is installed for"
     try:
-        done = subprocess.run(step.command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        problem = f"cannot be started ({error.strerror})"
-        raise UserError(f"python_{step.side}", step.command[0], problem, "Name a Python's path") from error
+        raise UserError(field, command[0], f"cannot be started ({error.strerror})", remedy) from error
+    try:
+        found: dict[str, str] = json.loads(done.stdout)
+    except ValueError as error:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(field, command[0], f"cannot measure ({said[-1]})", remedy) from error
+    return found
+
+
+_ASK = """
+import json, bitdraft
+from importlib.metadata import version
+print(json.dumps({"bitdraft": bitdraft.__version__, **{n: version(n) for n in ("torch", "transformers")}}))
+"""
+
+
+def _carry_out(step: _Step, versions: dict[str, str]) -> None:
+    done = subprocess.run(step.command, capture_output=True, text=True, check=False)
     if done.returncode == 2 or not any(step.folder.glob("*.json")):
         said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
         problem = f"could not be measured again: {said[-1]}"
         raise UserError(
             f"{step.side.upper()}: {step.name}", step.folder, problem, "Mend it, then give the command again"
         )
+    for result in read_folder(step.folder, step.side.upper()).results.values():
+        measured = result.environment.model_dump()
+        other = [name for name, version in versions.items() if measured.get(name) not in (None, version)]
+        if other:
+            problem = f"was measured with another {' and '.join(other)} than this side's Python has now"
+            raise UserError("--output", step.folder, problem, "Name a new folder, or remove this one")

@@ -19,6 +19,7 @@ from bitdraft.metrics.speed import Item, clusters_of_items, tokens_and_seconds, 
 from bitdraft.schema.comparison import Better, Ratio, Standing
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import (
+    FEWEST_ITEMS,
     Clusters,
     Floats,
     Noise,
@@ -27,7 +28,7 @@ from bitdraft.stats.intervals import (
     over_rounds,
     with_noise,
 )
-from bitdraft.stats.selection import p_value, rounds_p_value, sign_p_value
+from bitdraft.stats.selection import mean_p_value, p_value, t_p_value
 
 Rounds = Sequence[Item]
 """An item, once a round"""
@@ -54,6 +55,14 @@ class Between:
             return over_rounds(figure, of_rounds)
         apart = sum(1 / len(side) for side in sides)
         return with_noise(figure, self.noise, 1 / len(of_rounds) if self.in_turn else apart)
+
+    def chance_of(self, log_loss: float, sides: Sequence[Floats], of_rounds: Sequence[float]) -> float:
+        """One-sided, of such a loss by what differs between processes, or between the rounds' own losses."""
+        if self.noise is None:
+            return mean_p_value(of_rounds) if len(of_rounds) > 1 else 0.0
+        apart = sum(1 / len(side) for side in sides)
+        variance = self.noise.variance * (1 / len(of_rounds) if self.in_turn else apart)
+        return t_p_value(log_loss, math.sqrt(variance), self.noise.degrees)
 
 
 def speeds_by_round(items: Items) -> list[float]:
@@ -131,19 +140,24 @@ def _ratio(
         better=better,
         standing=judge(found, better, between.machine),
         chance=p_value(found, degrees),
-        **_typical(own, [_b_over_a(parts) for parts in by_round], better),
+        **_typical(own, sides, [_b_over_a(parts) for parts in by_round], better, between),
     )
 
 
-def _typical(own: Floats, by_round: Sequence[Floats], better: Better) -> dict[str, Any]:
-    """In how many items B is worse, and whether that may be chance, of prompts or of rounds."""
+def _typical(
+    own: Floats, sides: Sequence[Floats], by_round: Sequence[Floats], better: Better, between: Between
+) -> dict[str, Any]:
+    """In how many items B is worse, and whether that may be chance: of prompts, with the one that is kindest
+    to B left out, for a stall of A is one; of processes or rounds; or the machine's drift."""
     worse = -1 if better == "higher" else 1
-    num_worse = int((worse * np.log(own) > 0).sum())
-    chances = (
-        sign_p_value(num_worse, own.size),
-        rounds_p_value([worse * np.median(np.log(r)) for r in by_round]),
-    )
-    return {"num_worse": num_worse, "worse_chance": max(chances)}
+    logs = np.sort(worse * np.log(own))
+    median, drift = float(np.median(logs)), -math.log(between.machine)
+    chances = [
+        1.0 if logs.size < FEWEST_ITEMS else min(1.0, logs.size * mean_p_value(logs[1:].tolist())),
+        between.chance_of(median, sides, [worse * float(np.median(np.log(r))) for r in by_round]),
+        1.0 if 0 < median <= drift else 0.0,
+    ]
+    return {"num_worse": int((logs > 0).sum()), "worse_chance": max(chances)}
 
 
 def _b_over_a(sums: Floats) -> Floats:
@@ -173,18 +187,16 @@ def ratio_of_ttft(a: Items, b: Items, between: Between | None = None) -> Ratio |
     }
     between = between or Between()
     medians = [float(np.median(ratios)) for ratios in by_round]
-    found, _ = between.added_to(Figure(**ends, n=on_log.n), [side.T for side in first], medians)
-    typical = _typical(own, by_round, "lower")
-    other_way = _typical(1 / own, [1 / ratios for ratios in by_round], "lower")
-    either = min(1.0, 2 * min(typical["worse_chance"], other_way["worse_chance"]))
+    by_side = [side.T for side in first]
+    found, degrees = between.added_to(Figure(**ends, n=on_log.n), by_side, medians)
     return Ratio(
         a=float(np.median(sides[0])),
         b=float(np.median(sides[1])),
-        ratio=found,
+        ratio=found.model_copy(update={"median": found.value}),
         better="lower",
         standing=judge(found, "lower", between.machine),
-        chance=None if found.low is None else either,
-        **typical,
+        chance=p_value(found, degrees),
+        **_typical(own, by_side, by_round, "lower", between),
     )
 
 

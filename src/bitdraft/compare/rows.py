@@ -80,8 +80,21 @@ def compare_rows(name: RowName, a: Measured, b: Measured, pair: Pair) -> RowComp
         acceptance=_acceptance(a, b),
         unexplained=(a.num_unexplained, b.num_unexplained),
         machine=machine,
+        missing=tuple(metric for metric in _metrics_of(a) if metric not in ratios),
         notes=tuple(notes),
     )
+
+
+def _metrics_of(side: Measured) -> list[str]:
+    """Those that a row can be judged by."""
+    items = [item for rounds in side.items.values() for item in rounds]
+    has = {
+        "throughput_tok_s": bool(items),
+        "speedup": bool(side.base),
+        "tokens_per_step": any(run.steps for item in items for run in item),
+        "ppl": side.raw.score_blocks is not None,
+    }
+    return [name for name, is_there in has.items() if is_there]
 
 
 def _statuses(a: Measured, b: Measured) -> tuple[str, str]:

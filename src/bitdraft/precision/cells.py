@@ -19,6 +19,7 @@ from bitdraft.config import PrecisionConfig
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
+from bitdraft.errors import NonFiniteNumbers
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
 from bitdraft.inputs.variants import Variant
@@ -154,6 +155,7 @@ class _Cell:
             short = config.model_copy(update={"max_new_tokens": min(WARM_UP_TOKENS, config.max_new_tokens)})
             for index in range(config.num_warmup):
                 engine.generate(self.prompts[index % total], short)
+        self._end_phase("preparing", loaded.device)
         reference_work_s(loaded.device)
         self.emit("reference_work", seconds=reference_work_s(loaded.device))
         for index in range(first, total):
@@ -186,7 +188,12 @@ class _Cell:
         total = sum(window.num_scored for window in windows)
         for window in windows[first:]:
             chunk = self.config.score_chunk_tokens
-            kl = kl_of_window(reference, candidate, window.token_ids, window.first_scored, chunk)
+            try:
+                kl = kl_of_window(reference, candidate, window.token_ids, window.first_scored, chunk)
+            except NonFiniteLogits as error:
+                # the candidate's were finite when it was scored
+                why = f"the reference {self.config.reference_precision} gives no finite logits"
+                raise NonFiniteNumbers(why) from error
             self.emit("kl", values=[float(f"{value:.6g}") for value in kl.tolist()])
             done += window.num_scored
             self.emit("progress", stage="divergence", done=done, total=total)

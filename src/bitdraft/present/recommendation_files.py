@@ -19,6 +19,7 @@ STANDINGS = {
     "ahead": "ahead",
     "indistinguishable": "same speed",
     "slower": "slower",
+    "open": "not judged",
     "predicted": "predicted",
     "out": "out",
 }

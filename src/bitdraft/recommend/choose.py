@@ -1,12 +1,12 @@
 """Which of the measured options to deploy, and which predicted ones to measure. Pure.
 
 Options of different sweeps are compared at one pace of the machine, by what plain decoding took beside each,
-with the noise of all that was measured.
-An option that breaks a limit is out. Of what is left the fastest at the precision that was chosen first is
-chosen, unless something at another precision, with a draft or without, is faster beyond the intervals (and
-beyond the machine's own drift, because precisions cannot be interleaved). Whatever was not measured slower
-than the choice is named beside it. Intervals hold for all pairs of options at once. Not to speculate is a
-choice like any other.
+with the noise of all that was measured. An option that breaks a limit is out. At each precision the fastest
+(draft, K) by value is the candidate, as in the verdict on a sweep: it pays, or nothing there does. What is
+chosen is at the precision that was chosen first, unless something at another, with a draft or without, is
+faster beyond the intervals (and beyond the machine's own drift, because precisions cannot be interleaved).
+Whatever was not measured slower than the choice is named beside it. Intervals hold for all pairs of options
+at once. Not to speculate is a choice like any other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bitdraft.stats.selection import for_all, speedup_of_the_best
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2
 # a prediction holds within a few percent (docs/benchmarks)
+_BY_SPEED = ("speculation.unsure", "speculation.slower")
 NEAR_BEST, PREDICTION_MARGIN = 0.85, 0.9
 
 
@@ -83,16 +84,33 @@ def choose(
     fit = [one for one in measured if not one.problems]
     options = [*fit, *(one for one in plain if not one.problems)]
     judge = _Judge(drift, noise, math.comb(len(options), 2))
-    own = [one for one in fit if one.precision == base.precision]
-    chosen = max(own, key=_throughput, default=base)
-    faster = [one for one in options if one.precision != chosen.precision and judge.is_faster(one, chosen)]
+    leading = [one for one in fit if one is _fastest(measured, one.precision)]
+    own = [one for one in leading if one.precision == base.precision]
+    chosen = own[0] if own else base
+    able = [*leading, *(one for one in options if one.draft is None)]
+    faster = [one for one in able if one.precision != chosen.precision and judge.is_faster(one, chosen)]
     chosen = max(faster, key=_throughput, default=chosen)
     others = [one for one in options if one is not chosen]
     tied = [one for one in others if not judge.is_faster(chosen, one)]
     if chosen.draft is None:
         return Choice(chosen, tied, chosen.speed, unsure=_unsure(measured))
-    rivals = [one for one in fit if one.precision == chosen.precision]
+    rivals = _rivals(measured, chosen.precision)
     return Choice(chosen, tied, *_told(chosen, rivals, len(measured)))
+
+
+def _rivals(measured: Sequence[Option], precision: str) -> list[Option]:
+    """What could be chosen at a precision if it is faster than plain decoding: what is dropped for its
+    speedup's interval is dropped by the same prompts that chose the others."""
+    return [
+        one
+        for one in measured
+        if one.precision == precision and all(problem.code in _BY_SPEED for problem in one.problems)
+    ]
+
+
+def _fastest(measured: Sequence[Option], precision: str) -> Option | None:
+    """The candidate at a precision, as in the verdict on a sweep: it pays, or nothing there does."""
+    return max(_rivals(measured, precision), key=_throughput, default=None)
 
 
 def _throughput(option: Option) -> float:
@@ -119,12 +137,13 @@ class _Judge:
 
 def _told(chosen: Option, rivals: Sequence[Option], num_looked_at: int) -> tuple[Figure, Figure]:
     """Throughput and speedup of the chosen (draft, K) as they are said: by value free of its having been
-    chosen among the rivals, which are those at its precision."""
+    chosen among the rivals, which are those at its precision, and never above its own."""
     speed, speedup = chosen.speed, for_all(chosen.metrics["speedup"], num_looked_at)
     value = _value_of_the_best(rivals)
     if value is None:
         return speed, speedup
-    said = speed.value * value / chosen.metrics["speedup"].value
+    value = min(value, speedup.value)
+    said = speed.value * value / speedup.value
     return speed.model_copy(update={"value": said}), speedup.model_copy(update={"value": value})
 
 

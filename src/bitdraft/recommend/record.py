@@ -113,6 +113,8 @@ def _standing(option: Option, choice: Choice, is_complete: bool) -> Standing:
         return "chosen" if is_complete else "ahead"
     if option.problems:
         return "out"
+    if choice.option is None:
+        return "open"
     return "indistinguishable" if any(option is one for one in choice.tied) else "slower"
 
 

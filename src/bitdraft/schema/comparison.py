@@ -80,7 +80,8 @@ class RowComparison(Record):
     """A row that both sides have. `status_change` is B's (None where nothing changed for better or worse).
     `same_ids`: of how many greedy texts, out of how many, the token ids are the same. `acceptance` is the
     rate on both sides, `unexplained` the number of runs that left the text of K = 0 without a rounding tie.
-    `machine`: how fast fixed work was beside the row in B, over A. `notes` say what was left out."""
+    `machine`: how fast fixed work was beside the row in B, over A. `notes` say what was left out, and
+    `missing` which metrics A's row has that could not be compared."""
 
     name: RowName
     status_a: str
@@ -93,6 +94,7 @@ class RowComparison(Record):
     acceptance: tuple[float, float] | None = None
     unexplained: tuple[int, int] = (0, 0)
     machine: float | None = None
+    missing: tuple[str, ...] = ()
     notes: tuple[Finding, ...] = ()
 
 

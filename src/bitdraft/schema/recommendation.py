@@ -12,15 +12,16 @@ from bitdraft.schema.findings import Finding
 from bitdraft.schema.records import Figure, Record, Seconds, Sparse
 from bitdraft.schema.results import Result
 
-Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "predicted", "out"]
+Standing = Literal["chosen", "ahead", "indistinguishable", "slower", "open", "predicted", "out"]
 
 
 class Contender(Record):
     """One way to run the model: a precision, and a draft at a K (None and 0 for plain decoding). Figures
     are None where it was only predicted (`predicted_speedup`, over plain decoding at this precision).
     `standing`: `chosen`, or `ahead` where the search is not finished; `indistinguishable` from it in
-    speed; `slower`; `predicted`, not measured; `out`, which `problems` explain. `is_pareto`: none is
-    better in one of speed, quality and memory and no worse in the others, by value."""
+    speed; `slower`; `open` where nothing was chosen; `predicted`, not measured; `out`, which `problems`
+    explain. `is_pareto`: none is better in one of speed, quality and memory and no worse in the others, by
+    value."""
 
     precision: str
     draft: str | None = None

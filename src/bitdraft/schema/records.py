@@ -95,6 +95,16 @@ class Generation(Record):
             raise ValueError("times that go backwards")
         return self
 
+    @model_validator(mode="after")
+    def _counts_add_up(self) -> Generation:
+        if any(count < 1 for _, count in self.emissions):
+            raise ValueError("an emission of no token")
+        if sum(count for _, count in self.emissions) != len(self.token_ids):
+            raise ValueError("emissions that are not the token ids")
+        if any(not 0 <= step.num_accepted <= step.num_drafted for step in self.steps):
+            raise ValueError("a step that kept more than it drafted, or less than nothing")
+        return self
+
 
 class ScoreBlocks(Record):
     """Sums over blocks of consecutive scored tokens (a document each where the normaliser is

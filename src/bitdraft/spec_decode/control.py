@@ -49,27 +49,26 @@ class Diverged(NamedTuple):
 def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
     """Emit a `divergence` for each.
 
-    Runs that part at the same place of the same prompt share one control, of the first of them; at most 64
-    places have one.
+    Each has a control of its own, 64 at most.
     """
     target = engine.runner(None)
     gaps: dict[tuple[int, int, int], float] = {}
-    controls: dict[tuple[int, int], bool] = {}
+    controls: dict[int, bool] = {}
     wide = formats.find(worker.config.precision).wider_name
     mode = engine.decisions().get("mode")
     control, is_lost = None, False
     for done, one in enumerate(found):
         worker.emit("progress", stage="lossless", done=done, total=len(found))
         index = first_difference(one.baseline, one.run)
-        where, tokens = (one.prompt, index), (_token_at(one.baseline, index), _token_at(one.run, index))
-        gap = (*where, tokens[1])
+        tokens = _token_at(one.baseline, index), _token_at(one.run, index)
+        gap = (one.prompt, index, tokens[1])
         if gap not in gaps and min(tokens) >= 0:
             text = [*worker.prompts[one.prompt], *one.baseline.token_ids[:index]]
             gaps[gap] = logit_gap(target, text, tokens)
-        if where not in controls and len(controls) < MOST_CONTROLS and not is_lost:
+        if len(controls) < MOST_CONTROLS and not is_lost:
             try:
                 control = control or _control(worker, target.device, mode)
-                controls[where] = _agree(worker, control, one.prompt, one.draft, one.k)
+                controls[done] = _agree(worker, control, one.prompt, one.draft, one.k)
             except (RuntimeError, MemoryError, UserError) as error:
                 is_lost = True
                 worker.note("spec.no_control", why=failure_of(error)[1])
@@ -80,8 +79,8 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
             found=tokens[1],
             logit_gap=gaps.get(gap),
             tie_lead=formats.find(worker.config.precision).tie_lead,
-            control_precision=wide if where in controls else None,
-            control_agrees=controls.get(where),
+            control_precision=wide if done in controls else None,
+            control_agrees=controls.get(done),
         )
         worker.emit("divergence", draft=one.draft, k=one.k, divergence=divergence.model_dump())
 

@@ -304,9 +304,9 @@ def _best(rows: Sequence[SpecDecodeRow], num_larger: int) -> BatchBest | None:
     finished = [row for row in finished if row.batch_size > 1 or is_lossless(row)]
     if not finished:
         return None
-    row = max(finished, key=_throughput)
     baseline = next((other for other in rows if not other.k and other.status == "ok"), None)
-    num_looked_at = num_larger if row.batch_size > 1 else len(finished)
+    num_looked_at = num_larger if finished[0].batch_size > 1 else len(finished)
+    row = max(finished, key=_throughput)
     speedup = _speedup_of_best(row, finished, baseline, num_looked_at)
     pays = None if speedup.low is None else speedup.low > 1
     return BatchBest(batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays)

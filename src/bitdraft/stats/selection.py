@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, Clusters, together, with_noise
@@ -62,18 +62,15 @@ def p_value(ratio: Figure, degrees: float) -> float | None:
     return float(2 * stdtr(degrees, -statistic))
 
 
-def sign_p_value(num_above: int, num_items: int) -> float:
-    """One-sided, of so many or more of the items lying on one side of what is truly their median."""
-    return float(bdtr(num_items - num_above, num_items, 0.5)) if num_items else 1.0
+def t_p_value(mean: float, error: float, degrees: float) -> float:
+    """One-sided, of the true mean being 0 or less, by Student's t."""
+    return float(stdtr(degrees, -mean / error)) if error > 0 else float(mean <= 0)
 
 
-def rounds_p_value(values: Sequence[float]) -> float:
-    """One-sided, of the mean of what each round gave being above 0, by Student's t; no evidence (0) against
-    what one round alone gave."""
-    if len(values) < 2:
-        return 0.0
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(stdtr(len(values) - 1, -mean / error)) if error > 0 else float(mean <= 0)
+def mean_p_value(values: Sequence[float]) -> float:
+    """The same of two values or more."""
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return t_p_value(float(np.mean(values)), error, len(values) - 1)
 
 
 def holm(p_values: Sequence[float], level: float = 1 - LEVEL) -> list[bool]:

@@ -96,8 +96,7 @@ class ProductChoices:
         if name not in self._known:
             choice = remembered().get(name)
             if choice is None:
-                choice = _faster(*_seconds(num_out, num_in, weight_OI.dtype))
-                remember(name, choice)
+                choice = remember(name, _faster(*_seconds(num_out, num_in, weight_OI.dtype)))
             self._known[name] = choice
         return self._known[name]
 
@@ -119,34 +118,37 @@ def machine() -> str:
 
 
 def remembered() -> dict[str, PackedFor]:
-    """This machine's choices, by `key`; none where the file cannot be read."""
-    try:
-        found = json.loads(choices_file().read_text()).get(machine(), {})
-    except (OSError, ValueError, AttributeError):
-        return {}
+    """This machine's choices, by `key`; none where there is no file, or none that can be read."""
+    found = _all_remembered().get(machine(), {})
     kinds = get_args(PackedFor)
     return {name: kind for name, kind in found.items() if kind in kinds} if isinstance(found, dict) else {}
 
 
-def remember(name: str, choice: PackedFor) -> None:
-    """Keep a choice beside those of others. A folder that cannot be written to is no error: then every
-    process times anew."""
-    path = choices_file()
+def _all_remembered() -> dict[str, Any]:
     try:
+        found = json.loads(choices_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: nobody is at home
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remember(name: str, choice: PackedFor) -> PackedFor:
+    """Keep a choice beside others, unless another process was first: its choice is taken. A folder that
+    cannot be written to is no error: then every process times anew."""
+    try:
+        path = choices_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            text = path.read_text() if path.exists() else "{}"
-            try:
-                found = json.loads(text)
-            except ValueError:
-                found = {}
-            found = found if isinstance(found, dict) else {}
-            found[machine()] = remembered() | {name: choice}
+            kept = remembered()
+            if name in kept:
+                return kept[name]
+            found = _all_remembered() | {machine(): kept | {name: choice}}
             temporary = path.with_suffix(".new")
-            temporary.write_text(json.dumps(found, indent=1))
+            temporary.write_text(json.dumps(found, indent=1), encoding="utf-8")
             temporary.replace(path)
-    except OSError:
-        return
+    except (OSError, RuntimeError):
+        pass
+    return choice
 
 
 def key(num_out: int, num_in: int, dtype: torch.dtype) -> str:

@@ -110,7 +110,14 @@ SENTENCES: dict[str, Sentence] = {
     "compare.no_interval_of": lambda f: (
         f"{METRIC_TITLES[f.subject]} of {some(f.words('names'))}: too few prompts or blocks for an interval"
     ),
-    "compare.no_ppl_interval": lambda f: "no perplexity of the two sides can be compared with an interval",
+    "compare.no_ppl_interval": lambda f: (
+        "no perplexity has an interval: too few blocks of text were scored (more with --ppl-max-tokens, or a "
+        "longer text)"
+    ),
+    "compare.refused_file": lambda f: f"{f.subject} is not compared with what B has of it",
+    "compare.not_compared": lambda f: (
+        f"{METRIC_TITLES[f.subject]} of {some(f.words('names'))}: A has it, and it cannot be compared with B"
+    ),
     "compare.another_machine": lambda f: (
         f"Another machine ({', '.join(f.words('changed'))}): the ratios compare the machines, too."
     ),
