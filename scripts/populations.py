@@ -191,21 +191,21 @@ class Selection:
     bias: float
 
 
-def _arms(rng: Random, kind: str, n: int, best: float) -> tuple[Floats, Floats]:
-    """(seconds of plain decoding by prompt, those of sixteen configurations), all of a true speedup of 1 but
-    one, whose is `best`. Prompts speed up alike in all configurations (`shared`, and with a long tail
+def _arms(rng: Random, kind: str, n: int, best: float, num_arms: int = NUM_ARMS) -> tuple[Floats, Floats]:
+    """(seconds of plain decoding by prompt, those of the configurations), all of a true speedup of 1 but the
+    last, whose is `best`. Prompts speed up alike in all configurations (`shared`, and with a long tail
     `skewed`), or each in a way of its own."""
     base_s = log_normal(rng, n, 0.3)
-    own = 0.05 * rng.standard_normal((NUM_ARMS, n))
+    own = 0.05 * rng.standard_normal((num_arms, n))
     if kind == "independent":
-        own, mean = 0.15 * rng.standard_normal((NUM_ARMS, n)), math.exp(0.15**2 / 2)
+        own, mean = 0.15 * rng.standard_normal((num_arms, n)), math.exp(0.15**2 / 2)
     elif kind == "shared":
         own, mean = own + 0.15 * rng.standard_normal(n), math.exp((0.15**2 + 0.05**2) / 2)
     else:
         # the mean of exp(−0.2 (G − 1)) for a gamma variable G of shape 2 and mean 1
         own, mean = own + 0.2 * (rng.gamma(2, 1 / 2, n) - 1), math.exp(0.2 + 0.05**2 / 2) / 1.1**2
     speedup = np.exp(own) * mean
-    speedup[3] *= best
+    speedup[-1] *= best
     return base_s, base_s / speedup
 
 
@@ -240,20 +240,42 @@ def _runs(seconds: Floats) -> tuple[Generation, ...]:
     )
 
 
-def selection(kind: str, n: int, best: float, num_experiments: int, seed: int = 0) -> Selection:
+def selection(  # noqa: PLR0917
+    kind: str, n: int, best: float, num_experiments: int, seed: int = 0, num_arms: int = NUM_ARMS
+) -> Selection:
     """By the verdict of spec_decode, over n prompts."""
     rng = np.random.default_rng([seed, n])
     recommended, errors = 0, []
     for _ in range(num_experiments):
-        base_s, seconds = _arms(rng, kind, n, best)
+        base_s, seconds = _arms(rng, kind, n, best, num_arms)
         rows = [_row(None, 0, base_s, base_s)]
         rows += [_row("a", 1 + index, own, base_s) for index, own in enumerate(seconds)]
         verdict, findings = decide(rows, CostRecord())
         recommended += verdict.speculate is True
         said = findings[0]
         k = int(said.subject.rpartition(" ")[2])
-        errors.append(said.figure("speedup").value / (best if k == 4 else 1.0) - 1)
+        errors.append(said.figure("speedup").value / (best if k == num_arms else 1.0) - 1)
     return Selection(recommended / num_experiments, float(np.mean(errors)))
+
+
+def batch_selection(n: int, best: float, num_experiments: int, seed: int = 0) -> Selection:
+    """The same at a larger batch size, over n groups; at batch 1 one configuration of a true speedup of 1."""
+    rng = np.random.default_rng([seed, n, 2])
+    paid, errors = 0, []
+    for _ in range(num_experiments):
+        alone_s, (one_s,) = _arms(rng, "shared", n, 1.0, 1)
+        base_s, seconds = _arms(rng, "shared", n, best)
+        rows = [_row(None, 0, alone_s, alone_s), _row("a", 1, one_s, alone_s)]
+        larger = [_row(None, 0, base_s, base_s)]
+        larger += [_row("a", 1 + index, own, base_s) for index, own in enumerate(seconds)]
+        groups = tuple((place,) for place in range(n))
+        rows += [row.model_copy(update={"batch_size": 2, "groups": groups}) for row in larger]
+        batches = decide(rows, CostRecord())[0].batches
+        assert batches is not None
+        [found] = [one for one in batches.best if one.batch_size == 2]
+        paid += found.pays is True
+        errors.append(found.speedup.value / (best if found.k == NUM_ARMS else 1.0) - 1)
+    return Selection(paid / num_experiments, float(np.mean(errors)))
 
 
 @dataclass(frozen=True)

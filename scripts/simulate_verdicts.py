@@ -12,7 +12,16 @@ import argparse
 import itertools
 import sys
 
-from populations import SIZES, all_populations, comparison, coverage, precisions, recommendation, selection
+from populations import (
+    SIZES,
+    all_populations,
+    batch_selection,
+    comparison,
+    coverage,
+    precisions,
+    recommendation,
+    selection,
+)
 
 KINDS = ("independent", "shared", "skewed")
 
@@ -44,6 +53,24 @@ def selection_lines(num_experiments: int, seed: int) -> list[str]:
             cells = [f"{100 * none.recommended:.1f} %", f"{100 * none.bias:+.1f} %"]
             cells += [f"{100 * one.recommended:.1f} %", f"{100 * one.bias:+.1f} %"]
             lines.append(f"| {kind} | {n} | {' | '.join(cells)} |")
+    return lines
+
+
+def arms_lines(num_experiments: int, seed: int) -> list[str]:
+    """The same by number of configurations, and at a larger batch size."""
+    lines = ["| (draft, K) | n | none pays: “speculate” | one brings 1.25×: found | error |"]
+    lines.append("| --- |" + " ---: |" * 4)
+    for name, num_arms in (("1", 1), ("4", 4), ("16", 16), ("16 at a larger batch", 0)):
+        for n in (5, 10, 15):
+            print("arms", name, n, file=sys.stderr)
+            none, one = (
+                selection("independent", n, best, num_experiments, seed, num_arms)
+                if num_arms
+                else batch_selection(n, best, num_experiments, seed)
+                for best in (1.0, 1.25)
+            )
+            cells = [f"{100 * none.recommended:.1f} %", f"{100 * one.recommended:.1f} %"]
+            lines.append(f"| {name} | {n} | {' | '.join(cells)} | {100 * one.bias:+.1f} % |")
     return lines
 
 
@@ -107,6 +134,8 @@ def main() -> None:
     print()
     fewer = max(asked.experiments // 4, 100)
     print("\n".join(selection_lines(fewer, asked.seed)))
+    print()
+    print("\n".join(arms_lines(fewer, asked.seed)))
     print()
     print("\n".join(precision_lines(fewer, asked.seed)))
     print()

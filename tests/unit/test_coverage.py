@@ -11,6 +11,7 @@ from populations import (
     SIZES,
     Population,
     all_populations,
+    batch_selection,
     comparison,
     coverage,
     precisions,
@@ -80,3 +81,15 @@ def test_precisions_of_one_speed_are_not_told_apart(n: int, num_rounds: int, pro
     found = precisions(n, num_rounds, process, num_experiments=400)
     assert found.told_apart <= 0.06
     assert found.covered >= 0.93
+
+
+def test_a_larger_batch_pays_where_it_does() -> None:
+    none, one = (batch_selection(15, best, num_experiments=300) for best in (1.0, 1.25))
+    assert none.recommended <= 0.05
+    assert one.recommended >= 0.8
+    assert max(abs(none.bias), abs(one.bias)) < 0.01
+
+
+@pytest.mark.parametrize("num_arms", [1, 4])
+def test_fewer_configurations_are_no_likelier_to_be_recommended_for_nothing(num_arms: int) -> None:
+    assert selection("independent", 10, 1.0, 600, num_arms=num_arms).recommended <= 0.05

@@ -10,7 +10,7 @@ from typing import Any
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.charts.precision import quality_is_skipped, render
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.tables import Column, best_rows, csv_of, flat_figures, machine_line
+from bitdraft.present.tables import Column, best_rows, csv_of, flat_figures, interval_hint, machine_line
 from bitdraft.schema.io import to_json, write_atomically
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 
@@ -77,7 +77,7 @@ def markdown_text(result: PrecisionResult) -> str:
         lines.append(f"| {row.precision} | {row.status} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Best value of a column in bold; 95 % intervals in brackets.",
+        f"Best value of a column in bold; {interval_hint(shown, rows)}.",
         "",
         *_footer(result),
     ]

@@ -10,8 +10,8 @@ from bitdraft.present.charts import sweep
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.charts.batches import batch_chart
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.sweep_table import VERSUS_1, lossless_text, markdown_lines
-from bitdraft.present.tables import NO_DRAFT, csv_of, flat_figures, machine_line
+from bitdraft.present.sweep_table import VERSUS_1, columns, lossless_text, markdown_lines
+from bitdraft.present.tables import NO_DRAFT, csv_of, flat_figures, interval_hint, machine_line
 from bitdraft.schema.io import to_json, write_atomically
 from bitdraft.schema.spec_decode import PlanPoint, SpecDecodeResult, SpecDecodeRow
 
@@ -75,7 +75,7 @@ def markdown_text(result: SpecDecodeResult) -> str:
 def _table_lines(result: SpecDecodeResult) -> list[str]:
     rows = [row for row in result.rows if row.batch_size == 1]
     lines = markdown_lines(rows)
-    lines += ["", "Best value of a column in bold; 95 % intervals in brackets."]
+    lines += ["", f"Best value of a column in bold; {interval_hint(columns(rows), rows)}."]
     if result.batches:
         lines += ["", "## Several prompts at once", "", *markdown_lines(result.batches), "", VERSUS_1]
     return lines

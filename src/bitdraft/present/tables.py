@@ -53,6 +53,18 @@ class Column:
         return f"{self.value_text(row)} {self.interval_text(row)}".rstrip()
 
 
+def interval_hint(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """`in brackets the 95 % interval; without one: RAM GiB (a single value)`"""
+    missing: dict[str, list[str]] = {}
+    for column in columns:
+        figures = [figure for row in rows if (figure := column.figure(row)) is not None]
+        for why in dict.fromkeys(why for figure in figures if (why := figure.no_interval) is not None):
+            missing.setdefault(why, []).append(column.title)
+    hint = "in brackets the 95 % interval"
+    without = "; ".join(f"{', '.join(titles)} ({why})" for why, titles in missing.items())
+    return f"{hint}; without one: {without}" if without else hint
+
+
 def best_rows(column: Column, rows: Sequence[Row]) -> set[int]:
     """The places of the rows that hold a column's best value; none where there is nothing to compare."""
     values = {i: f.value for i, row in enumerate(rows) if (f := column.figure(row)) and row.status == "ok"}

@@ -14,7 +14,7 @@ from bitdraft.present.charts.sweep import subject
 from bitdraft.present.precision_files import columns
 from bitdraft.present.sweep_table import TableRow, fastest, table_rows
 from bitdraft.present.sweep_table import columns as columns_of_rows
-from bitdraft.present.tables import Column, best_rows
+from bitdraft.present.tables import Column, best_rows, interval_hint
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
@@ -46,7 +46,8 @@ def show_precision(console: Console, result: PrecisionResult) -> None:
             cells.append(f"{shown}\n[dim]{spread}[/]" if spread else shown)
         table.add_row(column.title, *cells)
     console.print(table)
-    console.print("★ best value; in brackets the 95 % interval", style="dim", highlight=False)
+    hint = f"★ best value; {interval_hint(columns(rows), rows)}"
+    console.print(hint, style="dim", highlight=False, markup=False)
     _show_verdict(console, result)
 
 
@@ -61,8 +62,9 @@ def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
         _rows_table(table, rows, all_columns=console.width >= 100)
     console.print(table)
     if result.rows:
-        hint = "★ best value; in brackets the 95 % interval; Same: runs with the token ids of K = 0"
-        console.print(hint, style="dim", highlight=False)
+        why = interval_hint(columns_of_rows(rows), rows)
+        hint = f"★ best value; {why}; Same: runs with the token ids of K = 0"
+        console.print(hint, style="dim", highlight=False, markup=False)
     if result.batches:
         table = Table(title="Several prompts at once", title_justify="left")
         _rows_table(table, fastest(result.batches), all_columns=console.width >= 100)

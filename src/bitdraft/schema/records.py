@@ -35,7 +35,7 @@ class Sparse(Record):
 
 
 class Figure(Record):
-    """A number with its 95 % interval (absent below five items), item count and item median."""
+    """A number with its 95 % interval, the number of items, and their median."""
 
     value: float
     low: float | None = None
@@ -50,6 +50,15 @@ class Figure(Record):
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError("an interval whose low end is above its high one")
         return self
+
+    @property
+    def no_interval(self) -> str | None:
+        """Why there is none, where there is none."""
+        if self.low is not None:
+            return None
+        if self.n < 2:
+            return "a single value"
+        return "fewer than 5 items" if self.n < 5 else "pooled over all items"
 
 
 def _not_negative(figures: dict[str, Figure]) -> dict[str, Figure]:
