@@ -324,3 +324,10 @@ def test_the_noise_between_processes_is_in_every_comparison_by_hand() -> None:
     assert decide(rows, "fp32", LIMIT, "fp32").indistinguishable == ()
     assert decide(both, "fp32", LIMIT, "fp32").indistinguishable == ("bf16", "fp32")
     assert "alike ones differ in speed by 2.0 %" in " ".join(decide(both, "fp32", LIMIT, "fp32").reasons)
+
+
+def test_processes_that_differ_wildly_are_a_warning() -> None:
+    row = ok_row("fp32", 0.02)
+    busy = row.model_copy(update={"more_runs": (ok_row("fp32", 0.06).runs,)})
+    assert any("differ in speed by 2.2 times" in one for one in sentences(warnings_of([busy])))
+    assert not any("alike ones differ" in one for one in decide([busy], "fp32", LIMIT, "fp32").reasons)

@@ -86,6 +86,9 @@ def warnings_of(rows: Sequence[PrecisionRow]) -> tuple[Finding, ...]:
     drift = machine_drift(rows)
     if drift > DRIFT_WARNING:
         warnings.append(warning("precision.drift", drift=drift))
+    noise = process_noise(rows)
+    if noise is not None and math.sqrt(noise.variance) > WIDE_INTERVAL:
+        warnings.append(warning("precision.noisy", factor=math.exp(math.sqrt(noise.variance))))
     for row in rows:
         speed = row.metrics.get("throughput_tok_s")
         if speed and speed.low and speed.high and (speed.high - speed.low) / speed.value > WIDE_INTERVAL:
@@ -140,7 +143,7 @@ def decide(
         indistinguishable=tuple(sorted(row.precision for row in tied)) if len(tied) > 1 else (),
         max_ppl_increase=max_ppl_increase,
     )
-    if noise is not None:
+    if noise is not None and math.sqrt(noise.variance) <= WIDE_INTERVAL:
         deviation = math.expm1(math.sqrt(noise.variance))
         reasons.append(reason("precision.rounds", deviation=deviation, degrees=noise.degrees))
     against = [] if base is None or chosen is base else [_against(chosen, base, noise)]

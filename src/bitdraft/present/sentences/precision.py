@@ -36,6 +36,10 @@ SENTENCES: dict[str, Sentence] = {
         "Each precision ran in several processes, in turn: alike ones differ in speed by "
         f"{100 * f.number('deviation'):.1f} %, which is in the intervals."
     ),
+    "precision.noisy": lambda f: (
+        f"Processes that did the same differ in speed by {f.number('factor'):.1f} times: this machine was "
+        "too busy to compare precisions. Measure again on a quiet one."
+    ),
     "precision.round_lost": lambda f: (
         f"{f.subject} was not measured ({f.word('status')}: {f.word('why')}): the others count alone."
     ),
