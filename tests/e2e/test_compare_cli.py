@@ -164,7 +164,7 @@ def test_files_are_written_where_asked(folders: dict[str, Path], tmp_path: Path)
         f"comparison.{end}" for end in ("json", "csv", "md", "png")
     }
     record = json.loads((output / "comparison.json").read_text())
-    assert (record["schema_version"], record["kind"], len(record["rows"])) == (2, "comparison", 4)
+    assert (record["schema_version"], record["kind"], len(record["rows"])) == (3, "comparison", 4)
 
 
 def test_both_widths_of_a_terminal_show_the_rows(

@@ -3,6 +3,7 @@
 Schema history:
   1  first version
   2  conclusions are `findings` and `counts` instead of `verdict`; `plans` was `skipped`
+  3  `rounds`, chances of ratios, `missing`; `unexplained` was `bugs`
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import Field
 from bitdraft.schema.findings import Conclusions, Finding
 from bitdraft.schema.records import Figure, Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Better = Literal["higher", "lower"]
 Standing = Literal["better", "worse", "same", "drift", "unknown"]
