@@ -162,6 +162,13 @@ def all_populations() -> list[Population]:
     ]
 
 
+def holds(figure: Figure, truth: float) -> bool:
+    """Whether its interval does; one without an interval is no experiment."""
+    assert figure.low is not None
+    assert figure.high is not None
+    return figure.low <= truth <= figure.high
+
+
 def coverage(
     population: Population, n: int, num_experiments: int, seed: int = 0
 ) -> tuple[float, float, float]:
@@ -170,9 +177,8 @@ def coverage(
     held = above = 0
     for _ in range(num_experiments):
         figure = population.report(rng, n)
+        held += holds(figure, population.truth)
         assert figure.low is not None
-        assert figure.high is not None
-        held += figure.low <= population.truth <= figure.high
         above += figure.low > population.truth
     return held / num_experiments, above / num_experiments, 1 - (held + above) / num_experiments
 
@@ -316,10 +322,7 @@ def recommendation(n: int, speedup: float, num_experiments: int, seed: int = 0) 
         slower += any(one is not chosen.option and one not in chosen.tied for one in equals)
         if chosen.speedup is not None:
             errors.append(chosen.speedup.value / speedup - 1)
-        ratio = measured[0].ratio(measured[8])
-        assert ratio.low is not None
-        assert ratio.high is not None
-        covered += ratio.low <= 1 <= ratio.high
+        covered += holds(measured[0].ratio(measured[8]), 1.0)
     shares = [count / num_experiments for count in (speculated, slower, covered)]
     return Recommended(shares[0], shares[1], float(np.mean(errors)) if errors else 0.0, shares[2])
 
@@ -363,10 +366,7 @@ def comparison(
         slower += any(ratio.standing == "worse" for ratio in ratios)
         record = Comparison(a=Side(folder="a"), b=Side(folder="b"), rows=found, rounds=2)
         failed += bool(regressions_of(record, Limits(slowdown=0.0)))
-        low, high = ratios[0].ratio.low, ratios[0].ratio.high
-        assert low is not None
-        assert high is not None
-        covered += low <= 1 / slowdown <= high
+        covered += holds(ratios[0].ratio, 1 / slowdown)
     return Compared(*(count / num_experiments for count in (slower, failed, covered)))
 
 
@@ -403,8 +403,5 @@ def precisions(n: int, num_rounds: int, process: float, num_experiments: int, se
             )
         verdict, _ = decide_precision(rows, "fp32", 0.01, "fp32")
         told += len(verdict.indistinguishable) < 3
-        ratio = ratio_of_rows(rows[1], rows[2], process_noise(rows))
-        assert ratio.low is not None
-        assert ratio.high is not None
-        covered += ratio.low <= 1 <= ratio.high
+        covered += holds(ratio_of_rows(rows[1], rows[2], process_noise(rows)), 1.0)
     return InRounds(told / num_experiments, covered / num_experiments)

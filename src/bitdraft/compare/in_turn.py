@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.compare.compare import compare_rounds
@@ -22,17 +21,6 @@ from bitdraft.schema.comparison import Comparison
 
 ROUNDS = 3
 MOST_ROUNDS = 20
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One command: `name` is the result's that is measured again."""
-
-    side: str
-    round: int
-    name: str
-    command: list[str]
-    folder: Path
 
 
 def compare_in_turn(
@@ -48,40 +36,33 @@ def compare_in_turn(
     if not 2 <= num_rounds <= MOST_ROUNDS:
         problem = f"is not between 2 and {MOST_ROUNDS}: the spread between rounds needs two"
         raise UserError("rounds", num_rounds, problem, f"Give a number like {ROUNDS}")
-    versions = [_versions(side, python) for side, python in zip("ab", pythons, strict=True)]
-    steps = [_steps(side, folders[place], output, pythons[place], more) for place, side in enumerate("ab")]
+    by_side = dict(zip("ab", zip(folders, pythons, strict=True), strict=True))
+    versions = {side: _versions(side, python) for side, (_, python) in by_side.items()}
+    commands = {side: _commands(side, *given) for side, given in by_side.items()}
     order = [
-        step(number)
+        (side, number, name)
         for number in range(1, num_rounds + 1)
-        # A B, B A, A B, …
-        for of_side in (steps if number % 2 else steps[::-1])
-        for step in of_side
+        for side in ("ab" if number % 2 else "ba")  # A B, B A, A B, …
+        for name in commands[side]
     ]
-    for count, step in enumerate(order, 1):
-        on_step(f"{count} of {len(order)}: {step.side.upper()}, round {step.round}: {step.name}")
-        _carry_out(step, versions["ab".index(step.side)])
+    for count, (side, number, name) in enumerate(order, 1):
+        on_step(f"{count} of {len(order)}: {side.upper()}, round {number}: {name}")
+        own = output / f"{side}-{number}" / name
+        command = [*commands[side][name], *more, "--output", str(own)]
+        _carry_out(f"{side.upper()}: {name}", command, own, versions[side])
     rounds = [[output / f"{side}-{number}" for number in range(1, num_rounds + 1)] for side in "ab"]
     return compare_rounds(rounds[0], rounds[1])
 
 
-def _steps(
-    side: str, folder: Path, output: Path, python: str | None, more: Sequence[str]
-) -> list[Callable[[int], _Step]]:
-    """What makes the command of a round, for each result of the folder."""
-    found = read_folder(folder, side.upper())
-
-    def maker(name: str) -> Callable[[int], _Step]:
-        result = found.results[name]
-        words = words_of(result.kind, result.config.model_dump(mode="json"))
-
-        def make(number: int) -> _Step:
-            own = output / f"{side}-{number}" / name
-            command = [python or sys.executable, "-m", "bitdraft", *words, *more, "--output", str(own)]
-            return _Step(side, number, name, command, own)
-
-        return make
-
-    return [maker(name) for name in found.results]
+def _commands(side: str, folder: Path, python: str | None) -> dict[str, list[str]]:
+    """What measures each result of the folder again, by its name."""
+    return {
+        name: [
+            *(python or sys.executable, "-m", "bitdraft"),
+            *words_of(result.kind, result.config.model_dump(mode="json")),
+        ]
+        for name, result in read_folder(folder, side.upper()).results.items()
+    }
 
 
 def _versions(side: str, python: str | None) -> dict[str, str]:
@@ -107,17 +88,15 @@ print(json.dumps({"bitdraft": bitdraft.__version__, **{n: version(n) for n in ("
 """
 
 
-def _carry_out(step: _Step, versions: dict[str, str]) -> None:
-    done = subprocess.run(step.command, capture_output=True, text=True, check=False)
+def _carry_out(what: str, command: Sequence[str], folder: Path, versions: dict[str, str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 1):  # 1: measured, and nothing that can be recommended
         said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
         problem = f"could not be measured again: {said[-1]}"
-        raise UserError(
-            f"{step.side.upper()}: {step.name}", step.folder, problem, "Mend it, then give the command again"
-        )
-    for result in read_folder(step.folder, step.side.upper()).results.values():
+        raise UserError(what, folder, problem, "Mend it, then give the command again")
+    for result in read_folder(folder, what[0]).results.values():
         measured = result.environment.model_dump()
         other = [name for name, version in versions.items() if measured.get(name) not in (None, version)]
         if other:
             problem = f"was measured with another {' and '.join(other)} than this side's Python has now"
-            raise UserError("--output", step.folder, problem, "Name a new folder, or remove this one")
+            raise UserError("--output", folder, problem, "Name a new folder, or remove this one")

@@ -53,16 +53,18 @@ class Between:
         """The figure with it, and its degrees of freedom; the sides have a line a round."""
         if self.noise is None:
             return over_rounds(figure, of_rounds)
-        apart = sum(1 / len(side) for side in sides)
-        return with_noise(figure, self.noise, 1 / len(of_rounds) if self.in_turn else apart)
+        return with_noise(figure, self.noise, self._num_processes(sides, of_rounds))
 
     def chance_of(self, log_loss: float, sides: Sequence[Floats], of_rounds: Sequence[float]) -> float:
         """One-sided, of such a loss by what differs between processes, or between the rounds' own losses."""
         if self.noise is None:
             return mean_p_value(of_rounds) if len(of_rounds) > 1 else 0.0
-        apart = sum(1 / len(side) for side in sides)
-        variance = self.noise.variance * (1 / len(of_rounds) if self.in_turn else apart)
+        variance = self.noise.variance * self._num_processes(sides, of_rounds)
         return t_p_value(log_loss, math.sqrt(variance), self.noise.degrees)
+
+    def _num_processes(self, sides: Sequence[Floats], of_rounds: Sequence[float]) -> float:
+        """As `with_noise` counts them: pairs of processes in turn, or each side's."""
+        return 1 / len(of_rounds) if self.in_turn else sum(1 / len(side) for side in sides)
 
 
 def speeds_by_round(items: Items) -> list[float]:

@@ -97,35 +97,22 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
     probed = {"device": config.device, "precisions": sorted(config.precisions)}
     machine = f"{_CELLS}:measure_machine"
     cells = [Cell(MACHINE, machine, {"config": settings}, probed, num_gpus, stage="environment")]
-    for precision in order(config):
-        paired = precision != config.reference_precision
-        payload = {
-            "config": settings,
-            "precision": precision,
-            "prompts": prompts,
-            "clusters": clusters,
-            "windows": windows,
-            "paired": paired,
-        }
-        identity = {
-            **shared,
-            "precision": precision,
-            "paired_with": config.reference_precision if paired else None,
-        }
-        cells.append(Cell(precision, f"{_CELLS}:measure", payload, identity, num_gpus))
-    for number in range(2, config.num_rounds + 1):
+    for number in range(1, config.num_rounds + 1):
         for precision in order(config)[:: 1 if number % 2 else -1]:
+            paired = number == 1 and precision != config.reference_precision
             payload = {
                 "config": settings,
                 "precision": precision,
                 "prompts": prompts,
                 "clusters": clusters,
-                "windows": [],
-                "paired": False,
+                "windows": windows if number == 1 else [],
+                "paired": paired,
             }
+            reference = config.reference_precision if paired else None
+            own: dict[str, Any] = {"paired_with": reference} if number == 1 else {"round": number}
+            identity = {**shared, "precision": precision, **own}
             name = round_name(precision, number)
-            timed: dict[str, Any] = {**shared, "precision": precision, "round": number}
-            cells.append(Cell(name, f"{_CELLS}:measure", payload, timed, num_gpus))
+            cells.append(Cell(name, f"{_CELLS}:measure", payload, identity, num_gpus))
     return cells
 
 

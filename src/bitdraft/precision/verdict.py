@@ -16,12 +16,12 @@ from types import MappingProxyType
 
 from bitdraft import formats
 from bitdraft.metrics.memory import memory_name
-from bitdraft.metrics.speed import product_of_speeds, tokens_and_seconds_by_prompt
+from bitdraft.metrics.speed import product_of_speeds
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
-from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.records import Figure
 from bitdraft.stats.drift import DRIFT_WARNING, drift_of
-from bitdraft.stats.intervals import Floats, Noise, with_noise
+from bitdraft.stats.intervals import Noise, with_noise
 
 WIDE_INTERVAL = 0.20
 _TIMES = ("throughput_tok_s", "tpot_ms", "decode_tok_s", "ttft_ms", "itl_ms")
@@ -42,16 +42,9 @@ def machine_drift(rows: Sequence[PrecisionRow]) -> float:
 
 def process_noise(rows: Sequence[PrecisionRow]) -> Noise | None:
     """How much processes differ that did the same, from the rounds of all precisions; None for one round."""
-    speeds = [
-        [float(tokens.sum() / seconds.sum()) for tokens, seconds in map(_of_round, row.rounds)]
-        for row in rows
-        if row.more_runs
-    ]
-    return Noise.of(speeds)
-
-
-def _of_round(runs: Sequence[Generation]) -> tuple[Floats, Floats]:
-    return tokens_and_seconds_by_prompt([runs])
+    return Noise.of(
+        [[product_of_speeds([[runs]], []).value for runs in row.rounds] for row in rows if row.more_runs]
+    )
 
 
 def with_process_noise(rows: Sequence[PrecisionRow]) -> list[PrecisionRow]:

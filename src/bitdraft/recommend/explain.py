@@ -60,9 +60,9 @@ def answers(
         said.append(choice.unsure)
     else:
         said.append(_why_not(measured, found, config))
-    base = _compared_with(found)
+    base, noise = _compared_with(found), _noise(found)
     said += [
-        answer("recommend.against", one.precision, ratio=option.ratio(one, _noise(found)))
+        answer("recommend.against", one.precision, ratio=option.ratio(one, noise))
         for one in plain
         if one.precision == base != option.precision
     ]
@@ -112,9 +112,9 @@ def reasons(
         found_reasons.append(reason("spec.chosen_among", option.name, n=len(measured)))
     if option.k == max(config.k) < MOST_K:
         found_reasons.append(reason("spec.largest_k", option.name, k=option.k))
-    base = _compared_with(found)
+    base, noise = _compared_with(found), _noise(found)
     found_reasons += [
-        reason("recommend.against", one.precision, ratio=option.ratio(one, _noise(found)))
+        reason("recommend.against", one.precision, ratio=option.ratio(one, noise))
         for one in plain
         if one.precision not in (option.precision, base)
     ]
