@@ -1,7 +1,6 @@
 """CUDA graphs and speculation on a CUDA device, through `NativeEngine` alone.
 
-Not yet run on a GPU: written beside the stand-in tests of tests/unit/test_static.py, which hold the same code
-on a CPU.
+tests/unit/test_static.py holds the same code on a CPU, with a stand-in for the capture.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The graphs are apart so that their times can be told by events between them; not
 Capturing runs a half a few times, so what a step changes is saved before and put back after it. A half
 that can't be captured (too little memory, an operation that asks the host) is called as it is.
 
-Not yet run on a GPU; the tests hold the same code with a stand-in for the capture on a CPU.
+Without a GPU the tests hold the same code with a stand-in for the capture.
 """
 
 from __future__ import annotations
