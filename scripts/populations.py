@@ -190,10 +190,12 @@ NUM_ARMS = 16
 
 @dataclass(frozen=True)
 class Selection:
-    """Of experiments in which the best of sixteen (draft, K) was chosen: the share that recommends it, and
-    the mean error of the speedup that is told of it (a share of the true one)."""
+    """Of experiments in which the best of sixteen (draft, K) was chosen: the share that recommends it, the
+    share that refuses to speculate (the others leave it open), and the mean error of the speedup that is told
+    of it (a share of the true one)."""
 
     recommended: float
+    refused: float
     bias: float
 
 
@@ -251,23 +253,24 @@ def selection(  # noqa: PLR0917
 ) -> Selection:
     """By the verdict of spec_decode, over n prompts."""
     rng = np.random.default_rng([seed, n])
-    recommended, errors = 0, []
+    recommended, refused, errors = 0, 0, []
     for _ in range(num_experiments):
         base_s, seconds = _arms(rng, kind, n, best, num_arms)
         rows = [_row(None, 0, base_s, base_s)]
         rows += [_row("a", 1 + index, own, base_s) for index, own in enumerate(seconds)]
         verdict, findings = decide(rows, CostRecord())
         recommended += verdict.speculate is True
+        refused += verdict.speculate is False
         said = findings[0]
         k = int(said.subject.rpartition(" ")[2])
         errors.append(said.figure("speedup").value / (best if k == num_arms else 1.0) - 1)
-    return Selection(recommended / num_experiments, float(np.mean(errors)))
+    return Selection(recommended / num_experiments, refused / num_experiments, float(np.mean(errors)))
 
 
 def batch_selection(n: int, best: float, num_experiments: int, seed: int = 0) -> Selection:
     """The same at a larger batch size, over n groups; at batch 1 one configuration of a true speedup of 1."""
     rng = np.random.default_rng([seed, n, 2])
-    paid, errors = 0, []
+    paid, refused, errors = 0, 0, []
     for _ in range(num_experiments):
         alone_s, (one_s,) = _arms(rng, "shared", n, 1.0, 1)
         base_s, seconds = _arms(rng, "shared", n, best)
@@ -280,8 +283,9 @@ def batch_selection(n: int, best: float, num_experiments: int, seed: int = 0) ->
         assert batches is not None
         [found] = [one for one in batches.best if one.batch_size == 2]
         paid += found.pays is True
+        refused += found.pays is False
         errors.append(found.speedup.value / (best if found.k == NUM_ARMS else 1.0) - 1)
-    return Selection(paid / num_experiments, float(np.mean(errors)))
+    return Selection(paid / num_experiments, refused / num_experiments, float(np.mean(errors)))
 
 
 @dataclass(frozen=True)

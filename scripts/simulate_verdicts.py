@@ -42,16 +42,18 @@ def coverage_lines(num_experiments: int, seed: int) -> list[str]:
 def selection_lines(num_experiments: int, seed: int) -> list[str]:
     """How often the best of sixteen is recommended, and the mean error of what is told of it."""
     lines = [
-        "| prompts differ | n | none pays: “speculate” | error of the speedup told "
-        "| one brings 1.25×: found | error |"
+        "| prompts differ | n | none pays: “speculate” | “do not” | error of the speedup told "
+        "| one brings 1.25×: found | “do not” | error |"
     ]
-    lines.append("| --- |" + " ---: |" * 5)
+    lines.append("| --- |" + " ---: |" * 7)
     for kind in KINDS:
         for n in (5, 8, 10, 15, 20):
             print(kind, n, file=sys.stderr)
             none, one = (selection(kind, n, best, num_experiments, seed) for best in (1.0, 1.25))
-            cells = [f"{100 * none.recommended:.1f} %", f"{100 * none.bias:+.1f} %"]
-            cells += [f"{100 * one.recommended:.1f} %", f"{100 * one.bias:+.1f} %"]
+            cells = []
+            for found in (none, one):
+                cells += [f"{100 * share:.1f} %" for share in (found.recommended, found.refused)]
+                cells.append(f"{100 * found.bias:+.1f} %")
             lines.append(f"| {kind} | {n} | {' | '.join(cells)} |")
     return lines
 

@@ -44,6 +44,7 @@ def test_speculation_that_brings_nothing_is_not_recommended(kind: str, n: int) -
 def test_speculation_that_pays_is_found_and_not_overstated(kind: str) -> None:
     found = selection(kind, 15, best=1.25, num_experiments=600)
     assert found.recommended >= 0.8
+    assert found.refused <= 0.01
     assert abs(found.bias) < 0.01
 
 

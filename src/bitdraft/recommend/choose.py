@@ -6,7 +6,8 @@ with the noise of all that was measured. An option that breaks a limit is out. A
 chosen is at the precision that was chosen first, unless something at another, with a draft or without, is
 faster beyond the intervals (and beyond the machine's own drift, because precisions cannot be interleaved).
 Whatever was not measured slower than the choice is named beside it. Intervals hold for all pairs of options
-at once. Not to speculate is a choice like any other.
+at once. Not to speculate is a choice like any other, and needs as much evidence: where plain decoding is
+chosen beside a draft that may well be faster, whether to speculate is left open.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.naming import Pair
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import Noise
-from bitdraft.stats.selection import for_all, speedup_of_the_best
+from bitdraft.stats.selection import for_all, pays, speedup_of_the_best
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2
 # a prediction holds within a few percent (docs/benchmarks)
-_BY_SPEED = ("speculation.unsure", "speculation.slower")
+_BY_SPEED = ("speculation.unsure", "speculation.too_little", "speculation.slower")
 NEAR_BEST, PREDICTION_MARGIN = 0.85, 0.9
 
 
@@ -75,14 +76,17 @@ def choose(
     measured: Sequence[Option],
     precision: str | None,
     drift: float,
+    *,
     noise: Noise | None = None,
+    min_speedup: float = 1.0,
 ) -> Choice:
-    """`precision` is the precision module's choice among those within all limits."""
+    """`precision` is the precision module's choice among those within all limits; `min_speedup` is what a
+    draft must bring."""
     base = next((one for one in plain if one.precision == precision), None)
     if base is None:
         return Choice(None)
     fit = [one for one in measured if not one.problems]
-    options = [*fit, *(one for one in plain if not one.problems)]
+    options = [*(one for one in measured if not one.is_out), *(one for one in plain if not one.problems)]
     judge = _Judge(drift, noise, math.comb(len(options), 2))
     leading = [one for one in fit if one is _fastest(measured, one.precision)]
     own = [one for one in leading if one.precision == base.precision]
@@ -93,7 +97,7 @@ def choose(
     others = [one for one in options if one is not chosen]
     tied = [one for one in others if not judge.is_faster(chosen, one)]
     if chosen.draft is None:
-        return Choice(chosen, tied, chosen.speed, unsure=_unsure(measured))
+        return Choice(chosen, tied, chosen.speed, unsure=_unsure(chosen, tied, judge, min_speedup))
     rivals = _rivals(measured, chosen.precision)
     return Choice(chosen, tied, *_told(chosen, rivals, len(measured)))
 
@@ -126,13 +130,17 @@ class _Judge:
     num_pairs: int
 
     def is_faster(self, one: Option, other: Option) -> bool:
-        """A (draft, K) that is not out was measured faster than plain decoding at its precision. Precisions
+        """A (draft, K) without problems was measured faster than plain decoding at its precision. Precisions
         were measured one after another: between them the machine's own drift does not count."""
         if one.precision == other.precision and other.draft is None:
-            return True
-        found = one.ratio(other, self.noise, self.num_pairs)
+            return not one.problems
+        found = self.ratio(one, other)
         least = self.drift if one.precision != other.precision else 1.0
         return found.low is not None and found.low > 1 and found.value > least
+
+    def ratio(self, one: Option, other: Option) -> Figure:
+        """Of their speeds, by an interval for all pairs."""
+        return one.ratio(other, self.noise, self.num_pairs)
 
 
 def _told(chosen: Option, rivals: Sequence[Option], num_looked_at: int) -> tuple[Figure, Figure]:
@@ -171,13 +179,18 @@ def _value_of_the_best(rivals: Sequence[Option]) -> float | None:
     return speedup_of_the_best(work, seconds, ones, ones, clusters=clusters)
 
 
-def _unsure(measured: Sequence[Option]) -> Finding | None:
-    """Too few prompts for an interval are no evidence against speculation."""
-    open_ones = [one for one in measured if one.metrics["speedup"].low is None]
-    if not open_ones:
+def _unsure(chosen: Option, tied: Sequence[Option], judge: _Judge, min_speedup: float) -> Finding | None:
+    """The fastest that may bring what is worth a draft: too few prompts, or too wide an interval, are no
+    evidence against speculation."""
+    drafts = [one for one in tied if one.draft]
+    could_pay = [one for one in drafts if pays(judge.ratio(one, chosen), min_speedup) is not False]
+    if not could_pay:
         return None
-    best = max(open_ones, key=_throughput)
-    return answer("recommend.too_few", best.name, speedup=best.metrics["speedup"], precision=best.precision)
+    best = max(could_pay, key=_throughput)
+    speedup = best.metrics["speedup"]
+    if speedup.low is None:
+        return answer("recommend.too_few", best.name, speedup=speedup, precision=best.precision)
+    return answer("recommend.too_noisy", best.name, ratio=judge.ratio(best, chosen))
 
 
 def by_pair(predictions: Sequence[Prediction]) -> dict[Pair, list[Prediction]]:

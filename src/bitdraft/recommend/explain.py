@@ -104,7 +104,11 @@ def reasons(
         found_reasons.append(reason("recommend.by_speed", where, own))
         checks = of_code(sweep.findings, "spec.lossless")
         found_reasons += [reason("recommend.at", where, [check]) for check in checks]
-    found_reasons += [reason("recommend.out", one.name, one.problems) for one in measured if one.problems]
+    found_reasons += [
+        reason("recommend.out" if one.is_out else "recommend.not_shown", one.name, one.problems)
+        for one in measured
+        if one.problems
+    ]
     option = choice.option
     if option is None:
         return found_reasons

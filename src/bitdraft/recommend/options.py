@@ -19,7 +19,10 @@ from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.verdict import is_lossless, unexplained_figures
 from bitdraft.stats.intervals import Noise, with_noise
-from bitdraft.stats.selection import for_all
+from bitdraft.stats.selection import for_all, pays
+
+# of a (draft, K): too little is known to recommend it, or to rule it out
+OPEN = ("speculation.unsure", "speculation.too_few")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,11 @@ class Option:
     def name(self) -> str:
         """`bf16 with ngram, K = 8`"""
         return way_name(self.precision, self.draft, self.k, self.draft_precision)
+
+    @property
+    def is_out(self) -> bool:
+        """Something speaks against it, and not only too little for it."""
+        return any(problem.code not in OPEN for problem in self.problems)
 
     @cached_property
     def speed(self) -> Figure:
@@ -215,11 +223,13 @@ def _speculation_problems(row: SpecDecodeRow, min_speedup: float, num_looked_at:
     speedup = for_all(row.metrics["speedup"], num_looked_at)
     if speedup.low is None:
         return [Finding(code="speculation.too_few", figures={"n": speedup.n})]
-    if speedup.low >= min_speedup and speedup.low > 1:
+    does_pay = pays(speedup, min_speedup)
+    if does_pay:
         return []
     if speedup.high is not None and speedup.high < 1:
         return [Finding(code="speculation.slower", figures={"speedup": speedup})]
-    return [Finding(code="speculation.unsure", figures={"speedup": speedup, "min_speedup": min_speedup})]
+    code = "speculation.unsure" if does_pay is None else "speculation.too_little"
+    return [Finding(code=code, figures={"speedup": speedup, "min_speedup": min_speedup})]
 
 
 def predictions_of(plan: SpecDecodeResult, plain_tok_s: float) -> list[Prediction]:

@@ -35,7 +35,7 @@ def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) ->
     plain, measured = found.plain(config), found.measured(config)
     drift = machine_drift(result.rows)
     noise = process_noise(result.rows)
-    choice = choose(plain, measured, verdict.precision, drift, noise)
+    choice = choose(plain, measured, verdict.precision, drift, noise=noise, min_speedup=config.min_speedup)
     if choice.option is not None and choice.option.draft is None and choice.unsure is None:
         choice = replace(choice, unsure=explain.unexamined(found, measured, config))
     if is_complete:
@@ -111,7 +111,7 @@ def _contenders(
 def _standing(option: Option, choice: Choice, is_complete: bool) -> Standing:
     if option is choice.option:
         return "chosen" if is_complete else "ahead"
-    if option.problems:
+    if option.is_out:
         return "out"
     if choice.option is None:
         return "open"

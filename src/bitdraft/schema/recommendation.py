@@ -19,9 +19,9 @@ class Contender(Record):
     """One way to run the model: a precision, and a draft at a K (None and 0 for plain decoding). Figures
     are None where it was only predicted (`predicted_speedup`, over plain decoding at this precision).
     `standing`: `chosen`, or `ahead` where the search is not finished; `indistinguishable` from it in
-    speed; `slower`; `open` where nothing was chosen; `predicted`, not measured; `out`, which `problems`
-    explain. `is_pareto`: none is better in one of speed, quality and memory and no worse in the others, by
-    value."""
+    speed; `slower`; `open` where nothing was chosen; `predicted`, not measured; `out`. `problems` say why it
+    is out, or what is not shown. `is_pareto`: none is better in one of speed, quality and memory and no
+    worse in the others, by value."""
 
     precision: str
     draft: str | None = None
@@ -39,7 +39,7 @@ class Contender(Record):
 
     @property
     def reason(self) -> str | None:
-        """Why it is out, in words."""
+        """Why it is out, or not shown to pay, in words."""
         return "; ".join(problem.text for problem in self.problems) or None
 
 

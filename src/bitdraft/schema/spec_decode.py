@@ -206,7 +206,7 @@ class DraftPlan(Record):
 
 
 class BatchBest(Record):
-    """The fastest (draft, K) at a batch size; `pays` is None without an interval."""
+    """The fastest (draft, K) at a batch size; `pays` is None where no interval decides it."""
 
     batch_size: int
     draft: str
@@ -216,13 +216,13 @@ class BatchBest(Record):
 
     @property
     def pays_by_value(self) -> bool:
-        """By its interval where there is one."""
+        """By its interval where that decides."""
         return self.speedup.value > 1 if self.pays is None else self.pays
 
 
 class BatchVerdict(Record):
     """The best at every batch size; `stops_at` is the smallest from which on speculation does not pay;
-    `by_value` are the sizes without an interval."""
+    `by_value` are the sizes that no interval decides."""
 
     best: tuple[BatchBest, ...] = ()
     stops_at: int | None = None

@@ -3,9 +3,10 @@ support. Pure.
 
 At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
 end of the candidate's speedup over the baseline is above 1, by an interval that holds for all (draft, K) at
-once; the speedup itself is told from prompts that did not choose it (stats/selection). At batch 1, rows whose
-throughput can't be told from the candidate's, by the interval of their paired ratio, are named beside it.
-Without an interval nothing is claimed but what it is by value.
+once, and refused when nothing in that interval is worth a draft; between the two it is unknown. The speedup
+itself is told from prompts that did not choose it (stats/selection). At batch 1, rows whose throughput can't
+be told from the candidate's, by the interval of their paired ratio, are named beside it. Without an interval
+nothing is claimed but what it is by value.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bitdraft.schema.spec_decode import (
     SpecDecodeRow,
     SpecDecodeVerdict,
 )
-from bitdraft.stats.selection import for_all, speedup_of_the_best
+from bitdraft.stats.selection import for_all, pays, speedup_of_the_best
 
 WIDE_INTERVAL = 0.25
 
@@ -54,18 +55,19 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     reasons += [*checks, *_steps(fit, costs)]
     if len(fit) > 1 and speedup.low is not None:
         reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
-    speculate = None if speedup.low is None or speedup.high is None else speedup.low > 1
+    speculate = pays(speedup)
     if speculate and best.k == max(row.k for row in sweep) < MOST_K:
         reasons.append(reason("spec.largest_k", name_of(best.draft, best.k), k=best.k))
     others = [row for row in fit if row is not best and _same_speed(row, best)]
+    if speedup.low is None:
+        others = []
     answers = [_first_answer(best, speedup, speculate), *(_ties(best, others) if speculate else ())]
     batches, of_batches = _decide_batches(rows)
-    tied = [best, *others] if others and speculate is not None else []
     verdict = SpecDecodeVerdict(
         speculate=speculate,
         draft=best.draft if speculate is not False else None,
         k=best.k if speculate is not False else None,
-        indistinguishable=tuple((str(row.draft), row.k) for row in tied),
+        indistinguishable=tuple((str(row.draft), row.k) for row in ([best, *others] if others else [])),
         batches=batches,
     )
     return verdict, (*answers, *reasons, *of_batches)
@@ -106,7 +108,7 @@ def _throughput(row: SpecDecodeRow) -> float:
 def _first_answer(best: SpecDecodeRow, speedup: Figure, speculate: bool | None) -> Finding:
     name = name_of(best.draft, best.k)
     if speculate is None:
-        return answer("spec.too_few", name, speedup=speedup)
+        return answer("spec.too_few" if speedup.low is None else "spec.too_noisy", name, speedup=speedup)
     return answer("spec.speculate" if speculate else "spec.refuse", name, speedup=speedup)
 
 
@@ -308,14 +310,16 @@ def _best(rows: Sequence[SpecDecodeRow], num_larger: int) -> BatchBest | None:
     num_looked_at = num_larger if finished[0].batch_size > 1 else len(finished)
     row = max(finished, key=_throughput)
     speedup = _speedup_of_best(row, finished, baseline, num_looked_at)
-    pays = None if speedup.low is None else speedup.low > 1
-    return BatchBest(batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays)
+    return BatchBest(
+        batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays(speedup)
+    )
 
 
 def _of_batch(best: BatchBest) -> Finding:
     name, size = name_of(best.draft, best.k), best.batch_size
     if best.pays is None:
-        return reason("batch.too_few", name, batch_size=size, speedup=best.speedup)
+        code = "batch.too_few" if best.speedup.low is None else "batch.too_noisy"
+        return reason(code, name, batch_size=size, speedup=best.speedup)
     return reason("batch.pays" if best.pays else "batch.refuse", name, batch_size=size, speedup=best.speedup)
 
 

@@ -23,10 +23,24 @@ from scipy.special import stdtr, stdtrit
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, Clusters, together, with_noise
 
+# a gain that is surely below a tenth is not worth a second model
+LEAST_WORTH = 1.1
+
 
 def for_all(figure: Figure, num_looked_at: int) -> Figure:
     """A ratio's interval (Student's t on the logarithm) made wide enough for so many ratios at once."""
     return with_noise(figure, None, 0, num_looked_at)[0]
+
+
+def pays(speedup: Figure, at_least: float = 1.0) -> bool | None:
+    """Whether an interval says that speculation pays: yes where all of it is above 1 and at least what is
+    asked for, no where nothing in it would be worth a draft. None where it holds both, or where there is
+    none: more prompts, or a quieter machine, would tell."""
+    if speedup.low is None or speedup.high is None:
+        return None
+    if speedup.low > 1 and speedup.low >= at_least:
+        return True
+    return None if speedup.high >= max(at_least, LEAST_WORTH) else False
 
 
 def speedup_of_the_best(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence
+from bitdraft.present.sentences.sweeps import no_gain_text
 from bitdraft.present.words import joined, times_text
 from bitdraft.schema.findings import Finding
 
@@ -16,8 +17,7 @@ def _batch_too_few(f: Finding) -> str:
 
 def _batch_refuse(f: Finding) -> str:
     speedup = f.figure("speedup")
-    why = "is slower than" if speedup.high is not None and speedup.high < 1 else "cannot be told from"
-    times = times_text(speedup)
+    why, times = no_gain_text(speedup), times_text(speedup)
     return f"Batch {f.word('batch_size')}: even the fastest, {f.subject}, {why} plain decoding ({times})."
 
 
@@ -28,7 +28,7 @@ def _batch_failed(f: Finding) -> str:
 
 def _where_it_pays(text: str, f: Finding) -> str:
     if f.figures.get("all_by_value"):
-        return f"{text}; all of this by value, without intervals."
+        return f"{text}; all of this by value, which no interval decides."
     sizes = f.words("by_value")
     return f"{text}; at batch {joined(sizes)} by value alone." if sizes else f"{text}."
 
@@ -45,6 +45,10 @@ def _batch_lossless(f: Finding) -> str:
 
 SENTENCES: dict[str, Sentence] = {
     "batch.too_few": _batch_too_few,
+    "batch.too_noisy": lambda f: (
+        f"Batch {f.word('batch_size')}: open. The fastest, {f.subject}, is {times_text(f.figure('speedup'))} "
+        "plain decoding."
+    ),
     "batch.pays": lambda f: (
         f"Batch {f.word('batch_size')}: {f.subject} is {times_text(f.figure('speedup'))} plain decoding."
     ),

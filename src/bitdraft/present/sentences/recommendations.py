@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence, clauses, parts_as_text
-from bitdraft.present.sentences.sweeps import unexplained_text
+from bitdraft.present.sentences.sweeps import MORE, unexplained_text
 from bitdraft.present.words import joined, memory_text, times_text
 from bitdraft.schema.findings import Finding
 
@@ -22,6 +22,12 @@ def _unsure(f: Finding) -> str:
         f"its speedup of {speedup.value:.2f}× may be as small as {speedup.low:.2f}×, and more than "
         f"{f.number('min_speedup'):.2f}× is asked for"
     )
+
+
+def _too_little(f: Finding) -> str:
+    speedup, asked = f.figure("speedup"), f.number("min_speedup")
+    wanted = f"{asked:.2f}× is asked for" if asked > 1 else "that is not worth a draft"
+    return f"its speedup of {speedup.value:.2f}× is at most {speedup.high:.2f}×, and {wanted}"
 
 
 def _pace(f: Finding) -> str:
@@ -44,6 +50,7 @@ SENTENCES: dict[str, Sentence] = {
     "speculation.too_few": lambda f: f"{f.number('n'):.0f} prompts are too few to say whether it is faster",
     "speculation.slower": lambda f: f"it is slower than plain decoding ({f.figure('speedup').value:.2f}×)",
     "speculation.unsure": _unsure,
+    "speculation.too_little": _too_little,
     "recommend.nothing": lambda f: "Nothing was measured, so nothing can be recommended.",
     "recommend.ahead": lambda f: f"So far {f.subject} is ahead; nothing is recommended yet.",
     "recommend.not_all": lambda f: "Not all that was asked for was measured.",
@@ -54,6 +61,10 @@ SENTENCES: dict[str, Sentence] = {
     "recommend.too_few": lambda f: (
         f"{f.figure('speedup').n} prompts are too few to say whether to speculate. By value {f.subject} "
         f"brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.word('precision')}."
+    ),
+    "recommend.too_noisy": lambda f: (
+        f"Whether to speculate is open: {f.subject} has {times_text(f.figure('ratio'))} the tokens/s of "
+        f"this. {MORE}"
     ),
     "recommend.open_predicted": lambda f: (
         f"Whether to speculate is open: nothing was measured. The best that is predicted, {f.subject}, "
@@ -78,6 +89,7 @@ SENTENCES: dict[str, Sentence] = {
     "recommend.at": lambda f: f"At {f.subject}: {parts_as_text(f)}",
     "recommend.plan_at": lambda f: f"Plan at {f.subject}: {parts_as_text(f)}",
     "recommend.out": lambda f: f"{f.subject} is out: {clauses(f)}.",
+    "recommend.not_shown": lambda f: f"{f.subject} is not shown to pay: {clauses(f)}.",
     "recommend.rival": lambda f: (
         f"{f.subject} brought {f.number('throughput'):.0f} tokens/s. Precisions run one after another, so "
         "differences between them that are below the machine's drift are not counted."

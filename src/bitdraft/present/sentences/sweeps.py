@@ -7,15 +7,26 @@ from itertools import groupby
 from bitdraft.present.sentences.base import Sentence
 from bitdraft.present.words import counted, joined, times_text
 from bitdraft.schema.findings import Finding
+from bitdraft.schema.records import Figure
+
+# what an interval that is too wide wants
+MORE = "More prompts (--num-prompts), or a machine with nothing else to do, would tell."
 
 
 def _refuse(f: Finding) -> str:
     speedup = f.figure("speedup")
-    why = "is slower than" if speedup.high is not None and speedup.high < 1 else "cannot be told from"
     return (
-        f"Do not speculate: even the fastest, {f.subject}, {why} plain decoding ({times_text(speedup)} its "
-        "tokens/s)."
+        f"Do not speculate: even the fastest, {f.subject}, {no_gain_text(speedup)} plain decoding "
+        f"({times_text(speedup)} its tokens/s)."
     )
+
+
+def no_gain_text(speedup: Figure) -> str:
+    """`is slower than`, with an interval that holds no gain worth a draft"""
+    high = speedup.high
+    if high is not None and high < 1:
+        return "is slower than"
+    return "cannot be told from" if speedup.low is not None and speedup.low <= 1 else "is hardly faster than"
 
 
 def _ties(f: Finding) -> str:
@@ -69,6 +80,10 @@ SENTENCES: dict[str, Sentence] = {
     "spec.too_few": lambda f: (
         f"{f.figure('speedup').n} prompts are too few to say. By value the best is {f.subject}: "
         f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding."
+    ),
+    "spec.too_noisy": lambda f: (
+        f"Whether to speculate is open: the fastest, {f.subject}, has {times_text(f.figure('speedup'))} the "
+        f"tokens/s of plain decoding. {MORE}"
     ),
     "spec.speculate": lambda f: (
         f"Speculate with {f.subject}: {times_text(f.figure('speedup'))} the tokens/s of plain decoding."
