@@ -191,12 +191,32 @@ NUM_ARMS = 16
 @dataclass(frozen=True)
 class Selection:
     """Of experiments in which the best of sixteen (draft, K) was chosen: the share that recommends it, the
-    share that refuses to speculate (the others leave it open), and the mean error of the speedup that is told
-    of it (a share of the true one)."""
+    share that refuses to speculate (the others leave it open), and of the speedup that is told of it the mean
+    error (a share of the true one) and how often its interval holds the truth."""
 
     recommended: float
     refused: float
     bias: float
+    covered: float
+
+
+class _Selected:
+    """What is counted of them."""
+
+    def __init__(self) -> None:
+        self._answers: list[bool | None] = []
+        self._errors: list[float] = []
+        self._held: list[bool] = []
+
+    def add(self, answer: bool | None, told: Figure, truth: float) -> None:
+        self._answers.append(answer)
+        self._errors.append(told.value / truth - 1)
+        self._held.append(holds(told, truth))
+
+    def shares(self) -> Selection:
+        num = len(self._answers)
+        recommended, refused = (self._answers.count(answer) / num for answer in (True, False))
+        return Selection(recommended, refused, float(np.mean(self._errors)), sum(self._held) / num)
 
 
 def _arms(rng: Random, kind: str, n: int, best: float, num_arms: int = NUM_ARMS) -> tuple[Floats, Floats]:
@@ -248,29 +268,34 @@ def _runs(seconds: Floats) -> tuple[Generation, ...]:
     )
 
 
-def selection(  # noqa: PLR0917
-    kind: str, n: int, best: float, num_experiments: int, seed: int = 0, num_arms: int = NUM_ARMS
+def selection(
+    kind: str,
+    n: int,
+    best: float,
+    num_experiments: int,
+    *,
+    seed: int = 0,
+    num_arms: int = NUM_ARMS,
+    others: float = 1.0,
 ) -> Selection:
-    """By the verdict of spec_decode, over n prompts."""
+    """By the verdict of spec_decode, over n prompts; `others` is the true speedup of all but the best."""
     rng = np.random.default_rng([seed, n])
-    recommended, refused, errors = 0, 0, []
+    found = _Selected()
     for _ in range(num_experiments):
-        base_s, seconds = _arms(rng, kind, n, best, num_arms)
+        base_s, seconds = _arms(rng, kind, n, best / others, num_arms)
         rows = [_row(None, 0, base_s, base_s)]
-        rows += [_row("a", 1 + index, own, base_s) for index, own in enumerate(seconds)]
+        rows += [_row("a", 1 + index, own / others, base_s) for index, own in enumerate(seconds)]
         verdict, findings = decide(rows, CostRecord())
-        recommended += verdict.speculate is True
-        refused += verdict.speculate is False
         said = findings[0]
         k = int(said.subject.rpartition(" ")[2])
-        errors.append(said.figure("speedup").value / (best if k == num_arms else 1.0) - 1)
-    return Selection(recommended / num_experiments, refused / num_experiments, float(np.mean(errors)))
+        found.add(verdict.speculate, said.figure("speedup"), best if k == num_arms else others)
+    return found.shares()
 
 
 def batch_selection(n: int, best: float, num_experiments: int, seed: int = 0) -> Selection:
     """The same at a larger batch size, over n groups; at batch 1 one configuration of a true speedup of 1."""
     rng = np.random.default_rng([seed, n, 2])
-    paid, refused, errors = 0, 0, []
+    found = _Selected()
     for _ in range(num_experiments):
         alone_s, (one_s,) = _arms(rng, "shared", n, 1.0, 1)
         base_s, seconds = _arms(rng, "shared", n, best)
@@ -281,11 +306,9 @@ def batch_selection(n: int, best: float, num_experiments: int, seed: int = 0) ->
         rows += [row.model_copy(update={"batch_size": 2, "groups": groups}) for row in larger]
         batches = decide(rows, CostRecord())[0].batches
         assert batches is not None
-        [found] = [one for one in batches.best if one.batch_size == 2]
-        paid += found.pays is True
-        refused += found.pays is False
-        errors.append(found.speedup.value / (best if found.k == NUM_ARMS else 1.0) - 1)
-    return Selection(paid / num_experiments, refused / num_experiments, float(np.mean(errors)))
+        [one] = [one for one in batches.best if one.batch_size == 2]
+        found.add(one.pays, one.speedup, best if one.k == NUM_ARMS else 1.0)
+    return found.shares()
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def test_speculation_that_brings_nothing_is_not_recommended(kind: str, n: int) -
     found = selection(kind, n, best=1.0, num_experiments=600)
     assert found.recommended <= 0.05
     assert abs(found.bias) < 0.01
+    assert found.covered >= 0.935
 
 
 @pytest.mark.parametrize("kind", ["independent", "shared", "skewed"])
@@ -46,6 +47,12 @@ def test_speculation_that_pays_is_found_and_not_overstated(kind: str) -> None:
     assert found.recommended >= 0.8
     assert found.refused <= 0.01
     assert abs(found.bias) < 0.01
+    assert found.covered >= 0.92, "the longest tail falls short a little, as its intervals do"
+
+
+@pytest.mark.parametrize("kind", ["independent", "shared", "skewed"])
+def test_speculation_that_loses_is_refused(kind: str) -> None:
+    assert selection(kind, 15, best=0.9, num_experiments=200, others=0.9).refused >= 0.9
 
 
 @pytest.mark.parametrize("n", [5, 15])

@@ -9,6 +9,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import (
     LINEAR,
     LOG_ABOVE_1,
@@ -19,7 +20,7 @@ from bitdraft.stats.intervals import (
     ratio_of_rates,
     ratio_of_sums,
 )
-from bitdraft.stats.selection import for_all, holm, mean_p_value, p_value, speedup_of_the_best
+from bitdraft.stats.selection import holm, mean_p_value, of_the_best, p_value, pays, speedup_of_the_best
 
 positive = st.floats(0.1, 100)
 
@@ -108,17 +109,37 @@ def test_pairing_removes_what_both_runs_share() -> None:
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 16), (15, 16), (15, 2)])
-def test_an_interval_for_many_is_bonferronis(n: int, m: int) -> None:
+def test_the_lower_end_of_the_best_of_many_is_bonferronis(n: int, m: int) -> None:
     values = np.random.default_rng(n).uniform(1, 2, n)
     one = ratio_of_sums(values, np.ones(n))
-    many = for_all(one, m)
+    many = of_the_best(one, m)
     assert one.low is not None
-    assert many.low is not None
-    assert many.high is not None
     error = math.log(one.value / one.low) / scipy.stats.t.ppf(0.975, n - 1)
     half = error * scipy.stats.t.ppf(1 - 0.025 / m, n - 1)
-    assert [many.low, many.high] == pytest.approx([one.value * math.exp(-half), one.value * math.exp(half)])
-    assert for_all(one, 1) == one
+    assert many.low == pytest.approx(one.value * math.exp(-half))
+    assert many.high == one.high
+    assert of_the_best(one, 1) == one
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_least", "answer"),
+    [
+        (1.01, 3.0, 1.0, True),
+        (1.0, 1.05, 1.0, False),
+        (1.0, 1.1, 1.0, None),
+        (0.5, 2.6, 1.0, None),
+        (0.7, 0.9, 1.0, False),
+        (1.3, 1.4, 1.2, True),
+        (1.15, 1.4, 1.2, None),
+        (1.15, 1.19, 1.2, False),
+        (None, None, 1.0, None),
+    ],
+)
+def test_whether_speculation_pays(
+    low: float | None, high: float | None, at_least: float, answer: bool | None
+) -> None:
+    value = 2.0 if low is None or high is None else (low + high) / 2
+    assert pays(Figure(value=value, low=low, high=high, n=10), at_least) is answer
 
 
 def test_what_the_best_brings_is_told_by_prompts_that_did_not_choose_it() -> None:

@@ -23,7 +23,7 @@ from bitdraft.schema.findings import Finding, answer
 from bitdraft.schema.naming import Pair
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import Noise
-from bitdraft.stats.selection import for_all, pays, speedup_of_the_best
+from bitdraft.stats.selection import of_the_best, pays, speedup_of_the_best
 
 MOST_CONTENDERS, MOST_OF_A_DRAFT = 6, 2
 # a prediction holds within a few percent (docs/benchmarks)
@@ -146,7 +146,7 @@ class _Judge:
 def _told(chosen: Option, rivals: Sequence[Option], num_looked_at: int) -> tuple[Figure, Figure]:
     """Throughput and speedup of the chosen (draft, K) as they are said: by value free of its having been
     chosen among the rivals, which are those at its precision, and never above its own."""
-    speed, speedup = chosen.speed, for_all(chosen.metrics["speedup"], num_looked_at)
+    speed, speedup = chosen.speed, of_the_best(chosen.metrics["speedup"], num_looked_at)
     value = _value_of_the_best(rivals)
     if value is None:
         return speed, speedup

@@ -19,7 +19,7 @@ from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.verdict import is_lossless, unexplained_figures
 from bitdraft.stats.intervals import Noise, with_noise
-from bitdraft.stats.selection import for_all, pays
+from bitdraft.stats.selection import of_the_best, pays
 
 # of a (draft, K): too little is known to recommend it, or to rule it out
 OPEN = ("speculation.unsure", "speculation.too_few")
@@ -163,7 +163,7 @@ def measured_options(
 ) -> list[Option]:
     """A finished (draft, K) each, set beside plain decoding of `own`, the precision's row; its problems are
     those of its precision, a limit's, a text that is not the target's, or a speedup that may be too small, by
-    an interval that holds for so many (draft, K) at once."""
+    an interval whose lower end holds for so many (draft, K) at once."""
     precision, other = pair = sweep.config.precision, sweep.draft_precision
     over: dict[str, Rounds] = {}
     under: dict[str, Rounds] = {}
@@ -220,7 +220,7 @@ def pace_of(sweep: SpecDecodeResult, plain: PrecisionRow) -> float:
 def _speculation_problems(row: SpecDecodeRow, min_speedup: float, num_looked_at: int) -> list[Finding]:
     if not is_lossless(row):
         return [Finding(code="speculation.not_lossless", figures=unexplained_figures(row))]
-    speedup = for_all(row.metrics["speedup"], num_looked_at)
+    speedup = of_the_best(row.metrics["speedup"], num_looked_at)
     if speedup.low is None:
         return [Finding(code="speculation.too_few", figures={"n": speedup.n})]
     does_pay = pays(speedup, min_speedup)

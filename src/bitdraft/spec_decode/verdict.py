@@ -2,11 +2,11 @@
 support. Pure.
 
 At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
-end of the candidate's speedup over the baseline is above 1, by an interval that holds for all (draft, K) at
-once, and refused when nothing in that interval is worth a draft; between the two it is unknown. The speedup
-itself is told from prompts that did not choose it (stats/selection). At batch 1, rows whose throughput can't
-be told from the candidate's, by the interval of their paired ratio, are named beside it. Without an interval
-nothing is claimed but what it is by value.
+end of the candidate's speedup over the baseline, which holds for all (draft, K) at once, is above 1, and
+refused when the upper end is not worth a draft; between the two it is unknown. The speedup itself is told
+from prompts that did not choose it (stats/selection). At batch 1, rows whose throughput can't be told from
+the candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing is
+claimed but what it is by value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bitdraft.schema.spec_decode import (
     SpecDecodeRow,
     SpecDecodeVerdict,
 )
-from bitdraft.stats.selection import for_all, pays, speedup_of_the_best
+from bitdraft.stats.selection import of_the_best, pays, speedup_of_the_best
 
 WIDE_INTERVAL = 0.25
 
@@ -83,9 +83,8 @@ def _ties(best: SpecDecodeRow, others: Sequence[SpecDecodeRow]) -> list[Finding]
 def _speedup_of_best(
     best: SpecDecodeRow, rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow | None, num_looked_at: int
 ) -> Figure:
-    """Of the fastest of some rows at one batch size: free of its having been chosen, with an interval for all
-    that were looked at."""
-    found = for_all(best.metrics["speedup"], num_looked_at)
+    """Of the fastest of some rows at one batch size: free of its having been chosen among so many."""
+    found = of_the_best(best.metrics["speedup"], num_looked_at)
     value = None if baseline is None else _value_of_best(rows, baseline)
     return found if value is None or found.low is None else found.model_copy(update={"value": value})
 

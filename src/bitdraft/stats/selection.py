@@ -2,7 +2,7 @@
 
 The best of several that were measured on the same prompts: is it better than plain decoding, and by how much?
 
-The best by value is partly the luckiest. So whether it is better is judged by an interval that holds for all
+The best by value is partly the luckiest. So whether it is better is judged by a lower end that holds for all
 m at once (Bonferroni: Student's t at 1 − 0.025/m in place of 1 − 0.025), and what it brings is taken from
 prompts that had no part in choosing it: each prompt counts with the configuration that is best on all the
 others (leave-one-out cross-validation; Stone 1974).
@@ -27,9 +27,11 @@ from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, Clusters, together, wi
 LEAST_WORTH = 1.1
 
 
-def for_all(figure: Figure, num_looked_at: int) -> Figure:
-    """A ratio's interval (Student's t on the logarithm) made wide enough for so many ratios at once."""
-    return with_noise(figure, None, 0, num_looked_at)[0]
+def of_the_best(figure: Figure, num_looked_at: int) -> Figure:
+    """The interval of a ratio (Student's t on the logarithm) that is the highest of so many. Its lower end is
+    that of an interval for all of them at once. Its upper end is its own: that the highest is partly the
+    luckiest only makes it safer."""
+    return figure.model_copy(update={"low": with_noise(figure, None, 0, num_looked_at)[0].low})
 
 
 def pays(speedup: Figure, at_least: float = 1.0) -> bool | None:

@@ -90,8 +90,8 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "spec.refuse": _refuse,
     "spec.chosen_among": lambda f: (
-        f"The fastest of {f.number('n'):.0f} (draft, K) is partly the luckiest: its interval holds for all "
-        "of them at once, and its speedup is told from prompts that did not choose it."
+        f"The fastest of {f.number('n'):.0f} (draft, K) is partly the luckiest: the lower end of its "
+        "interval holds for all of them at once, and its speedup is told from prompts that did not choose it."
     ),
     "spec.ties": _ties,
     "spec.random_weights": lambda f: (
