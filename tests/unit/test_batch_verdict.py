@@ -83,8 +83,8 @@ def decide(*args: Any, **kw: Any) -> tuple[BatchVerdict, list[str]]:
 def test_it_pays_everywhere() -> None:
     record, reasons = decide(EVERYWHERE)
     assert reasons == [
-        "Batch 4: a, K = 2 is 1.30× [1.27, 1.33] plain decoding.",
-        "Batch 8: a, K = 2 is 1.10× [1.07, 1.13] plain decoding.",
+        "Batch 4: a, K = 2 is 1.30× [1.27, 1.32] plain decoding.",
+        "Batch 8: a, K = 2 is 1.10× [1.07, 1.12] plain decoding.",
         "Speculation pays at every batch size that was measured.",
         "Larger batches: all 48 texts, those of K = 0 included, are those of batch 1.",
     ]
@@ -97,7 +97,7 @@ def test_it_pays_everywhere() -> None:
 def test_it_stops_at_8() -> None:
     record, reasons = decide({1: 1.5, 4: 1.1, 8: 0.8, 16: 0.91})
     assert (
-        "Batch 8: even the fastest, a, K = 2, is slower than plain decoding (0.80× [0.77, 0.83])." in reasons
+        "Batch 8: even the fastest, a, K = 2, is slower than plain decoding (0.80× [0.77, 0.82])." in reasons
     )
     assert "From batch 8 on speculation does not pay (best 0.91×)." in reasons
     assert record.stops_at == 8
@@ -122,6 +122,13 @@ def test_it_pays_in_between() -> None:
     assert record.stops_at == 8
 
 
+def test_a_wide_interval_is_open_and_counts_by_value() -> None:
+    record, reasons = decide({1: 1.5, 4: 1.2, 8: 1.3}, wide=0.3)
+    assert "Batch 4: open. The fastest, a, K = 2, is 1.20×" in " ".join(reasons)
+    assert [best.pays for best in record.best] == [True, None, None]
+    assert record.by_value == (4, 8)
+
+
 def test_without_intervals_it_is_by_value() -> None:
     record, reasons = decide({1: 1.5, 4: 0.9}, wide=None, n=1)
     few = "Batch 4: 1 group is too few to say. By value the best is a, K = 2: 0.90× plain decoding."
@@ -143,7 +150,7 @@ def test_failed_arms_and_batches_are_reasons_and_the_rest_decides() -> None:
     failed = [row.model_copy(update=LOST) for row in batches]
     partly = of_batches(rows, [batches[0], failed[1], *batches[2:]])
     assert "Batch 4, a, K = 2: oom (no room)." in partly.reasons
-    assert "Batch 4: b, K = 2 is 1.17× [1.14, 1.20] plain decoding." in partly.reasons
+    assert "Batch 4: b, K = 2 is 1.17× [1.14, 1.19] plain decoding." in partly.reasons
     wholly = of_batches(rows, [*batches[:3], *failed[3:]])
     assert [reason for reason in wholly.reasons if "Batch 8" in reason] == ["Batch 8: oom (no room)."]
     assert [best.batch_size for best in wholly.best] == [1, 4]

@@ -254,6 +254,36 @@ def test_a_gain_below_what_is_asked_for_is_refused() -> None:
     assert recommended(*found, min_speedup=1.1).choice.speculate is False
 
 
+def test_a_wide_interval_leaves_it_open() -> None:
+    """On a busy machine: neither to be recommended nor refused, and named beside what is."""
+    swept = sweep("bf16", 0.010, {("ngram", 8): 0.006, ("small", 3): 0.014}, wobble=0.9)
+    result = recommended(precision_result(BF16), swept)
+    assert (result.choice.precision, result.choice.speculate) == ("bf16", None)
+    assert "Whether to speculate is open: bf16 with ngram, K = 8 has 1." in result.summary
+    assert "bf16 with ngram, K = 8" in result.summary.rpartition("In speed, ")[2]
+    assert standings(result)["bf16", "ngram", 8] == "indistinguishable"
+    assert any("bf16 with ngram, K = 8 is not shown to pay: its speedup" in text for text in result.reasons)
+    assert "Do not speculate" not in result.summary
+
+
+def test_a_draft_at_another_precision_that_may_be_faster_leaves_it_open() -> None:
+    """It pays at its own precision; beside plain decoding at the other, the machine's drift hides what it
+    brings."""
+    rows = precision_row("fp32", 0.009, gib=0.5), precision_row("bf16", 0.010, 1e-4, gib=0.6)
+    found = precision_result(
+        *(
+            row.model_copy(update={"raw": PrecisionRaw(calibration_s=(second,))})
+            for row, second in zip(rows, (1e-3, 2e-3), strict=True)
+        )
+    )
+    result = recommended(found, sweep("bf16", 0.010, {("ngram", 8): 0.006}))
+    assert (result.choice.precision, result.choice.speculate) == ("fp32", None)
+    assert "Whether to speculate is open: bf16 with ngram, K = 8 has 1.50×" in result.summary
+    slow = recommended(found, sweep("bf16", 0.010, {("ngram", 8): 0.0095}))
+    assert (slow.choice.precision, slow.choice.speculate) == ("fp32", False)
+    assert "Do not speculate: bf16 with ngram, K = 8 is not faster than this" in slow.summary
+
+
 def test_a_text_that_is_not_the_targets_is_out() -> None:
     result = recommended(precision_result(BF16), sweep("bf16", 0.010, {("small", 3): 0.005}, bug=True))
     assert result.choice.speculate is False

@@ -100,6 +100,21 @@ def test_a_tie_with_plain_decoding_says_not_to_speculate_either() -> None:
     assert "cannot be told from plain decoding" in verdict.summary
 
 
+def test_a_wide_interval_decides_nothing() -> None:
+    """Prompts of which every other one is slowed down: it may bring much, or nothing."""
+    verdict = Sweep().add("a", 2, 0.006, wobble=0.9).add("b", 2, 0.0061, wobble=0.9).verdict()
+    assert verdict.speculate is None
+    assert (verdict.draft, verdict.k) == ("a", 2)
+    assert verdict.summary.startswith("Whether to speculate is open: the fastest, a, K = 2, has 1.")
+    assert "machine with nothing else to do" in verdict.summary
+
+
+def test_a_gain_that_is_sure_to_be_small_is_refused() -> None:
+    verdict = Sweep().add("a", 2, 0.0098, wobble=0.03).verdict()
+    assert verdict.speculate is False
+    assert "Do not speculate: even the fastest, a, K = 2, cannot be told from plain" in verdict.summary
+
+
 def test_few_prompts_decide_nothing() -> None:
     verdict = Sweep(num_prompts=3).add("a", 2, 0.005).verdict()
     assert verdict.speculate is None
