@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,10 @@ def test_every_format_is_a_precision_with_a_dtype_of_its_own() -> None:
         ({"precisions": ()}, "precisions", "no precision is named"),
         ({"precisions": ("fp32", "fp32")}, "precisions", "named twice"),
         ({"precisions": ("fp16",), "reference": "fp32"}, "reference", "not among the measured"),
-        ({"num_prompts": 0}, "num_prompts", "greater than or equal to 1"),
+        ({"num_prompts": 0}, "num_prompts", "num_prompts: 0: too small. Give a number of at least 1"),
+        ({"num_prompts": 1.5}, "num_prompts", "1.5: no whole number. Give a whole number"),
+        ({"max_ppl_increase": 2}, "max_ppl_increase", "2: too large. Give a share from 0 to 1"),
+        ({"max_ppl_increase": float("nan")}, "max_ppl_increase", "nan: no number. Give a share"),
         ({"device": "gpu"}, "device", "Choose auto, cpu"),
         ({"backend": "vllm"}, "backend", "Choose from native, transformers"),
         ({"ppl_protocol": "strided"}, "ppl_protocol", "Choose from sliding"),
@@ -52,6 +56,46 @@ def test_reference_is_fp32_where_it_is_measured() -> None:
 
 def result() -> PrecisionResult:
     return PrecisionResult(config=PrecisionConfig(), model=ModelRecord(name="m"), rows=())
+
+
+def _row(**changes: Any) -> dict[str, Any]:
+    run = {
+        "prompt_tokens": 3,
+        "submit_s": 1.0,
+        "emissions": [[1.5, 1], [2.0, 1]],
+        "token_ids": [4, 5],
+        "finish_reason": "length",
+    }
+    blocks = {"num_tokens": [256, 20], "log_prob": [-700.0, -60.0]}
+    raw = {"reference_work_s": [0.01, 0.02], "score_blocks": blocks | changes.pop("blocks", {})}
+    raw |= changes.pop("raw", {})
+    return {"precision": "fp32", "status": "ok", "runs": [run | changes], "raw": raw}
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([_row()], None),
+        ([_row(emissions=[[1.0, 1], [1.0, 1]])], "a request that took no time"),
+        ([_row(emissions=[[1.5, 1], [1.2, 1]])], "times that go backwards"),
+        ([_row(blocks={"log_prob": [-700.0, 0.1]})], "log-probabilities above 0"),
+        ([_row(blocks={"reference_log_prob": [-700.0, 3.0]})], "log-probabilities above 0"),
+        ([_row(blocks={"num_tokens": [256, -20]})], "a block of no token"),
+        ([_row(blocks={"log_prob": [-700.0]})], "sums of other blocks"),
+        ([_row(raw={"reference_work_s": [0.01, 0.0]})], "reference_work_s.1: Input should be greater than 0"),
+        ([_row(), _row()], "2 rows of fp32"),
+    ],
+)
+def test_what_cannot_have_been_measured_is_refused(
+    tmp_path: Path, rows: list[dict[str, Any]], problem: str | None
+) -> None:
+    path = tmp_path / "precision.json"
+    path.write_text(json.dumps(json.loads(to_json(result())) | {"rows": rows}))
+    if problem is None:
+        assert len(load_result(path, PrecisionResult).rows) == len(rows)
+        return
+    with pytest.raises(UserError, match=problem):
+        load_result(path, PrecisionResult)
 
 
 def test_results_survive_json(tmp_path: Path) -> None:

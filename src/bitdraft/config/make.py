@@ -37,6 +37,24 @@ _REMEDIES = {
     "device": "Choose auto, cpu, cuda, cuda:N or mps",
 }
 
+_PROBLEMS = {
+    "greater_than_equal": "too small",
+    "greater_than": "too small",
+    "less_than_equal": "too large",
+    "less_than": "too large",
+    "finite_number": "no number",
+    "float_parsing": "no number",
+    "float_type": "no number",
+    "int_parsing": "no whole number",
+    "int_from_float": "no whole number",
+    "int_type": "no whole number",
+    "bool_parsing": "neither true nor false",
+    "bool_type": "neither true nor false",
+    "string_type": "no text",
+    "tuple_type": "no list",
+    "literal_error": "unknown",
+}
+
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
 
@@ -51,7 +69,7 @@ def make_config(
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "reference"
         shown = first["input"] if first["loc"] else values.get("reference")
-        problem = first["msg"].removeprefix("Value error, ")
+        problem = _PROBLEMS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error

@@ -19,6 +19,7 @@ from bitdraft.present.comparison_files import (
     spread,
     status_text,
 )
+from bitdraft.present.words import joined
 from bitdraft.schema.comparison import Comparison, RowComparison
 
 _WIDE = 100
@@ -33,8 +34,12 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     console.print()
     found = sections(comparison)
     for section in found:
-        console.print(_table(section, is_wide=console.width >= _WIDE))
+        console.print(_table(section, console.width))
     console.print(f"{HINT}; {ENDS}", style="dim", highlight=False, markup=False)
+    hidden = {section.columns[key]: None for section in found for key in _hidden(section, console.width)}
+    if hidden:
+        text = f"No room for {joined(list(hidden))}: they are in the files, and here from {_WIDE} columns on."
+        console.print(text, style="dim", highlight=False, markup=False)
     if comparison.differences:
         table = Table("", "A", "B", title="What else is not the same", title_justify="left")
         for entry in comparison.differences:
@@ -42,12 +47,19 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         console.print(table)
 
 
-def _table(section: Section, is_wide: bool) -> Table:
+def _hidden(section: Section, width: int) -> list[str]:
+    """The columns that a narrow terminal has no room for."""
+    if width >= _WIDE:
+        return []
+    kept = set(_NARROW) - ({"ttft_ms"} if "speedup" in section.columns else set())
+    return [key for key in section.columns if key not in kept]
+
+
+def _table(section: Section, width: int) -> Table:
     """A line a row. Only the throughput's interval has room; the others are in the files."""
     table = Table(title=escape(section.title), title_justify="left")
-    shown = [key for key in section.columns if is_wide or key in _NARROW]
-    if not is_wide and "speedup" in shown and "ttft_ms" in shown:
-        shown.remove("ttft_ms")
+    hidden = _hidden(section, width)
+    shown = [key for key in section.columns if key not in hidden]
     table.add_column("Row", no_wrap=True)
     for key in shown:
         table.add_column(section.columns[key], justify="right", no_wrap=True)

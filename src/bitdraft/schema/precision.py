@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bitdraft.config.runs import PrecisionConfig
-from bitdraft.schema.records import Figure, Generation, Metrics, Overflow, Record, ScoreBlocks, Sparse, Status
+from bitdraft.schema.records import (
+    Figure,
+    Generation,
+    Metrics,
+    Overflow,
+    Record,
+    ScoreBlocks,
+    Sparse,
+    Status,
+    WorkSeconds,
+    refuse_twice,
+)
 from bitdraft.schema.results import Result
 
 
@@ -65,8 +76,8 @@ class PrecisionRaw(Sparse):
     `peak_bytes` are those of decoding, `peak_bytes_before`
     those of the phases before it, `loading` and `scoring`."""
 
-    reference_work_s: tuple[float, ...] | None = None
-    calibration_s: tuple[float, ...] | None = None
+    reference_work_s: tuple[WorkSeconds, ...] | None = None
+    calibration_s: tuple[WorkSeconds, ...] | None = None
     execution: str | None = None
     preparation_s: float | None = None
     load_s: float | None = None
@@ -128,3 +139,8 @@ class PrecisionResult(Result):
     config: PrecisionConfig
     rows: tuple[PrecisionRow, ...]
     verdict: PrecisionVerdict = PrecisionVerdict()
+
+    @model_validator(mode="after")
+    def _rows_are_of_their_own(self) -> PrecisionResult:
+        refuse_twice(row.precision for row in self.rows)
+        return self

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -32,6 +34,13 @@ class Sparse(Record):
     @model_serializer(mode="wrap")
     def _without_nones(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value is not None}
+
+
+def refuse_twice(keys: Iterable[Any]) -> None:
+    """Raise a `ValueError` where rows are not told apart by these."""
+    for key, num in Counter(keys).items():
+        if num > 1:
+            raise ValueError(f"{num} rows of {key}")
 
 
 class Figure(Record):
@@ -71,6 +80,8 @@ def _not_negative(figures: dict[str, Figure]) -> dict[str, Figure]:
 Metrics = Annotated[dict[str, Figure], AfterValidator(_not_negative)]
 """Speeds, times, rates and memory by name (docs/metrics.md)"""
 Seconds = Annotated[float, Field(ge=0)]
+WorkSeconds = Annotated[float, Field(gt=0)]
+"""Of work that is not nothing"""
 
 
 class Step(NamedTuple):
@@ -102,6 +113,8 @@ class Generation(Record):
             raise ValueError("times that are no numbers")
         if any(after < before for before, after in pairwise(times)):
             raise ValueError("times that go backwards")
+        if self.emissions and times[-1] == times[0]:
+            raise ValueError("a request that took no time")
         return self
 
     @model_validator(mode="after")
@@ -124,6 +137,17 @@ class ScoreBlocks(Record):
     reference_log_prob: tuple[float, ...] | None = None
     num_same_top1: tuple[int, ...] | None = None
     delta_p_squared: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _are_of_the_same_blocks(self) -> ScoreBlocks:
+        sums = (self.log_prob, self.reference_log_prob, self.num_same_top1, self.delta_p_squared)
+        if any(one is not None and len(one) != len(self.num_tokens) for one in sums):
+            raise ValueError("sums of other blocks than those that were counted")
+        if any(count < 1 for count in self.num_tokens):
+            raise ValueError("a block of no token")
+        if any(value > 0 for one in (self.log_prob, self.reference_log_prob or ()) for value in one):
+            raise ValueError("log-probabilities above 0")
+        return self
 
 
 class Overflow(Record):

@@ -8,7 +8,17 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from bitdraft.config.runs import SpecDecodeConfig
 from bitdraft.schema.environment import ModelRecord
-from bitdraft.schema.records import Divergence, Figure, Generation, Metrics, Record, Sparse, Status
+from bitdraft.schema.records import (
+    Divergence,
+    Figure,
+    Generation,
+    Metrics,
+    Record,
+    Sparse,
+    Status,
+    WorkSeconds,
+    refuse_twice,
+)
 from bitdraft.schema.results import Result
 from bitdraft.schema.shared_texts import with_known_texts, without_known_texts
 
@@ -253,7 +263,7 @@ class SpecDecodeResult(Result):
     costs: CostRecord = CostRecord()
     plan: dict[str, DraftPlan] = Field(default_factory=dict)
     verdict: SpecDecodeVerdict = SpecDecodeVerdict()
-    reference_work_s: tuple[float, ...] = ()
+    reference_work_s: tuple[WorkSeconds, ...] = ()
 
     @property
     def baseline(self) -> SpecDecodeRow | None:
@@ -286,6 +296,11 @@ class SpecDecodeResult(Result):
     def _texts_restored(cls, value: Any) -> Any:
         """Files leave out token ids that are the baseline's."""
         return with_known_texts(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _rows_are_of_their_own(self) -> SpecDecodeResult:
+        refuse_twice((row.batch_size, row.draft, row.k) for row in self.rows)
+        return self
 
     @model_serializer(mode="wrap")
     def _texts_once(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
