@@ -24,7 +24,7 @@ from bitdraft.schema.spec_decode import (
     SpecDecodeResult,
     SpecDecodeRow,
 )
-from bitdraft.spec_decode.verdict import decide, decide_plan, warnings_of
+from bitdraft.spec_decode.verdict import decide, decide_plan, repetition_of, warnings_of
 from said import Said, sentences
 
 COSTS = CostRecord(draft_cost={"a": 0.1, "b": 0.2}, verify_cost={0: 1.0, 2: 1.2, 4: 1.3})
@@ -199,6 +199,17 @@ def test_a_replay_that_disagrees_is_a_warning_unless_it_is_a_tie() -> None:
         rows = Sweep().add("a", 2, 0.005, replay_check=ReplayCheck.model_validate(check)).rows
         warnings = sentences(warnings_of(rows))
         assert any("measurement and replay disagree (prompt 2, step 5)" in w for w in warnings) is not tie
+
+
+def test_text_that_repeats_itself_is_a_warning() -> None:
+    sweep = Sweep().add("a", 2, 0.005)
+    plain = SpecDecodeRow(draft=None, k=0, status="ok", runs=tuple(sweep.base))
+    assert repetition_of([plain, *sweep.rows]) == ()
+    loop = [run.model_copy(update={"token_ids": (7, 8, 9) * 4 + (7,)}) for run in sweep.base]
+    [found] = repetition_of([plain.model_copy(update={"runs": tuple(loop)}), *sweep.rows])
+    # ten 4-grams, of which three are new; all but the prefill's token come from full steps
+    assert found.figures == {"repeated": 0.7, "kept": pytest.approx(12 / 13), "k": 2}
+    assert "70 % of its 4-grams" in sentences([found])[0]
 
 
 def planned(speedup: float) -> DraftPlan:

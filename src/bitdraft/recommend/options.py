@@ -17,7 +17,7 @@ from bitdraft.schema.naming import Pair, pair_name, way_name
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
-from bitdraft.spec_decode.verdict import is_lossless, unexplained_figures
+from bitdraft.spec_decode.candidates import is_lossless, unexplained_figures
 from bitdraft.stats.intervals import Noise, with_noise
 from bitdraft.stats.selection import of_the_best, pays
 

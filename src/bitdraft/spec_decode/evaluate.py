@@ -30,7 +30,7 @@ from bitdraft.spec_decode.analysis import (
     smaller_k_hints,
 )
 from bitdraft.spec_decode.records import Records
-from bitdraft.spec_decode.verdict import caveats, decide, decide_plan, warnings_of
+from bitdraft.spec_decode.verdict import caveats, decide, decide_plan, repetition_of, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.stats.drift import DRIFT_WARNING, drift_of
 
@@ -168,7 +168,13 @@ class _Fold:
             plan=plan,
             verdict=verdict,
             reference_work_s=tuple(records.reference_work_s),
-            findings=(*findings, *workload.warnings, *_notes(records), *warnings_of(rows)),
+            findings=(
+                *findings,
+                *workload.warnings,
+                *_notes(records),
+                *warnings_of(rows),
+                *(() if config.random_weights else repetition_of(rows)),
+            ),
         )
 
     def _verdict(

@@ -1,11 +1,11 @@
-"""Whether to speculate, with which draft and K, and up to which batch size, as findings that the intervals
-support. Pure.
+"""Whether to speculate, and with which draft and K, as findings that the intervals support; of larger batches
+in batch_verdict. Pure.
 
-At each batch size the fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
+The fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
 end of the candidate's speedup over the baseline, which holds for all (draft, K) at once, is above 1, and
 refused when the upper end is not worth a draft; between the two it is unknown. The speedup itself is told
-from prompts that did not choose it (stats/selection). At batch 1, rows whose throughput can't be told from
-the candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing is
+from prompts that did not choose it (stats/selection). Rows whose throughput can't be told from the
+candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing is
 claimed but what it is by value.
 """
 
@@ -15,27 +15,24 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from bitdraft.config import MOST_K, SpecDecodeConfig
-from bitdraft.metrics.speed import clusters_of_items, speed_ratio, tokens_and_seconds
-from bitdraft.schema.findings import Finding, Value, answer, reason, warning
+from bitdraft.metrics.repetition import MOST_NATURAL, fully_kept_share, repeated_share
+from bitdraft.metrics.speed import speed_ratio
+from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.records import Figure
-from bitdraft.schema.spec_decode import (
-    BatchBest,
-    BatchVerdict,
-    CostRecord,
-    DraftPlan,
-    SpecDecodeRow,
-    SpecDecodeVerdict,
+from bitdraft.schema.spec_decode import CostRecord, DraftPlan, SpecDecodeRow, SpecDecodeVerdict
+from bitdraft.spec_decode.batch_verdict import decide_batches
+from bitdraft.spec_decode.candidates import (
+    is_lossless,
+    name_of,
+    speedup_of_best,
+    throughput,
+    unexplained_figures,
 )
-from bitdraft.stats.selection import of_the_best, pays, speedup_of_the_best
+from bitdraft.stats.selection import pays
 
 WIDE_INTERVAL = 0.25
 
 Decided = tuple[SpecDecodeVerdict, tuple[Finding, ...]]
-
-
-def name_of(draft: str | None, k: int) -> str:
-    """`draft-small, K = 3`"""
-    return f"{draft}, K = {k}"
 
 
 def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
@@ -49,9 +46,9 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     fit = [row for row in finished if is_lossless(row)]
     if not fit:
         return SpecDecodeVerdict(speculate=False), (answer("spec.none_lossless"), *reasons, *checks)
-    best = max(fit, key=_throughput)
+    best = max(fit, key=throughput)
     baseline = next((row for row in rows if not row.k and row.batch_size == 1), None)
-    speedup = _speedup_of_best(best, fit, baseline, len(fit))
+    speedup = speedup_of_best(best, fit, baseline, len(fit))
     reasons += [*checks, *_steps(fit, costs)]
     if len(fit) > 1 and speedup.low is not None:
         reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
@@ -62,7 +59,7 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     if speedup.low is None:
         others = []
     answers = [_first_answer(best, speedup, speculate), *(_ties(best, others) if speculate else ())]
-    batches, of_batches = _decide_batches(rows)
+    batches, of_batches = decide_batches(rows)
     verdict = SpecDecodeVerdict(
         speculate=speculate,
         draft=best.draft if speculate is not False else None,
@@ -78,30 +75,6 @@ def _ties(best: SpecDecodeRow, others: Sequence[SpecDecodeRow]) -> list[Finding]
         return []
     drafts, ks = tuple(str(row.draft) for row in others), tuple(row.k for row in others)
     return [answer("spec.ties", name_of(best.draft, best.k), drafts=drafts, ks=ks)]
-
-
-def _speedup_of_best(
-    best: SpecDecodeRow, rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow | None, num_looked_at: int
-) -> Figure:
-    """Of the fastest of some rows at one batch size: free of its having been chosen among so many."""
-    found = of_the_best(best.metrics["speedup"], num_looked_at)
-    value = None if baseline is None else _value_of_best(rows, baseline)
-    return found if value is None or found.low is None else found.model_copy(update={"value": value})
-
-
-def _value_of_best(rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow) -> float | None:
-    """None where some row has not run what the baseline ran."""
-    sides = [[tokens_and_seconds(item) for item in row.items] for row in (baseline, *rows)]
-    if len({len(side) for side in sides}) > 1 or any(seconds <= 0 for side in sides for _, seconds in side):
-        return None
-    (base_work, base_seconds), *others = (tuple(zip(*side, strict=True)) for side in sides)
-    work, seconds = zip(*others, strict=True)
-    clusters = clusters_of_items(baseline.items)
-    return speedup_of_the_best(work, seconds, base_work, base_seconds, clusters=clusters)
-
-
-def _throughput(row: SpecDecodeRow) -> float:
-    return row.metrics["throughput_tok_s"].value
 
 
 def _first_answer(best: SpecDecodeRow, speedup: Figure, speculate: bool | None) -> Finding:
@@ -127,12 +100,6 @@ def _failures(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
     ]
 
 
-def is_lossless(row: SpecDecodeRow) -> bool:
-    """Whether its greedy texts are those of K = 0, but for rounding ties. Sampled texts are not held against
-    one another."""
-    return row.lossless is None or row.lossless.num_unexplained == 0
-
-
 def _not_lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
     """Those that are recommended by no verdict, and why."""
     return [
@@ -140,22 +107,6 @@ def _not_lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
         for row in rows
         if not is_lossless(row)
     ]
-
-
-def unexplained_figures(row: SpecDecodeRow) -> dict[str, Value]:
-    """Of how many runs other token ids are not explained, and the largest gap where it is beyond a tie's."""
-    assert row.lossless is not None
-    far = [one for one in row.lossless.divergences if one.kind == "unexplained"]
-    gap = max((one.logit_gap for one in far if one.logit_gap is not None), default=None)
-    lead = far[0].tie_lead if far else None
-    check = row.lossless
-    return {
-        "n": check.num_unexplained,
-        "of": check.num_prompts,
-        "gap": gap,
-        "lead": lead,
-        "bugs": len(check.bugs),
-    }
 
 
 def _replays(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
@@ -192,7 +143,7 @@ def _steps(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> list[Finding]:
     """For each draft, its best row: what a draft forward costs and what a step brings."""
     reasons = []
     for draft in dict.fromkeys(row.draft for row in rows if row.draft is not None):
-        row = max((row for row in rows if row.draft == draft), key=_throughput)
+        row = max((row for row in rows if row.draft == draft), key=throughput)
         tau, cost = row.metrics.get("tokens_per_step"), costs.draft_cost.get(draft)
         if tau is None or cost is None:
             continue
@@ -234,6 +185,18 @@ def warnings_of(rows: Sequence[SpecDecodeRow]) -> tuple[Finding, ...]:
     return tuple(warnings)
 
 
+def repetition_of(rows: Sequence[SpecDecodeRow]) -> tuple[Finding, ...]:
+    """That the text repeats itself, with what the fastest (draft, K) owes to it."""
+    base = next((row for row in rows if not row.k and row.batch_size == 1), None)
+    sweep = [row for row in rows if row.k and row.batch_size == 1 and row.status == "ok"]
+    repeated = None if base is None else repeated_share([run.token_ids for run in base.runs])
+    if not sweep or repeated is None or repeated <= MOST_NATURAL:
+        return ()
+    best = max(sweep, key=throughput)
+    kept, name = fully_kept_share(best.runs), name_of(best.draft, best.k)
+    return (warning("spec.repeats", name, repeated=repeated, kept=kept, k=best.k),)
+
+
 def _width(figure: Figure) -> float:
     return 0.0 if figure.low is None or figure.high is None else (figure.high - figure.low) / figure.value
 
@@ -273,116 +236,3 @@ def decide_plan(plan: Mapping[str, DraftPlan], num_prompts: int) -> Decided:
         speculate=speculate, draft=draft if speculate else None, k=k if speculate else None
     )
     return verdict, tuple(findings)
-
-
-# --- larger batches -----------------------------------------------------------------------------------------
-
-
-def _decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None, list[Finding]]:
-    """The best at every batch size, and from which on nothing pays; None where there is one size alone."""
-    larger = [row for row in rows if row.batch_size > 1]
-    if not larger:
-        return None, []
-    sizes = sorted({row.batch_size for row in rows})
-    num_larger = sum(row.status == "ok" and bool(row.k) for row in larger)
-    found = [_best([row for row in rows if row.batch_size == size], num_larger) for size in sizes]
-    bests = [best for best in found if best is not None]
-    findings = [_of_batch(best) for best in bests if best.batch_size > 1]
-    findings += [*_unknown(larger), *_batch_failures(larger), *_summary(bests), *_batch_lossless(larger)]
-    verdict = BatchVerdict(
-        best=tuple(bests),
-        stops_at=_stop(bests),
-        by_value=tuple(best.batch_size for best in bests if best.pays is None),
-    )
-    return verdict, findings
-
-
-def _best(rows: Sequence[SpecDecodeRow], num_larger: int) -> BatchBest | None:
-    """The fastest (draft, K) of one batch size. At batch 1 all rows of the sweep were looked at, behind it
-    all of the larger batches."""
-    finished = [row for row in rows if row.status == "ok" and row.k and "speedup" in row.metrics]
-    # larger batches may round differently, and no control tells
-    finished = [row for row in finished if row.batch_size > 1 or is_lossless(row)]
-    if not finished:
-        return None
-    baseline = next((other for other in rows if not other.k and other.status == "ok"), None)
-    num_looked_at = num_larger if finished[0].batch_size > 1 else len(finished)
-    row = max(finished, key=_throughput)
-    speedup = _speedup_of_best(row, finished, baseline, num_looked_at)
-    return BatchBest(
-        batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays(speedup)
-    )
-
-
-def _of_batch(best: BatchBest) -> Finding:
-    name, size = name_of(best.draft, best.k), best.batch_size
-    if best.pays is None:
-        code = "batch.too_few" if best.speedup.low is None else "batch.too_noisy"
-        return reason(code, name, batch_size=size, speedup=best.speedup)
-    return reason("batch.pays" if best.pays else "batch.refuse", name, batch_size=size, speedup=best.speedup)
-
-
-def _stop(bests: Sequence[BatchBest]) -> int | None:
-    """From where on nothing pays."""
-    last_paying = max((index for index, best in enumerate(bests) if best.pays_by_value), default=-1)
-    behind = bests[last_paying + 1 :]
-    return behind[0].batch_size if behind else None
-
-
-def _summary(bests: Sequence[BatchBest]) -> list[Finding]:
-    """Where speculation pays; none where there are not two sizes to compare."""
-    if len(bests) < 2:
-        return []
-    paying, stop = [best.batch_size for best in bests if best.pays_by_value], _stop(bests)
-    by_value = tuple(best.batch_size for best in bests if best.pays is None)
-    figures: dict[str, Value] = {
-        "paying": tuple(paying),
-        "by_value": by_value,
-        "all_by_value": len(by_value) == len(bests),
-    }
-    if len(paying) == len(bests):
-        return [reason("batch.pays_everywhere", **figures)]
-    if not paying:
-        return [reason("batch.pays_nowhere", **figures)]
-    before = [best.batch_size for best in bests if stop is None or best.batch_size < stop]
-    if stop is not None and before == paying:
-        most = max(best.speedup.value for best in bests if best.batch_size >= stop)
-        return [reason("batch.stops", stop=stop, best=most, **figures)]
-    return [reason("batch.pays_at", **figures)]
-
-
-def _by_size(rows: Sequence[SpecDecodeRow]) -> list[tuple[int, SpecDecodeRow, list[SpecDecodeRow]]]:
-    """(size, its baseline, the others)"""
-    found = []
-    for size, group in groupby(rows, key=lambda row: row.batch_size):
-        baseline, *others = group
-        found.append((size, baseline, others))
-    return found
-
-
-def _unknown(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
-    """The sizes at which plain decoding finished and no draft did."""
-    return [
-        reason("batch.unknown", batch_size=size)
-        for size, baseline, others in _by_size(rows)
-        if baseline.status == "ok" and all(row.status != "ok" for row in others)
-    ]
-
-
-def _batch_failures(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
-    """A batch size whose baseline failed once; else each (draft, K) that failed."""
-    reasons = []
-    for size, baseline, others in _by_size(rows):
-        failed = [baseline] if baseline.status != "ok" else [row for row in others if row.status != "ok"]
-        for row in failed:
-            name = name_of(row.draft, row.k) if row.k else ""
-            reasons.append(reason("batch.failed", name, batch_size=size, status=row.status, why=row.reason))
-    return reasons
-
-
-def _batch_lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
-    checked = [row.lossless for row in rows if row.lossless is not None]
-    if not checked:
-        return []
-    total, identical = sum(c.num_prompts for c in checked), sum(c.identical for c in checked)
-    return [reason("batch.lossless", total=total, identical=identical)]

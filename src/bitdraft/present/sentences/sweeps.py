@@ -125,6 +125,12 @@ SENTENCES: dict[str, Sentence] = {
         f"The speedup varies widely between prompts in {f.number('n'):.0f} of {f.number('of'):.0f} rows "
         f"(intervals up to {100 * f.number('width'):.0f} % wide): more prompts narrow it."
     ),
+    "spec.repeats": lambda f: (
+        f"The text repeats itself: {100 * f.number('repeated'):.0f} % of its 4-grams occurred before in the "
+        f"same answer, and {100 * f.number('kept'):.0f} % of what {f.subject} wrote came from steps "
+        f"that kept all {f.number('k'):.0f} tokens. Speedups are of such text: measure your own (--dataset "
+        "file:PATH), or sample (--temperature 0.8)."
+    ),
     "spec.no_replay": lambda f: f"No replay of {f.subject}: {f.word('why')}.",
     "spec.none_lossless": lambda f: (
         "Do not speculate: every (draft, K) gave texts that are not those of plain decoding, and rounding "
