@@ -31,7 +31,7 @@ def test_settings_become_flags() -> None:
     command = command_of("precision", config.model_dump(mode="json", exclude={"output", "data_root"}))
     assert command == (
         "bitdraft precision org/model --precisions fp32,bf16 --ppl-protocol llama.cpp --max-ppl-increase "
-        "0.01 --stop-at-eos --num-prompts 8 --random-weights"
+        "0.01 --num-prompts 8 --stop-at-eos --random-weights"
     )
 
 

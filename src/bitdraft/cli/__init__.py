@@ -25,7 +25,7 @@ from bitdraft.cli.spec_decode import spec_decode
 app = typer.Typer(
     name="bitdraft",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="What numeric precision and speculative decoding buy your language model, on your own hardware.",
@@ -50,12 +50,42 @@ def _root(
     pass
 
 
-app.command()(recommend)
-app.command()(precision)
-app.command(name="spec-decode")(spec_decode)
-app.command()(run)
-app.command()(compare)
-app.command()(report)
+def _examples(*lines: str) -> str:
+    """What stands below a command's flags."""
+    return "\n\n".join(("Examples:", *(f"  bitdraft {line}" for line in lines)))
+
+
+app.command(
+    epilog=_examples(
+        "recommend",
+        "recommend path/to/model --draft path/to/draft --dataset file:prompts.jsonl -o results/mine",
+        "recommend EleutherAI/pythia-2.8b --draft EleutherAI/pythia-160m --budget 30m",
+    )
+)(recommend)
+app.command(
+    epilog=_examples(
+        "precision path/to/model --precisions fp32,bf16",
+        "precision path/to/model --dataset wikitext --ppl-protocol lm-eval",
+        "precision pythia-1.4b --random-weights",
+    )
+)(precision)
+app.command(
+    name="spec-decode",
+    epilog=_examples(
+        "spec-decode path/to/model --draft path/to/draft --k 1-8",
+        "spec-decode path/to/model --draft ngram --plan",
+        "spec-decode path/to/model --draft path/to/draft --k 3 --batch-size 1,4,16",
+    ),
+)(spec_decode)
+app.command(epilog=_examples("run matrix.toml --dry-run", "run matrix.toml -o results/matrix"))(run)
+app.command(
+    epilog=_examples(
+        "compare results/before results/after",
+        "compare results/before results/after --fail-on-regression 5%",
+        "compare results/before results/after --measure --python-b other-venv/bin/python",
+    )
+)(compare)
+app.command(epilog=_examples("report results"))(report)
 
 
 @app.command()

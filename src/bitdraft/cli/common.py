@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bitdraft.cli.flags import RUNNING
+from bitdraft.config.commands import flag_of
 
 if TYPE_CHECKING:
     from bitdraft.config.running import RunOptions
@@ -22,14 +21,6 @@ DEFAULT_ROOT = Path("results")
 MODEL_HELP = (
     "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub id; with --random-weights, a shape."
 )
-
-# settings whose flag has another name
-_FLAGS = {
-    "drafts": "--draft",
-    "batch_sizes": "--batch-size",
-    "budget_s": "--budget",
-    "cell_timeout_s": "--cell-timeout",
-}
 
 
 @contextlib.contextmanager
@@ -66,45 +57,13 @@ def errors_to_exit(
 
 
 def run_options(settings: dict[str, Any]) -> RunOptions:
-    """Those of a run, taken out of a command's settings, and `debug` with them."""
+    """Those of a run, taken out of a command's settings."""
     from bitdraft.config import make_config
     from bitdraft.config.running import RunOptions
 
-    own = {name: settings.pop(name) for name in (*RUNNING, "output")}
-    del own["debug"]
-    timeout = own.pop("cell_timeout")
-    written = {"cell_timeout_s": timeout}
-    return make_config(
-        RunOptions,
-        own | {"cell_timeout_s": seconds(timeout, "cell_timeout_s"), "root": DEFAULT_ROOT},
-        written,
-    )
-
-
-def seconds(text: str, field: str) -> float:
-    """`90s`, `10m`, `1h` or seconds as a number."""
-    from bitdraft.errors import UserError
-
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
-    if found is None:
-        remedy = (
-            "Give at least 30 seconds, as 90s, 10m or 1h" if field == "budget_s" else "Give 90s, 10m or 1h"
-        )
-        raise UserError(field, text, "is no time", remedy)
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Of a comma-separated list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def share(text: str) -> Any:
-    """`0.5%` or `0.005` as a number; anything else is left for the configuration to refuse."""
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        return text
+    own = {name: settings.pop(name) for name in RunOptions.model_fields if name in settings}
+    own = {name: value for name, value in own.items() if value is not None}
+    return make_config(RunOptions, own | {"root": DEFAULT_ROOT})
 
 
 def _line(error: UserError, subject: str) -> str:
@@ -113,7 +72,6 @@ def _line(error: UserError, subject: str) -> str:
 
     kinds = (PrecisionConfig, SpecDecodeConfig, RecommendConfig, RunOptions)
     known = any(error.field in kind.model_fields for kind in kinds)
-    flags = _FLAGS | {"model": subject}
-    flag = flags.get(error.field, f"--{error.field.replace('_', '-')}")
+    flag = subject if error.field == "model" else flag_of(error.field)
     where = flag if known else error.field
     return " ".join(f"{where} {error.value}: {error.problem}. {error.remedy}.".split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from bitdraft.cli.common import errors_to_exit, share
+from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.flags import Debug
+from bitdraft.config.base import share
 
 if TYPE_CHECKING:
     from bitdraft.compare.gate import Limits
@@ -136,7 +138,10 @@ def _share(flag: str, text: str) -> float:
     """`5%` or `0.05`. A bare 5 would be 500 %, which nobody means."""
     from bitdraft.errors import UserError
 
-    value = share(text.strip())
-    if not (isinstance(value, float) and 0 <= value < 1):
+    try:
+        value = float(share(text))
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
         raise UserError(flag, text, "is no share from 0 to 1", "Give 5% or 0.05")
     return value

@@ -10,33 +10,37 @@ import typer
 from rich.console import Console
 
 from bitdraft.cli.common import errors_to_exit, run_options
-from bitdraft.cli.flags import RUNNING, takes
+from bitdraft.cli.flags import Debug, takes
+from bitdraft.config.running import RunOptions
 
 if TYPE_CHECKING:
-    from bitdraft.config.running import RunOptions
     from bitdraft.matrix.carry_out import Outcome
     from bitdraft.matrix.read import Wanted
     from bitdraft.schema.results import Result
 
 
-@takes(RUNNING)
+@takes(RunOptions)
 def run(
     matrix: Annotated[Path, typer.Argument(metavar="MATRIX.toml", help="Which runs; see the guide.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, their cells and about how long each takes.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of all runs. (default: results/NAME of the file)")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of all runs. By default results/NAME of the file."
+        ),
     ] = None,
-    **shared: Any,
+    debug: Debug = False,
+    **settings: Any,
 ) -> None:
     """Carry out many runs from one file; the same command goes on with what is missing."""
-    with errors_to_exit(shared["debug"]):
+    with errors_to_exit(debug):
         from bitdraft.api import measure_run
         from bitdraft.matrix.carry_out import carry_out
         from bitdraft.matrix.read import read_matrix
 
-        options = run_options({"output": output, **shared})
+        options = run_options({"output": output, **settings})
         assert options.root is not None
         root = options.output or options.root / matrix.stem
         wanted = read_matrix(matrix)

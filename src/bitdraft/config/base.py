@@ -10,7 +10,37 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
+    """Settings that belong together. Every one has a `description`, and every class a `title`: what `--help`,
+    `help()` and the documentation say of them."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def parts_of(value: Any) -> Any:
+    """Text as the parts between its commas; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def share(value: Any) -> Any:
+    """`0.5%` as 0.005; anything else as it is."""
+    if not isinstance(value, str) or not value.strip().endswith("%"):
+        return value
+    try:
+        return float(value.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise ValueError("no share") from None
+
+
+def seconds(value: Any) -> Any:
+    """`90s`, `10m` and `1h` as seconds; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", value)
+    if found is None:
+        raise ValueError("no time")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"]
 
 
 def check_range(values: Sequence[int], what: str, most: int) -> None:

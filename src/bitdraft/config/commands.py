@@ -21,7 +21,29 @@ _KINDS: dict[str, tuple[str, type[Config]]] = {
 }
 # a sweep of a search has measured some of its drafts and K (`only`); the command measures all
 _NOT_FLAGS = ("model", "output", "only")
-_OTHER_FLAGS = {"batch_sizes": "--batch-size", "ignore_eos": "--stop-at-eos"}
+_OTHER_FLAGS = {
+    "drafts": "--draft",
+    "batch_sizes": "--batch-size",
+    "ignore_eos": "--stop-at-eos",
+    "budget_s": "--budget",
+    "cell_timeout_s": "--cell-timeout",
+}
+
+
+def flag_of(setting: str) -> str:
+    """`--num-prompts` of num_prompts."""
+    return _OTHER_FLAGS.get(setting, f"--{setting.replace('_', '-')}")
+
+
+def written(setting: str, value: Any) -> str:
+    """A value as it is written behind its flag: `3-10`, `fp32,bf16`, `90s`."""
+    if setting in ("budget_s", "cell_timeout_s"):
+        return f"{value:g}s"
+    if setting == "k":
+        return ranges(value)
+    if isinstance(value, list | tuple):
+        return ",".join(str(part) for part in value)
+    return str(value)
 
 
 def command_of(kind: str, config: Mapping[str, Any]) -> str:
@@ -51,18 +73,12 @@ def _as_json(value: Any) -> Any:
 
 
 def _flag(setting: str, value: Any) -> list[str]:
+    flag = flag_of(setting)
     if setting == "drafts":
-        return [word for draft in value for word in ("--draft", str(draft))]
-    flag = _OTHER_FLAGS.get(setting, f"--{setting.replace('_', '-')}")
+        return [word for draft in value for word in (flag, str(draft))]
     if setting == "ignore_eos" or value is True:
         return [flag]
-    if setting == "budget_s":
-        return ["--budget", f"{value:g}s"]
-    if setting == "k":
-        return [flag, ranges(value)]
-    if isinstance(value, list | tuple):
-        return [flag, ",".join(str(part) for part in value)]
-    return [flag, str(value)]
+    return [flag, written(setting, value)]
 
 
 def ranges(numbers: Sequence[int]) -> str:

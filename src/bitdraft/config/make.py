@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -58,24 +57,21 @@ _PROBLEMS = {
 _AnyConfig = TypeVar("_AnyConfig", bound=Config)
 
 
-def make_config(
-    kind: type[_AnyConfig], values: dict[str, Any], written: Mapping[str, str | None] = MappingProxyType({})
-) -> _AnyConfig:
-    """Build a configuration, turning the first problem into a `UserError`. `written` is what a user wrote
-    where that isn't the value, to be shown in its place."""
+def make_config(kind: type[_AnyConfig], values: Mapping[str, Any]) -> _AnyConfig:
+    """Build a configuration, turning the first problem into a `UserError`, which shows what was given."""
     try:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "reference"
-        shown = first["input"] if first["loc"] else values.get("reference")
+        shown = values.get(field, first["input"])
         problem = _PROBLEMS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error
         shown = f"{shown:g}" if isinstance(shown, float) else shown
         remedy = _REMEDIES.get(field) or _remedy(first.get("ctx", {}), kind.model_fields.get(field))
-        raise UserError(field, written.get(field) or shown, problem, remedy) from error
+        raise UserError(field, shown, problem, remedy) from error
 
 
 def _remedy(bounds: Mapping[str, Any], setting: Any) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
-from bitdraft.config.base import Config
+from bitdraft.config.base import Config, parts_of, seconds
 
 ExecutorName = Literal["local", "ray"]
 
@@ -20,21 +20,42 @@ class RunOptions(Config):
     silent.
     """
 
-    output: Path | None = None
-    root: Path | None = None
-    fresh: bool = False
-    retry_failed: bool = False
-    mix_machines: bool = False
-    executor: ExecutorName = "local"
-    ray_address: str | None = None
-    devices: tuple[str, ...] = ()
-    cell_timeout_s: float = Field(1800.0, gt=0, allow_inf_nan=False)
+    model_config = ConfigDict(title="Run")
+
+    output: Path | None = Field(
+        None,
+        description="The run's folder: results, charts and journal. The same call goes on with its own run.",
+    )
+    root: Path | None = Field(
+        None, description="Without `output`, a folder named after what is asked is made below this one."
+    )
+    fresh: bool = Field(False, description="Measure anew what the folder already holds.")
+    retry_failed: bool = Field(False, description="Measure again what had failed.")
+    mix_machines: bool = Field(
+        False, description="Go on with what another machine or other versions have begun."
+    )
+    executor: ExecutorName = Field(
+        "local", description="Where cells run: local (this machine), or ray (a cluster)."
+    )
+    ray_address: str | None = Field(
+        None, description="A Ray cluster's address. By default one on this machine is started."
+    )
+    devices: tuple[str, ...] = Field(
+        (), description="CUDA devices for several cells at once, one each: 0,1,2."
+    )
+    cell_timeout_s: float = Field(
+        1800.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="A measurement that is silent for longer is ended: 90s, 30m.",
+    )
 
     @field_validator("devices", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return parts_of(value)
+
+    @field_validator("cell_timeout_s", mode="before")
+    @classmethod
+    def _as_seconds(cls, value: Any) -> Any:
+        return seconds(value)

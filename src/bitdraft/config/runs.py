@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from bitdraft import formats
 from bitdraft.config.backends import BackendName
-from bitdraft.config.base import Config, check_range, numbers
+from bitdraft.config.base import Config, check_range, numbers, parts_of, seconds, share
 from bitdraft.config.decoding import (
     LARGEST_BATCH,
     DecodingConfig,
@@ -41,18 +41,48 @@ class PrecisionsConfig(Config):
     """Which precisions, what their quality may cost, and in how many `rounds` of processes, in turn, their
     speeds are measured."""
 
-    precisions: tuple[Precision, ...] = PRECISIONS
-    ppl_protocol: PplProtocol = "sliding"
-    ppl_max_tokens: int | None = Field(None, ge=2)
-    kl_max_tokens: int = Field(16_384, ge=0)
-    max_ppl_increase: float = Field(0.005, ge=0, le=1, allow_inf_nan=False)
-    rounds: int | None = Field(None, ge=1, le=20)
+    model_config = ConfigDict(title="Precision and quality")
+
+    precisions: tuple[Precision, ...] = Field(
+        PRECISIONS, description=f"Comma-separated: {', '.join(PRECISIONS)}."
+    )
+    ppl_protocol: PplProtocol = Field("sliding", description="the protocol of perplexity.")
+    ppl_max_tokens: int | None = Field(
+        None, ge=2, description="Score only the first so many tokens. By default the whole text."
+    )
+    kl_max_tokens: int = Field(
+        16_384, ge=0, description="Tokens on which full distributions are compared; 0: none."
+    )
+    max_ppl_increase: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Increase of perplexity to tolerate, by the upper end of its interval: 0.5% or 0.005.",
+    )
+    rounds: int | None = Field(
+        None,
+        ge=1,
+        le=20,
+        description="How many processes each precision's speed is measured in, in turn (A B C C B A …). By "
+        "default two where precisions are compared.",
+    )
 
     @property
     def num_rounds(self) -> int:
         """In how many processes each precision's speed is measured: two, where there are several to
         compare, unless it was said."""
         return self.rounds or (2 if len(self.precisions) > 1 else 1)
+
+    @field_validator("precisions", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return parts_of(value)
+
+    @field_validator("max_ppl_increase", mode="before")
+    @classmethod
+    def _as_share(cls, value: Any) -> Any:
+        return share(value)
 
     @field_validator("precisions")
     @classmethod
@@ -64,19 +94,38 @@ class PrecisionsConfig(Config):
         return value
 
 
-class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig):
-    """One run of the precision module.
+class ExecutionConfig(Config):
+    """In which way the native engine runs models."""
 
-    `reference` is the precision that quality differences are paired with; by default the one that rounds
-    least, if it rounds less than 16 bits do, else the first of `precisions`. `ppl_max_tokens` limits the
-    text that is scored, `kl_max_tokens` the part of it on which full distributions are compared.
-    """
+    model_config = ConfigDict(title="Engine")
 
-    reference: Precision | None = None
-    score_chunk_tokens: int = Field(256, ge=1)
-    backend: BackendName = "native"
-    execution: Execution = "auto"
-    num_warmup: int = Field(1, ge=1)
+    execution: Execution = Field(
+        "auto",
+        description="auto: the faster of eager (the model's own forward) and static (steps of fixed shape, "
+        "recorded on a CPU, CUDA graphs on a GPU); compiled: torch.compile.",
+    )
+
+
+class EngineConfig(ExecutionConfig):
+    """What decodes, and in which way."""
+
+    backend: BackendName = Field(
+        "native", description="native: bitdraft's own engine; transformers: its generate."
+    )
+
+
+class PrecisionConfig(ModelConfig, DecodingConfig, TextConfig, EngineConfig, PrecisionsConfig):
+    """One run of the precision module."""
+
+    model_config = ConfigDict(title="Precision and quality")
+
+    reference: Precision | None = Field(
+        None,
+        description="Precision that quality is compared with. By default the one that rounds least, else the "
+        "first.",
+    )
+    score_chunk_tokens: int = Field(256, ge=1, description="Logits kept at once while scoring, in tokens.")
+    num_warmup: int = Field(1, ge=1, description="Unmeasured generations before the measured ones.")
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> Self:
@@ -94,23 +143,27 @@ class PrecisionConfig(ModelConfig, TextConfig, DecodingConfig, PrecisionsConfig)
         return self.reference or formats.default_reference(self.precisions)
 
 
-class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig, DraftsConfig):
-    """One run of the spec_decode module.
+class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, EngineConfig, DraftsConfig):
+    """One run of the spec_decode module."""
 
-    `only` are the (label, K) to be measured, of all drafts and K. `draft_precision` is `precision` unless
-    it is set. `batch_sizes` are how many prompts are decoded at once; 1 is always among them. With
-    `synthetic_acceptance` draft models agree with the target at that rate, whatever they are. With
-    `plan` nothing is swept: the best K follows from replay and cost curves.
-    """
+    model_config = ConfigDict(title="Speculation")
 
-    only: tuple[tuple[str, int], ...] | None = None
-    batch_sizes: tuple[int, ...] = (1,)
-    precision: Precision = PRECISIONS[0]
-    draft_precision: Precision | None = None
-    backend: BackendName = "native"
-    execution: Execution = "auto"
-    synthetic_acceptance: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
-    plan: bool = False
+    only: tuple[tuple[str, int], ...] | None = Field(
+        None, description="The (label, K) to be measured, of all drafts and K. By default all."
+    )
+    batch_sizes: tuple[int, ...] = Field(
+        (1,), description="Prompts decoded at once, beside one alone: 4, or 1,4,8."
+    )
+    precision: Precision = Field(PRECISIONS[0], description=f"Of the target: {', '.join(PRECISIONS)}.")
+    draft_precision: Precision | None = Field(None, description="Of the drafts. By default the target's.")
+    synthetic_acceptance: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Make draft models agree with the target at this rate: speed is real, acceptance stated.",
+    )
+    plan: bool = Field(False, description="No sweep: predict the best K from replay and cost curves.")
 
     @field_validator("batch_sizes", mode="before")
     @classmethod
@@ -132,19 +185,43 @@ class SpecDecodeConfig(ModelConfig, TextConfig, DecodingConfig, SamplingConfig, 
 
 
 class RecommendConfig(
-    ModelConfig, TextConfig, DecodingConfig, SamplingConfig, PrecisionsConfig, DraftsConfig
+    ModelConfig,
+    DecodingConfig,
+    TextConfig,
+    SamplingConfig,
+    ExecutionConfig,
+    PrecisionsConfig,
+    DraftsConfig,
 ):
-    """One run of `recommend`.
+    """One run of `recommend`."""
 
-    `max_vram_gb` limits peak memory (on a CPU peak RAM), `max_ttft_ms` the time to the first token, by the
-    upper end of its interval. `min_speedup` is what the lower end of a speedup over plain decoding must
-    reach for a recommendation to speculate. `budget_s` is how long all measurements may take; what doesn't
-    fit is left out and said so.
-    """
+    model_config = ConfigDict(title="Limits and time")
 
-    k: tuple[int, ...] = tuple(range(1, 11))
-    max_vram_gb: float | None = Field(None, gt=0, allow_inf_nan=False)
-    max_ttft_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
-    min_speedup: float = Field(1.0, ge=1, allow_inf_nan=False)
-    budget_s: float | None = Field(None, ge=30, allow_inf_nan=False)
-    execution: Execution = "auto"
+    k: tuple[int, ...] = Field(tuple(range(1, 11)), description="Speculative tokens a step: 3-10, or 1,2,4.")
+    max_vram_gb: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Limit of peak VRAM in GiB (of peak RAM on a CPU)."
+    )
+    max_ttft_ms: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Limit of the time to the first token in ms, by the upper end of its interval.",
+    )
+    min_speedup: float = Field(
+        1.0,
+        ge=1,
+        allow_inf_nan=False,
+        description="What speculation must bring at least, by the lower end of its interval.",
+    )
+    budget_s: float | None = Field(
+        None,
+        ge=30,
+        allow_inf_nan=False,
+        description="How long all measurements may take: 90s, 10m or 1h. What does not fit is left out, and "
+        "the result says so.",
+    )
+
+    @field_validator("budget_s", mode="before")
+    @classmethod
+    def _as_seconds(cls, value: Any) -> Any:
+        return seconds(value)
