@@ -1,6 +1,6 @@
 """The functions that users call: measure, recommend, carry out a matrix, compare.
 
-Each takes a configuration, or its fields as keywords, and with them those of `RunOptions`: where the run is
+Each takes settings as keywords, or a configuration, and with them those of `RunOptions`: where the run is
 kept (`output`), how it goes on (`fresh`, `retry_failed`, `mix_machines`), and where its cells run
 (`executor`, `devices`, `cell_timeout_s`). All raise `UserError` for a request that cannot be carried out,
 with `result` where something had been measured before.
@@ -8,15 +8,22 @@ with `result` where something had been measured before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from bitdraft.compare.compare import compare_folders
 from bitdraft.compare.in_turn import ROUNDS, compare_in_turn
 from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
 from bitdraft.config.base import Config
+from bitdraft.config.keywords import (
+    PrecisionKeywords,
+    RecommendKeywords,
+    SpecDecodeKeywords,
+    explained,
+)
 from bitdraft.config.running import RunOptions
+from bitdraft.errors import UserError
 from bitdraft.matrix.carry_out import Outcome, carry_out
 from bitdraft.matrix.read import Wanted, read_matrix
 from bitdraft.precision.evaluate import Progress as PrecisionProgress
@@ -36,64 +43,82 @@ from bitdraft.spec_decode.evaluate import measure_spec_decode
 _C = TypeVar("_C", bound=Config)
 
 
-def _both(kind: type[_C], config: _C | None, settings: dict[str, Any]) -> tuple[_C, RunOptions]:
+def _both(
+    kind: type[_C], config: _C | None, model: object, settings: Mapping[str, Any]
+) -> tuple[_C, RunOptions]:
     """Keywords as a configuration and as options of the run."""
-    running = {name: settings.pop(name) for name in list(settings) if name in RunOptions.model_fields}
-    if running.get("output") is not None:
-        running["output"] = Path(running["output"])
+    running = {name: value for name, value in settings.items() if name in RunOptions.model_fields}
+    asked = {name: value for name, value in settings.items() if name not in running}
     options = make_config(RunOptions, running)
+    if isinstance(model, Config):
+        raise UserError("model", type(model).__name__, "a configuration, and no model", "Give it as config=…")
     if config is None:
-        return make_config(kind, settings), options
-    if settings:
-        raise TypeError("give either a config or settings, not both")
+        return make_config(kind, asked if model is None else {"model": model, **asked}), options
+    if model is not None or asked:
+        names = ", ".join(["model"] * (model is not None) + list(asked))
+        raise UserError("config", names, "settings beside a config", "Give either a config or settings")
+    if not isinstance(config, kind):
+        raise UserError("config", type(config).__name__, "another kind", f"Give a {kind.__name__}")
     return config, options
 
 
+@explained(PrecisionKeywords, PrecisionConfig, RunOptions)
 def evaluate_precision(
-    config: PrecisionConfig | None = None,
+    model: str | None = None,
     *,
+    config: PrecisionConfig | None = None,
     on_progress: PrecisionProgress | None = None,
-    **settings: Any,
+    **settings: Unpack[PrecisionKeywords],
 ) -> PrecisionResult:
     """Measure a causal language model at several precisions.
 
-    Give a `PrecisionConfig`, or its fields as keywords (`model`, `precisions`, `dataset`, …). With
-    `output` set, that folder is the run's: precision.json, .csv, .md and precision_benchmark_2rows.png are
-    written there at the end, and the same call goes on with what is missing. Raises `UserError` for a request
-    that cannot be carried out; what goes wrong at one precision becomes that row's status. An interrupt
-    (`Interrupted`) keeps what was measured.
+    `model` is demo/NAME, a checkpoint folder or a hub id (default: demo/target). Settings are keywords, or a
+    `PrecisionConfig` as `config`. With `output`, that folder is the run's: precision.json, .csv, .md and
+    precision_benchmark_2rows.png are written there at the end, and the same call goes on with what is
+    missing. Raises `UserError` for a request that cannot be carried out; what goes wrong at one precision
+    becomes that row's status. An interrupt (`Interrupted`) keeps what was measured.
     """
-    found, options = _both(PrecisionConfig, config, settings)
+    found, options = _both(PrecisionConfig, config, model, settings)
     return measure_precision(found, options, precision_files.publish, on_progress)
 
 
+@explained(SpecDecodeKeywords, SpecDecodeConfig, RunOptions)
 def evaluate_spec_decode(
-    config: SpecDecodeConfig | None = None, *, on_progress: SweepProgress | None = None, **settings: Any
+    model: str | None = None,
+    *,
+    config: SpecDecodeConfig | None = None,
+    on_progress: SweepProgress | None = None,
+    **settings: Unpack[SpecDecodeKeywords],
 ) -> SpecDecodeResult:
     """Measure a target with draft models (or its prompt's own n-grams) at several K.
 
-    Give a `SpecDecodeConfig`, or its fields as keywords (`model`, `drafts`, `k`, `dataset`, …; `k` and
-    `batch_sizes` may be text such as `"3-10"`). With `output` set, that folder is the run's:
+    `model` is the target: demo/NAME, a checkpoint folder or a hub id (default: demo/target). Settings are
+    keywords, or a `SpecDecodeConfig` as `config`. With `output`, that folder is the run's:
     spec_decode_<dataset>.json, .csv, .md and the charts are written there at the end, with `plan`
     spec_decode_plan_<dataset> and its chart, and the same call goes on with what is missing. Raises
     `UserError` for a request that cannot be carried out; what goes wrong with one draft becomes its rows'
     status. An interrupt (`Interrupted`) keeps the prompts that were finished by all rows.
     """
-    found, options = _both(SpecDecodeConfig, config, settings)
+    found, options = _both(SpecDecodeConfig, config, model, settings)
     return measure_spec_decode(found, options, sweep_files.publish, on_progress)
 
 
+@explained(RecommendKeywords, RecommendConfig, RunOptions)
 def recommend_deployment(
-    config: RecommendConfig | None = None, *, on_progress: SearchProgress | None = None, **settings: Any
+    model: str | None = None,
+    *,
+    config: RecommendConfig | None = None,
+    on_progress: SearchProgress | None = None,
+    **settings: Unpack[RecommendKeywords],
 ) -> Recommendation:
     """Say what to deploy: a precision, and a draft with its K or none.
 
-    Give a `RecommendConfig`, or its fields as keywords (`model`, `drafts`, `precisions`, `k`, `dataset`,
-    limits, …). With `output` set, recommendation.json and .md are written there, and what is measured is in
-    runs of their own below it. Raises `UserError` for a request that cannot be carried out. An interrupt
-    (`Interrupted`) keeps what is finished.
+    `model` is the target: demo/NAME, a checkpoint folder or a hub id (default: demo/target). Settings are
+    keywords, or a `RecommendConfig` as `config`. With `output`, recommendation.json and .md are written
+    there, and what is measured is in runs of their own below it. Raises `UserError` for a request that cannot
+    be carried out. An interrupt (`Interrupted`) keeps what is finished.
     """
-    found, options = _both(RecommendConfig, config, settings)
+    found, options = _both(RecommendConfig, config, model, settings)
     publishers = Publishers(precision_files.publish, sweep_files.publish, recommendation_files.publish)
     return search_deployment(found, options, publishers, on_progress)
 
@@ -166,4 +191,4 @@ def measure_run(
         "spec-decode": evaluate_spec_decode,
         "recommend": recommend_deployment,
     }
-    return ways[wanted.command](wanted.config, on_progress=on_progress, **dict(options))
+    return ways[wanted.command](config=wanted.config, on_progress=on_progress, **dict(options))

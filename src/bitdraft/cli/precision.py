@@ -31,7 +31,7 @@ def precision(
         config = make_config(PrecisionConfig, {"model": model, **settings})
         console = Console()
         with LiveProgress(console, len(config.precisions)) as progress:
-            result = evaluate_precision(config, on_progress=progress, **dict(options))
+            result = evaluate_precision(config=config, on_progress=progress, **dict(options))
         _show(result)
         say_kept(
             console, "precision", config, options, "precision.json .csv .md, precision_benchmark_2rows.png"

@@ -32,7 +32,7 @@ def recommend(
         config = make_config(RecommendConfig, {"model": model, **settings})
         console = Console()
         with SearchProgress(console) as progress:
-            result = recommend_deployment(config, on_progress=progress, **dict(options))
+            result = recommend_deployment(config=config, on_progress=progress, **dict(options))
         _show(result)
         files = "recommendation.json .md, and a folder for each stage"
         folder = say_kept(console, "recommendation", result.config, options, files)

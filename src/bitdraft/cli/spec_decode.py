@@ -31,7 +31,7 @@ def spec_decode(
         config = make_config(SpecDecodeConfig, {"model": model, **settings})
         console = Console()
         with StageProgress(console, SWEEP_STAGES) as progress:
-            result = evaluate_spec_decode(config, on_progress=progress, **dict(options))
+            result = evaluate_spec_decode(config=config, on_progress=progress, **dict(options))
         _show(result)
         files = f"{file_stem(result)}.json .csv .md and charts (speculat*.png)"
         say_kept(console, "spec_decode", config, options, files)
