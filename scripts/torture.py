@@ -33,7 +33,7 @@ import transformers.models.gpt_neox.modeling_gpt_neox  # noqa: F401 (what a fork
 
 from bitdraft.cli import main as cli
 from bitdraft.runs.journal import read_events
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.manifest import read_manifest
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
@@ -61,7 +61,7 @@ class Command:
         return process
 
     def content(self, folder: Path) -> dict[str, Any]:
-        return {where: timeless(load_result(folder / where, kind)) for where, kind in self.results}
+        return {where: timeless(read_result(folder / where, kind)) for where, kind in self.results}
 
 
 def _inline(line: list[str]) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bitdraft.present.page.page import write_report
     from bitdraft.schema.comparison import Comparison
     from bitdraft.schema.findings import Finding
+    from bitdraft.schema.io import load_result
     from bitdraft.schema.precision import PrecisionResult
     from bitdraft.schema.recommendation import Recommendation
     from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -42,6 +43,7 @@ __all__ = [
     "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
+    "load_result",
     "measure_in_turn",
     "recommend_deployment",
     "run_matrix",
@@ -62,6 +64,7 @@ _HOMES = {
     "SpecDecodeResult": "bitdraft.schema.spec_decode",
     "UserError": "bitdraft.errors",
     "compare_results": "bitdraft.api",
+    "load_result": "bitdraft.schema.io",
     "measure_in_turn": "bitdraft.api",
     "evaluate_precision": "bitdraft.api",
     "evaluate_spec_decode": "bitdraft.api",

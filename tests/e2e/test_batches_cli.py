@@ -7,7 +7,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from bitdraft.cli import app
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
@@ -21,7 +21,7 @@ def test_batches_leave_table_verdict_and_files(checkpoint: Path, text_file: Path
     for expected in ("larger batches: groups done", "Several prompts at once", "vs. 1", "Batch 3: 2 groups"):
         assert expected in text
     assert "Larger batches: all 24 texts, those of K = 0 included, are those of batch 1." in text
-    loaded = load_result(tmp_path / "spec_decode_file-story.json", SpecDecodeResult)
+    loaded = read_result(tmp_path / "spec_decode_file-story.json", SpecDecodeResult)
     assert loaded.config.batch_sizes == (1, 2, 3)
     assert [(row.batch_size, row.draft, row.k, row.status) for row in loaded.batches] == [
         (size, draft, k, "ok") for size in (2, 3) for draft, k in ((None, 0), ("ngram", 2))

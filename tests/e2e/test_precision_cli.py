@@ -21,7 +21,7 @@ import bitdraft
 from bitdraft.cli import app
 from bitdraft.inputs.models import load_model
 from bitdraft.inputs.variants import Variant
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Overflow
 from in_process import files_of, full_after, jobs_in_process
@@ -51,7 +51,7 @@ def test_a_run_leaves_table_verdict_and_files(checkpoint: Path, text_file: Path,
     for expected in ("FP32", "FP16", "BF16", "Throughput", "Peak RAM", "★", "Use "):
         assert expected in result.output
     assert "VRAM" not in result.output
-    loaded = load_result(output / "precision.json", PrecisionResult)
+    loaded = read_result(output / "precision.json", PrecisionResult)
     assert [row.status for row in loaded.rows] == ["ok"] * 3
     assert str(tmp_path) not in loaded.environment.model_dump_json()
 
@@ -83,7 +83,7 @@ def test_the_transformers_backend_generates_the_same_tokens(
         flags = ["--precisions", "fp32", "--backend", backend, "--output", output]
         result = invoke("precision", checkpoint, "--dataset", f"file:{text_file}", *SMALL, *flags)
         assert result.exit_code == 0, result.output
-        row = load_result(output / "precision.json", PrecisionResult).rows[0]
+        row = read_result(output / "precision.json", PrecisionResult).rows[0]
         tokens.append([run.token_ids for run in row.runs])
     assert tokens[0] == tokens[1]
 
@@ -98,7 +98,7 @@ def test_an_overflowing_precision_is_a_finding_and_the_others_go_on(text_file: P
     output = tmp_path / "out"
     result = invoke("precision", folder, "--dataset", f"file:{text_file}", *SMALL, "--output", output)
     assert result.exit_code == 0, result.output
-    rows = {row.precision: row for row in load_result(output / "precision.json", PrecisionResult).rows}
+    rows = {row.precision: row for row in read_result(output / "precision.json", PrecisionResult).rows}
     assert {name: row.status for name, row in rows.items()} == {
         "fp32": "ok",
         "fp16": "overflow",
@@ -183,7 +183,7 @@ def test_an_interrupt_keeps_finished_rows(checkpoint: Path, text_file: Path, tmp
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Interrupted. What was finished is shown above" in errors
-    result = load_result(output / "precision.json", PrecisionResult)
+    result = read_result(output / "precision.json", PrecisionResult)
     assert result.summary == (
         "Not finished: this is what was measured so far. Give the same command again to go on. "
         f"Measured so far: {' and '.join(row.precision for row in result.rows)}. Nothing is recommended yet."
@@ -249,7 +249,7 @@ def test_a_reference_without_room_leaves_the_gate_on(
     command = ["precision", checkpoint, "--dataset", f"file:{text_file}", *SMALL]
     found = invoke(*command, "--output", tmp_path / "three")
     alone = invoke(*command, "--precisions", "fp32,bf16", "--output", tmp_path / "two")
-    result = load_result(tmp_path / "three" / "precision.json", PrecisionResult)
+    result = read_result(tmp_path / "three" / "precision.json", PrecisionResult)
     lost, base, other = result.rows
     assert (lost.status, base.status, other.status) == ("oom", "ok", "ok")
     assert result.summary.startswith(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bitdraft.cli import app
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.precision import PrecisionResult, Quality
 from bitdraft.schema.spec_decode import SpecDecodeResult
 from tiny import save_shape
@@ -37,7 +37,7 @@ def test_precision_measures_speed_and_memory_alone(shape: Path, text_file: Path,
     assert "Random weights: quality not measured." in one_line(result.output)
     assert "PPL" not in result.output
     assert "NaN" not in result.output
-    loaded = load_result(output / "precision.json", PrecisionResult)
+    loaded = read_result(output / "precision.json", PrecisionResult)
     assert loaded.model.name == f"{shape} (random weights)"
     assert loaded.model.random_weights
     assert loaded.config.random_weights
@@ -59,7 +59,7 @@ def test_spec_decode_plans_for_shapes(shape: Path, text_file: Path, tmp_path: Pa
     assert result.exit_code == 0, result.output
     assert "Random weights: acceptance, and so speedup, says nothing" in one_line(result.output)
     assert "no smaller than the target" not in result.output
-    loaded = load_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
+    loaded = read_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
     assert loaded.model.name == f"{shape} (random weights)"
     assert loaded.drafts["draft-shape"].random_weights
     assert set(loaded.plan) == {"draft-shape", "ngram"}

@@ -14,7 +14,7 @@ import bitdraft
 from bitdraft.cli import app, main
 from bitdraft.config import RecommendConfig, make_config
 from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -62,15 +62,15 @@ def run(checkpoint: Path, draft: Path, story: Path, tmp_path_factory: pytest.Tem
 def test_files_and_screen_say_the_same(run: Any) -> None:
     found, folder = run
     assert found.exit_code == 0, found.output
-    result = load_result(folder / "recommendation.json", Recommendation)
+    result = read_result(folder / "recommendation.json", Recommendation)
     screen = " ".join(found.output.split())
     assert " ".join(result.summary.split()) in screen
     assert result.choice.precision in ("fp32", "bf16")
     assert {stage.stage for stage in result.stages} >= {"precision", "plan"}
-    precision = load_result(folder / "precision" / "precision.json", PrecisionResult)
+    precision = read_result(folder / "precision" / "precision.json", PrecisionResult)
     assert [row.precision for row in precision.rows] == ["fp32", "bf16"]
     assert (folder / "precision" / "precision_benchmark_2rows.png").exists()
-    assert load_result(folder / "plan-fp32" / "spec_decode_plan_file-story.json", SpecDecodeResult).plan
+    assert read_result(folder / "plan-fp32" / "spec_decode_plan_file-story.json", SpecDecodeResult).plan
     assert result.summary in (folder / "recommendation.md").read_text()
     for name in ("transformers", "vllm", "native"):
         assert result.snippets[name].strip() in (folder / "recommendation.md").read_text()
@@ -78,7 +78,7 @@ def test_files_and_screen_say_the_same(run: Any) -> None:
     for row in result.contenders:
         if row.k and row.standing in ("chosen", "slower", "indistinguishable"):
             below = f"sweep-{row.precision}"
-            sweep = load_result(folder / below / "spec_decode_file-story.json", SpecDecodeResult)
+            sweep = read_result(folder / below / "spec_decode_file-story.json", SpecDecodeResult)
             assert (row.draft, row.k) in {(one.draft, one.k) for one in sweep.sweep}
 
 
@@ -180,7 +180,7 @@ def test_limits_that_nothing_keeps_end_with_code_1(checkpoint: Path, story: Path
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
     found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--max-vram-gb", "0.001")
     assert found.exit_code == 1
-    result = load_result(tmp_path / "recommendation.json", Recommendation)
+    result = read_result(tmp_path / "recommendation.json", Recommendation)
     assert result.choice.precision is None
     assert result.snippets == {}
     assert "above the limit of 0.001 GiB" in " ".join(found.output.split())
@@ -206,7 +206,7 @@ def test_a_budget_names_what_it_left_out(
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
     found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--budget", "60s")
     assert found.exit_code == 0, found.output
-    result = load_result(tmp_path / "recommendation.json", Recommendation)
+    result = read_result(tmp_path / "recommendation.json", Recommendation)
     assert [stage.stage for stage in result.stages] == ["pilot", "precision"]
     assert any("no plan at fp32" in text for text in result.skipped)
     assert "no draft was examined" in result.summary
@@ -231,7 +231,7 @@ def test_an_interrupt_keeps_what_is_finished(
     found = invoke(checkpoint, *text, *SMALL, *QUALITY)
     assert found.exit_code == 130
     assert "What was finished is shown above" in found.stderr
-    result = load_result(tmp_path / "recommendation.json", Recommendation)
+    result = read_result(tmp_path / "recommendation.json", Recommendation)
     assert result.choice.precision is None
     assert result.snippets == {}
     assert [one.standing for one in result.contenders] == ["ahead"]

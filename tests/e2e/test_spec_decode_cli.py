@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.records import Generation
 from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
 from in_process import files_of, full_after, jobs_in_process
@@ -67,7 +67,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path) -> SpecDecodeResult:
-    return load_result(folder / "spec_decode_file-story.json", SpecDecodeResult)
+    return read_result(folder / "spec_decode_file-story.json", SpecDecodeResult)
 
 
 def runs_of(result: SpecDecodeResult) -> tuple[Generation, ...]:
@@ -177,7 +177,7 @@ def test_a_plan_stands_beside_the_sweep(checkpoint: Path, draft: Path, story: Pa
         "spec_decode_plan_file-story.md",
         "speculation_plan_file-story.png",
     }
-    loaded = load_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
+    loaded = read_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
     assert loaded.rows == ()
     assert set(loaded.plan) == {"small", "ngram"}
     assert set(loaded.plan["small"].by_k) == {1, 2, 3, 4}
@@ -189,7 +189,7 @@ def test_a_plan_replays_what_a_sweep_measures(
 ) -> None:
     flags = ["--draft", draft, "--draft", "ngram", "--k", "1-3,6", "--dataset", f"file:{story}"]
     assert invoke(checkpoint, *flags, *SMALL, "--plan", "--output", tmp_path).exit_code == 0
-    planned = load_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
+    planned = read_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
     assert planned.replay == load(sweep[1]).replay
 
 

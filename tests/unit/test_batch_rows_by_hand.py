@@ -17,7 +17,7 @@ import bitdraft
 from bitdraft.backends.native import NativeEngine
 from bitdraft.metrics.speed import tokens_and_seconds
 from bitdraft.present.sweep_files import csv_text, markdown_text
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.records import Generation
 from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.batches import groups_of
@@ -278,7 +278,7 @@ def test_an_interrupt_keeps_the_finished_groups(
     monkeypatch.setattr(NativeEngine, "decode_batch", stopping)
     with jobs_in_process(), pytest.raises(KeyboardInterrupt):
         measure(settings, k=3, drafts=("ngram",), output=tmp_path)
-    result = load_result(tmp_path / "spec_decode_file-text.json", SpecDecodeResult)
+    result = read_result(tmp_path / "spec_decode_file-text.json", SpecDecodeResult)
     found = {(row.batch_size, row.draft, row.k): row for row in result.batches}
     assert [len(found[2, *arm].groups) for arm in ((None, 0), ("ngram", 3))] == [2, 2]
     assert found[3, "ngram", 3].reason == "not tried, because batch 2 ended: interrupted"

@@ -13,7 +13,7 @@ from bitdraft.config import PRECISIONS, PrecisionConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.inputs.models import torch_dtype
 from bitdraft.schema.environment import ModelRecord
-from bitdraft.schema.io import load_result, prepare_output, to_json, write_atomically
+from bitdraft.schema.io import prepare_output, read_result, to_json, write_atomically
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 
@@ -92,16 +92,16 @@ def test_what_cannot_have_been_measured_is_refused(
     path = tmp_path / "precision.json"
     path.write_text(json.dumps(json.loads(to_json(result())) | {"rows": rows}))
     if problem is None:
-        assert len(load_result(path, PrecisionResult).rows) == len(rows)
+        assert len(read_result(path, PrecisionResult).rows) == len(rows)
         return
     with pytest.raises(UserError, match=problem):
-        load_result(path, PrecisionResult)
+        read_result(path, PrecisionResult)
 
 
 def test_results_survive_json(tmp_path: Path) -> None:
     path = tmp_path / "precision.json"
     write_atomically(path, to_json(result()))
-    assert load_result(path, PrecisionResult) == result()
+    assert read_result(path, PrecisionResult) == result()
     assert [p.name for p in tmp_path.iterdir()] == ["precision.json"]
 
 
@@ -113,12 +113,12 @@ def test_damaged_results_are_refused(tmp_path: Path, content: str, message: str)
     path = tmp_path / "precision.json"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
-        load_result(path, PrecisionResult)
+        read_result(path, PrecisionResult)
 
 
 def test_missing_result_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"precision\.json"):
-        load_result(tmp_path / "precision.json", PrecisionResult)
+        read_result(tmp_path / "precision.json", PrecisionResult)
 
 
 def test_not_a_number_never_reaches_json() -> None:
@@ -174,9 +174,9 @@ def test_a_file_of_nonsense_is_refused_by_its_field(tmp_path: Path, old: str, ne
     text = to_json(result().model_copy(update={"rows": (row,)}))
     path = tmp_path / "precision.json"
     path.write_text(text)
-    load_result(path, PrecisionResult)
+    read_result(path, PrecisionResult)
     assert old in text
     path.write_text(text.replace(old, new))
     with pytest.raises(UserError, match=where) as caught:
-        load_result(path, PrecisionResult)
+        read_result(path, PrecisionResult)
     assert caught.value.value == path

@@ -10,7 +10,7 @@ import pytest
 
 from bitdraft.compare.compare import compare_folders
 from bitdraft.errors import UserError
-from bitdraft.schema.io import load_result, to_json
+from bitdraft.schema.io import read_result, to_json
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -25,7 +25,7 @@ def values(metrics: dict[str, Any]) -> dict[str, float]:
 def test_precisions_keep_their_figures_runs_and_sentences(version: int, tmp_path: Path) -> None:
     old = earlier_files(version, tmp_path)["precision"]
     assert old["schema_version"] == version
-    found = load_result(tmp_path / "precision.json", PrecisionResult)
+    found = read_result(tmp_path / "precision.json", PrecisionResult)
     assert [row.precision for row in found.rows] == [row["precision"] for row in old["rows"]]
     for row, before in zip(found.rows, old["rows"], strict=True):
         assert {name: figure.value for name, figure in row.metrics.items()} == values(before["metrics"])
@@ -40,7 +40,7 @@ def test_precisions_keep_their_figures_runs_and_sentences(version: int, tmp_path
 @pytest.mark.parametrize("version", VERSIONS)
 def test_sweeps_keep_their_figures_texts_and_replay(version: int, tmp_path: Path) -> None:
     old = earlier_files(version, tmp_path)["spec_decode_stdlib"]
-    found = load_result(tmp_path / "spec_decode_stdlib.json", SpecDecodeResult)
+    found = read_result(tmp_path / "spec_decode_stdlib.json", SpecDecodeResult)
     assert [(row.draft, row.k) for row in found.sweep] == [(row["draft"], row["k"]) for row in old["rows"]]
     baseline = found.baseline
     assert baseline is not None
@@ -63,12 +63,12 @@ def test_sweeps_keep_their_figures_texts_and_replay(version: int, tmp_path: Path
 
 def test_plans_and_recommendations_keep_what_they_conclude(tmp_path: Path) -> None:
     old = earlier_files(3, tmp_path)
-    plan = load_result(tmp_path / "spec_decode_plan_stdlib.json", SpecDecodeResult)
+    plan = read_result(tmp_path / "spec_decode_plan_stdlib.json", SpecDecodeResult)
     assert plan.rows == ()
     assert plan.summary == old["spec_decode_plan_stdlib"]["verdict"]["summary"]
     for draft, entry in old["spec_decode_plan_stdlib"]["plan"].items():
         assert plan.plan[draft].best_k.replay == entry["best_k"]["replay"]
-    recommended = load_result(tmp_path / "recommendation.json", Recommendation)
+    recommended = read_result(tmp_path / "recommendation.json", Recommendation)
     before = old["recommendation"]
     assert recommended.choice.precision == before["choice"]["precision"]
     assert recommended.summary == before["verdict"]["summary"]
@@ -82,9 +82,9 @@ def test_what_was_read_is_written_and_read_again(version: int, tmp_path: Path) -
     earlier_files(version, tmp_path)
     files: list[tuple[str, Any]] = [("precision", PrecisionResult), ("spec_decode_stdlib", SpecDecodeResult)]
     for name, kind in files:
-        first = load_result(tmp_path / f"{name}.json", kind)
+        first = read_result(tmp_path / f"{name}.json", kind)
         (tmp_path / "again.json").write_text(to_json(first))
-        assert load_result(tmp_path / "again.json", kind) == first
+        assert read_result(tmp_path / "again.json", kind) == first
 
 
 def test_folders_of_two_versions_are_compared(tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     data = earlier_files(3, tmp_path)["precision"] | {"schema_version": 99}
     (tmp_path / "precision.json").write_text(json.dumps(data))
     with pytest.raises(UserError, match="schema version 99 is newer"):
-        load_result(tmp_path / "precision.json", PrecisionResult)
+        read_result(tmp_path / "precision.json", PrecisionResult)

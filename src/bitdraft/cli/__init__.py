@@ -97,7 +97,7 @@ def plot(
     with errors_to_exit(debug):
         from bitdraft.errors import UserError, one_line
         from bitdraft.present import precision_files, sweep_files
-        from bitdraft.schema.io import load_result
+        from bitdraft.schema.io import read_result
         from bitdraft.schema.manifest import counted_files
         from bitdraft.schema.precision import PrecisionResult
         from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -112,9 +112,9 @@ def plot(
             raise UserError("DIR", folder, problem, "Name the folder of a run, or one above runs")
         try:
             for path in rows:
-                print(precision_files.draw(load_result(path, PrecisionResult), path.parent))
+                print(precision_files.draw(read_result(path, PrecisionResult), path.parent))
             for path in sweeps:
-                for picture in sweep_files.draw(load_result(path, SpecDecodeResult), path.parent):
+                for picture in sweep_files.draw(read_result(path, SpecDecodeResult), path.parent):
                     print(picture)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"

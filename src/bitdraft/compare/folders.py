@@ -10,7 +10,7 @@ from typing import Any
 from bitdraft.compare.measured import Measurement
 from bitdraft.errors import UserError
 from bitdraft.schema.comparison import Side, SideFile
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.manifest import counted_files, unfinished_runs
 from bitdraft.schema.naming import draft_name
 from bitdraft.schema.precision import PrecisionResult
@@ -52,15 +52,15 @@ def read_folder(path: Path, side: str) -> Folder:
         raise UserError(side, path, what, f"Name a folder that holds {_WHAT}")
     folder = Folder(path, unfinished=tuple(unfinished_runs(path)))
     for file in counted_files(path, "precision.json"):
-        folder.results[_name(file, path)] = load_result(file, PrecisionResult)
+        folder.results[_name(file, path)] = read_result(file, PrecisionResult)
     for file in counted_files(path, "spec_decode_*.json"):
-        result = load_result(file, SpecDecodeResult)
+        result = read_result(file, SpecDecodeResult)
         if result.config.plan:
             folder.plans.append(_name(file, path))
         else:
             folder.results[_name(file, path)] = result
     for file in counted_files(path, "recommendation.json"):
-        result_of_search = load_result(file, Recommendation)
+        result_of_search = read_result(file, Recommendation)
         if file.parent == path and result_of_search.is_complete:
             folder.recommended = _words(result_of_search.choice)
     if not folder.results:

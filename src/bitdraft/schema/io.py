@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,10 +28,10 @@ def to_json(record: BaseModel) -> str:
     )
 
 
-_AnyResult = TypeVar("_AnyResult", PrecisionResult, SpecDecodeResult, Recommendation)
+_AnyResult = TypeVar("_AnyResult", bound=PrecisionResult | SpecDecodeResult | Recommendation)
 
 
-def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
+def read_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
     """Read a result file; a foreign, damaged or newer file is a `UserError`."""
     try:
         data = _read(path)
@@ -40,13 +40,45 @@ def load_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
             problem = f"schema version {version} is newer than {SCHEMA_VERSION}"
             raise UserError("result", path, problem, "Update bitdraft")
         _check_numbers(data)
-        return kind.model_validate(migrate(data) if isinstance(data, dict) else data)
+        return cast(_AnyResult, kind.model_validate(migrate(data) if isinstance(data, dict) else data))
     except OSError as error:
         raise UserError("result", path, one_line(error), f"Name a folder that holds {path.name}") from error
     except (ValueError, ValidationError, LookupError, TypeError, AttributeError) as error:
         what = kind.model_fields["kind"].default.replace("_", "-")
         problem = f"not a {what} result ({_first_problem(error)})"
         raise UserError("result", path, problem, "Measure again or name another folder") from error
+
+
+AnyResult = PrecisionResult | SpecDecodeResult | Recommendation
+KINDS: dict[str, type[AnyResult]] = {
+    "recommendation.json": Recommendation,
+    "precision.json": PrecisionResult,
+    "spec_decode_*.json": SpecDecodeResult,
+}
+"""By what their files are called"""
+
+
+def load_result(path: str | Path) -> AnyResult:
+    """The result in a file, or in a folder that holds one; in that of a recommendation, the recommendation.
+
+    Raises `UserError` for a folder without a result or with several, and for a foreign, damaged or newer
+    file.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        fitting = [kind for pattern, kind in KINDS.items() if path.match(pattern)]
+        if not fitting:
+            names = ", ".join(KINDS)
+            raise UserError("result", path, "no result by its name", f"Name a folder, or one of {names}")
+        return read_result(path, fitting[0])
+    for pattern, kind in KINDS.items():
+        found = sorted(path.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(one.name for one in found)
+            raise UserError("result", path, f"holds several results ({names})", "Name one of these files")
+        if found:
+            return read_result(found[0], kind)
+    raise UserError("result", path, "holds no result", "Name the folder of a run that is finished")
 
 
 def _read(path: Path) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -139,6 +140,16 @@ class PrecisionResult(Result):
     config: PrecisionConfig
     rows: tuple[PrecisionRow, ...]
     verdict: PrecisionVerdict = PrecisionVerdict()
+
+    @property
+    def best(self) -> PrecisionRow | None:
+        """The precision that the verdict recommends; None where it recommends none."""
+        return next((row for row in self.rows if row.precision == self.verdict.precision), None)
+
+    def rows_of_figures(self) -> Iterator[tuple[dict[str, Any], Mapping[str, Figure]]]:
+        """See `Result`."""
+        for row in self.rows:
+            yield {"precision": row.precision}, {**row.metrics, **row.quality.figures()}
 
     @model_validator(mode="after")
     def _rows_are_of_their_own(self) -> PrecisionResult:

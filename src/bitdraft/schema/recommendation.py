@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -88,6 +89,19 @@ class Recommendation(Result):
     contenders: tuple[Contender, ...] = ()
     stages: tuple[Stage, ...] = ()
     snippets: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def best(self) -> Contender | None:
+        """What was chosen; None where nothing can be recommended."""
+        return next((one for one in self.contenders if one.standing == "chosen"), None)
+
+    def rows_of_figures(self) -> Iterator[tuple[dict[str, Any], Mapping[str, Figure]]]:
+        """See `Result`. What was only predicted has none."""
+        for one in self.contenders:
+            names = ("throughput_tok_s", "speedup", "ttft_ms", "ppl_change")
+            figures = {name: getattr(one, name) for name in names}
+            row = {"precision": one.precision, "draft": one.draft, "k": one.k}
+            yield row, {name: figure for name, figure in figures.items() if figure is not None}
 
     @property
     def drafts(self) -> dict[str, ModelRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -296,6 +297,22 @@ class SpecDecodeResult(Result):
     def _texts_restored(cls, value: Any) -> Any:
         """Files leave out token ids that are the baseline's."""
         return with_known_texts(value) if isinstance(value, dict) else value
+
+    @property
+    def best(self) -> SpecDecodeRow | None:
+        """The (draft, K) that the verdict recommends, or plain decoding where it refuses all; None where it
+        leaves it open."""
+        verdict = self.verdict
+        if verdict.speculate is None:
+            return None
+        if not verdict.speculate:
+            return self.baseline
+        return next((row for row in self.sweep if (row.draft, row.k) == (verdict.draft, verdict.k)), None)
+
+    def rows_of_figures(self) -> Iterator[tuple[dict[str, Any], Mapping[str, Figure]]]:
+        """See `Result`."""
+        for row in self.rows:
+            yield {"draft": row.draft, "k": row.k, "batch_size": row.batch_size}, row.metrics
 
     @model_validator(mode="after")
     def _rows_are_of_their_own(self) -> SpecDecodeResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.errors import UserError, one_line
-from bitdraft.schema.io import load_result
+from bitdraft.schema.io import read_result
 from bitdraft.schema.manifest import counted_files, unfinished_runs
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
@@ -15,9 +15,9 @@ from bitdraft.schema.spec_decode import SpecDecodeResult
 
 Result = PrecisionResult | SpecDecodeResult | Recommendation
 _KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (
-    ("recommendation.json", lambda path: load_result(path, Recommendation)),
-    ("precision.json", lambda path: load_result(path, PrecisionResult)),
-    ("spec_decode_*.json", lambda path: load_result(path, SpecDecodeResult)),
+    ("recommendation.json", lambda path: read_result(path, Recommendation)),
+    ("precision.json", lambda path: read_result(path, PrecisionResult)),
+    ("spec_decode_*.json", lambda path: read_result(path, SpecDecodeResult)),
 )
 
 
