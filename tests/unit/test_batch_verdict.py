@@ -122,11 +122,22 @@ def test_it_pays_in_between() -> None:
     assert record.stops_at == 8
 
 
-def test_a_wide_interval_is_open_and_counts_by_value() -> None:
+def test_a_wide_interval_is_open_and_neither_pays_nor_ends_it() -> None:
     record, reasons = decide({1: 1.5, 4: 1.2, 8: 1.3}, wide=0.3)
     assert "Batch 4: open. The fastest, a, K = 2, is 1.20×" in " ".join(reasons)
+    assert "Speculation pays at batch 1; at batch 4 and 8 it is open." in reasons
     assert [best.pays for best in record.best] == [True, None, None]
-    assert record.by_value == (4, 8)
+    assert (record.stops_at, record.by_value) == (None, ())
+    rows, batches = rows_of({1: 1.5, 16: 0.7})
+    _, wide = rows_of({8: 0.98}, wide=0.3)
+    found = of_batches(rows, [*wide, *batches])
+    assert "From batch 16 on speculation does not pay (best 0.70×); at batch 8 it is open." in found.reasons
+    rows, batches = rows_of({1: 0.8, 16: 0.7})
+    found = of_batches(rows, [*wide, *batches])
+    assert (
+        "Speculation is shown to pay at no batch size that was measured; at batch 8 it is open."
+        in found.reasons
+    )
 
 
 def test_without_intervals_it_is_by_value() -> None:

@@ -38,6 +38,7 @@ def test_every_format_is_a_precision_with_a_dtype_of_its_own() -> None:
         ({"max_ppl_increase": float("nan")}, "max_ppl_increase", "nan: no number. Give a share"),
         ({"device": "gpu"}, "device", "Choose auto, cpu"),
         ({"backend": "vllm"}, "backend", "Choose from native, transformers"),
+        ({"sample": "middle"}, "sample", "middle: unknown. Choose from stratified, first"),
         ({"ppl_protocol": "strided"}, "ppl_protocol", "Choose from sliding"),
         ({"max_tokens": 3}, "max_tokens", "no such setting"),
     ],
@@ -84,6 +85,9 @@ def _row(**changes: Any) -> dict[str, Any]:
         ([_row(blocks={"log_prob": [-700.0]})], "sums of other blocks"),
         ([_row(raw={"reference_work_s": [0.01, 0.0]})], "reference_work_s.1: Input should be greater than 0"),
         ([_row(), _row()], "2 rows of fp32"),
+        ([_row(emissions=[], token_ids=[])], "gave no token"),
+        ([_row(blocks={"num_same_top1": [257, 1]})], "more tokens that agree than there are"),
+        ([_row() | {"more_runs": [[]]}], "rounds of different numbers of requests"),
     ],
 )
 def test_what_cannot_have_been_measured_is_refused(

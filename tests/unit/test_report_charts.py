@@ -240,7 +240,7 @@ def test_the_front_holds_what_was_measured() -> None:
     rows = tables_of(section)["All ways to run it"].rows
     assert [row[3].text for row in rows] == [
         "chosen",
-        "indistinguishable",
+        "same speed",
         "slower",
         "predicted",
         "out: overflow",

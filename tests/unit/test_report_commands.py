@@ -119,8 +119,8 @@ def test_the_command_line_reads_the_same_configuration(
 ) -> None:
     seen: list[Any] = []
 
-    def capture(own: Any, **_: Any) -> None:
-        seen.append(own)
+    def capture(config: Any, **_: Any) -> None:
+        seen.append(config)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bitdraft.api.evaluate_precision", capture)

@@ -116,7 +116,7 @@ def test_the_page_holds_every_part_with_the_verdict_on_top(tmp_path: Path) -> No
         "Speculation on stdlib, fp32: The speedup varies widely.",
         "Raw numbers",
         "How to reproduce",
-        "bitdraft precision org/model --max-new-tokens 100 --num-prompts 6",
+        "bitdraft precision org/model --num-prompts 6 --max-new-tokens 100",
     ]
     places = [text.find(part) for part in parts]
     assert -1 not in places, parts[places.index(-1)]

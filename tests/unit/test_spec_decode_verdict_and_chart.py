@@ -24,7 +24,8 @@ from bitdraft.schema.spec_decode import (
     SpecDecodeResult,
     SpecDecodeRow,
 )
-from bitdraft.spec_decode.verdict import decide, decide_plan, repetition_of, warnings_of
+from bitdraft.spec_decode.plan_verdict import decide_plan
+from bitdraft.spec_decode.verdict import decide, repetition_of, warnings_of
 from said import Said, sentences
 
 COSTS = CostRecord(draft_cost={"a": 0.1, "b": 0.2}, verify_cost={0: 1.0, 2: 1.2, 4: 1.3})
@@ -176,7 +177,7 @@ def test_what_rounding_does_not_explain_is_never_recommended(kind: str, why: str
     alone = Sweep().add("a", 2, 0.004, lossless=lossless(kind)).verdict()
     assert (alone.speculate, alone.draft) == (False, None)
     assert alone.summary.startswith(
-        "Do not speculate: every (draft, K) gave texts that are not those of plain"
+        "Do not speculate: of no (draft, K) that ran are the texts shown to be those of plain"
     )
 
 
@@ -227,6 +228,33 @@ def test_plans_name_the_best_draft_or_none() -> None:
     refused = Said(*decide_plan({"a": planned(0.8)}, 15))
     assert (refused.speculate, refused.draft) == (False, None)
     assert decide_plan({}, 0)[0].speculate is None
+
+
+@pytest.mark.parametrize(
+    ("speedup", "speculate"), [(1.3, True), (1.1, True), (1.05, None), (0.95, None), (0.85, False)]
+)
+def test_a_plan_decides_what_a_prediction_can(speedup: float, speculate: bool | None) -> None:
+    verdict = Said(*decide_plan({"a": planned(speedup)}, 15))
+    assert verdict.speculate is speculate
+    assert ("is open" in verdict.summary) == (speculate is None)
+
+
+@pytest.mark.parametrize(
+    ("costs", "warning"),
+    [
+        ({"verify_cost": {0: 1.0, 2: 0.06}}, "Verifying 3 tokens was timed at 0.06 of a forward over one"),
+        (
+            {"target_forward_ms": {1: {"value": 1080, "low": 52, "high": 1827, "n": 6}}},
+            "A forward over one token took 52.0 to 1827.0 ms",
+        ),
+        ({"verify_cost": {0: 1.0, 2: 0.97}}, None),
+    ],
+)
+def test_a_plan_from_costs_that_cannot_be_right_is_open(costs: Any, warning: str | None) -> None:
+    verdict = Said(*decide_plan({"a": planned(13.0)}, 15, CostRecord.model_validate(costs)))
+    assert verdict.speculate is (True if warning is None else None)
+    assert [text for text in verdict.warnings if warning is None or warning not in text] == []
+    assert bool(verdict.warnings) == (warning is not None)
 
 
 def result_of(sweep: Sweep, *, plan: bool = False, name: str = "a $model$") -> SpecDecodeResult:

@@ -166,8 +166,9 @@ def test_a_prompt_is_prefilled_once_for_all_runs() -> None:
     drafted = [runs.decode(config, "draft", k, 0) for k in (2, 3)]
     assert sizes.count(33) == 1
     assert max(sizes[1:]) == 4
-    first_s = {run.emissions[0][0] - run.submit_s for run in (plain, *drafted)}
-    assert max(first_s) - min(first_s) < 0.01
+    # all of them are told the same prefill, and a draft's own stands before its first token, too
+    first_s = [run.emissions[0][0] - run.submit_s for run in (plain, *drafted)]
+    assert min(first_s[1:]) >= first_s[0] > 0
     # the draft's own prefill is part of the time behind the first token
     assert all(run.emissions[1][0] > run.emissions[0][0] for run in drafted)
 

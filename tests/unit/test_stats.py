@@ -115,7 +115,7 @@ def test_the_lower_end_of_the_best_of_many_is_bonferronis(n: int, m: int) -> Non
     many = of_the_best(one, m)
     assert one.low is not None
     error = math.log(one.value / one.low) / scipy.stats.t.ppf(0.975, n - 1)
-    half = error * scipy.stats.t.ppf(1 - 0.025 / m, n - 1)
+    half = error * scipy.stats.t.ppf(1 - 0.0125 / m, n - 1)
     assert many.low == pytest.approx(one.value * math.exp(-half))
     assert many.high == one.high
     assert of_the_best(one, 1) == one

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -79,5 +79,8 @@ def _remedy(bounds: Mapping[str, Any], setting: Any) -> str:
     for name, words in (("ge", "of at least"), ("gt", "above"), ("le", "up to"), ("lt", "below")):
         if name in bounds:
             return f"Give a number {words} {bounds[name]}"
+    choices = get_args(setting.annotation) if setting is not None else ()
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return f"Choose from {', '.join(choices)}"
     is_whole = setting is not None and setting.annotation in (int, int | None)
     return "Give a whole number" if is_whole else "Give a value of that kind"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from bitdraft.present.comparison_files import (
@@ -22,8 +23,8 @@ from bitdraft.present.comparison_files import (
 from bitdraft.present.words import joined
 from bitdraft.schema.comparison import Comparison, RowComparison
 
-_WIDE = 100
-_NARROW = ("throughput_tok_s", "ttft_ms", "speedup", "ppl")
+# the last to go where a terminal is narrow
+_FIRST = ("throughput_tok_s", "speedup", "ppl", "ttft_ms")
 _STYLES = {"better": "bold green", "worse": "bold red"}
 
 
@@ -33,12 +34,14 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         console.print(f"· {reason}", highlight=False, markup=False)
     console.print()
     found = sections(comparison)
+    hidden: dict[str, None] = {}
     for section in found:
-        console.print(_table(section, console.width))
+        left_out = _hidden(section, console)
+        console.print(_table(section, left_out))
+        hidden |= {section.columns[key]: None for key in left_out}
     console.print(f"{HINT}; {ENDS}", style="dim", highlight=False, markup=False)
-    hidden = {section.columns[key]: None for section in found for key in _hidden(section, console.width)}
     if hidden:
-        text = f"No room for {joined(list(hidden))}: they are in the files, and here from {_WIDE} columns on."
+        text = f"No room here for {joined(list(hidden))}: a wider terminal has it, and the files do."
         console.print(text, style="dim", highlight=False, markup=False)
     if comparison.differences:
         table = Table("", "A", "B", title="What else is not the same", title_justify="left")
@@ -47,18 +50,20 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
         console.print(table)
 
 
-def _hidden(section: Section, width: int) -> list[str]:
-    """The columns that a narrow terminal has no room for."""
-    if width >= _WIDE:
-        return []
-    kept = set(_NARROW) - ({"ttft_ms"} if "speedup" in section.columns else set())
-    return [key for key in section.columns if key not in kept]
+def _hidden(section: Section, console: Console) -> list[str]:
+    """The columns that this terminal has no room for; one is always shown."""
+    order = [key for key in _FIRST if key in section.columns]
+    order += [key for key in section.columns if key not in order]
+    for num_shown in range(len(order), 1, -1):
+        table = _table(section, order[num_shown:])
+        if Measurement.get(console, console.options, table).maximum <= console.width:
+            return order[num_shown:]
+    return order[1:]
 
 
-def _table(section: Section, width: int) -> Table:
-    """A line a row. Only the throughput's interval has room; the others are in the files."""
+def _table(section: Section, hidden: Sequence[str]) -> Table:
+    """A line a row. Only the throughput's interval is shown; the others are in the files."""
     table = Table(title=escape(section.title), title_justify="left")
-    hidden = _hidden(section, width)
     shown = [key for key in section.columns if key not in hidden]
     table.add_column("Row", no_wrap=True)
     for key in shown:

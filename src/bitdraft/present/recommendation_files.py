@@ -19,7 +19,7 @@ STANDINGS = {
     "ahead": "ahead",
     "indistinguishable": "same speed",
     "slower": "slower",
-    "open": "not judged",
+    "open": "open",
     "predicted": "predicted",
     "out": "out",
 }

@@ -11,24 +11,33 @@ from bitdraft.recommend.found import Found
 from bitdraft.recommend.options import Option, reference_of
 from bitdraft.schema.findings import Finding, Value, answer, of_code, reason, warning
 from bitdraft.schema.naming import pair_name
+from bitdraft.spec_decode.plan_verdict import doubts_of
 from bitdraft.stats.drift import DRIFT_WARNING
 from bitdraft.stats.intervals import Noise
 
 
-def unexamined(found: Found, measured: Sequence[Option], config: RecommendConfig) -> Finding | None:
-    """Why nothing is known of speculation, where no contender was measured."""
-    if measured:
-        return None
-    hopeful = contenders(found.predictions(), "", config)
+def unexamined(
+    found: Found, measured: Sequence[Option], precision: str, config: RecommendConfig
+) -> Finding | None:
+    """Why nothing is known of speculation: no contender was tried, or none at the chosen precision that is
+    predicted to pay there."""
+    tried = {(pair, row.draft, row.k) for pair, sweep in found.sweeps.items() for row in sweep.sweep}
+    hopeful = [
+        one
+        for one in contenders(found.predictions(), precision, config)
+        if (one.pair, one.draft, one.k) not in tried and (not measured or one.precision == precision)
+    ]
     if hopeful:
         return answer("recommend.open_predicted", hopeful[0].name, speedup=hopeful[0].speedup)
-    return None if found.plans else answer("recommend.open")
+    return None if found.plans or measured else answer("recommend.open")
 
 
 def warnings_of(found: Found) -> list[Finding]:
     """Those of the stages, and how the machine's pace changed between them."""
     assert found.precision is not None
     warnings = [one for one in found.precision.findings if one.severity == "warning"]
+    for pair, plan in found.plans.items():
+        warnings += [warning("recommend.plan_at", pair_name(pair), [one]) for one in doubts_of(plan.costs)]
     for pair, sweep in found.sweeps.items():
         own = [one for one in sweep.findings if one.severity == "warning"]
         warnings += [warning("recommend.at", pair_name(pair), [one]) for one in own]
@@ -41,13 +50,11 @@ def warnings_of(found: Found) -> list[Finding]:
 def answers(
     choice: Choice,
     of_precision: Sequence[Finding],
-    options: tuple[Sequence[Option], Sequence[Option]],
+    measured: Sequence[Option],
     found: Found,
     config: RecommendConfig,
 ) -> list[Finding]:
-    """What is said first. `of_precision` are the precision verdict's findings, `options` plain decoding's and
-    the measured drafts'."""
-    plain, measured = options
+    """What is said first. `of_precision` are the precision verdict's findings."""
     option = choice.option
     if option is None or choice.speed is None:
         said = [one for one in of_precision if one.severity == "answer"]
@@ -59,12 +66,12 @@ def answers(
     elif choice.unsure is not None:
         said.append(choice.unsure)
     else:
-        said.append(_why_not(measured, found, config))
-    base, noise = _compared_with(found), _noise(found)
+        said.append(_why_not(choice, measured, found, config))
+    base = _compared_with(found)
     said += [
-        answer("recommend.against", one.precision, ratio=option.ratio(one, noise))
-        for one in plain
-        if one.precision == base != option.precision
+        answer("recommend.against", precision, ratio=ratio)
+        for precision, ratio in choice.against.items()
+        if precision in (base, choice.first) and precision != option.precision
     ]
     if choice.tied:
         names = tuple(one.name for one in sorted(choice.tied, key=lambda one: -one.throughput))
@@ -72,11 +79,14 @@ def answers(
     return said
 
 
-def _why_not(measured: Sequence[Option], found: Found, config: RecommendConfig) -> Finding:
+def _why_not(choice: Choice, measured: Sequence[Option], found: Found, config: RecommendConfig) -> Finding:
+    assert choice.option is not None
     if measured:
-        best = max(measured, key=lambda one: (not one.problems, one.metrics["speedup"].value))
-        if not best.problems:  # at another precision than the one that was chosen first
-            return answer("recommend.refuse_unsure", best.name)
+        best = max(measured, key=lambda one: (not one.is_out, one.metrics["speedup"].value))
+        if not best.is_out:  # at another precision than the one that was chosen first
+            return answer(
+                "recommend.refuse_slower", best.name, ratio=best.ratio(choice.option, _noise(found))
+            )
         return answer("recommend.refuse_measured", best.name, best.problems)
     predictions = found.predictions()
     if predictions:
@@ -89,12 +99,11 @@ def _why_not(measured: Sequence[Option], found: Found, config: RecommendConfig) 
 def reasons(
     choice: Choice,
     of_precision: Sequence[Finding],
-    options: tuple[Sequence[Option], Sequence[Option]],
+    measured: Sequence[Option],
     found: Found,
     config: RecommendConfig,
 ) -> list[Finding]:
     """Why; the stages' own findings with what they are about."""
-    plain, measured = options
     said = [one for one in of_precision if one.severity == "answer"]
     found_reasons = [reason("recommend.precision_first", "", said)]
     found_reasons += [one for one in of_precision if one.severity == "reason"]
@@ -116,11 +125,11 @@ def reasons(
         found_reasons.append(reason("spec.chosen_among", option.name, n=len(measured)))
     if option.k == max(config.k) < MOST_K:
         found_reasons.append(reason("spec.largest_k", option.name, k=option.k))
-    base, noise = _compared_with(found), _noise(found)
+    base = _compared_with(found)
     found_reasons += [
-        reason("recommend.against", one.precision, ratio=option.ratio(one, noise))
-        for one in plain
-        if one.precision not in (option.precision, base)
+        reason("recommend.against", precision, ratio=ratio)
+        for precision, ratio in choice.against.items()
+        if precision not in (option.precision, base, choice.first)
     ]
     rivals = [one for one in measured if not one.problems and one.precision != option.precision]
     if rivals:

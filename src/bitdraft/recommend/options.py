@@ -18,6 +18,7 @@ from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 from bitdraft.spec_decode.candidates import is_lossless, unexplained_figures
+from bitdraft.spec_decode.plan_verdict import doubts_of
 from bitdraft.stats.intervals import Noise, with_noise
 from bitdraft.stats.selection import of_the_best, pays
 
@@ -83,7 +84,8 @@ class Option:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A (draft, K) that a plan speaks of. `bound`: its speedup if a draft forward cost nothing."""
+    """A (draft, K) that a plan speaks of. `bound`: its speedup if a draft forward cost nothing. `is_sure`:
+    the costs it follows from can be right."""
 
     precision: str
     draft: str
@@ -92,6 +94,7 @@ class Prediction:
     speedup: float
     bound: float
     throughput: float
+    is_sure: bool = True
 
     @property
     def pair(self) -> Pair:
@@ -235,6 +238,7 @@ def _speculation_problems(row: SpecDecodeRow, min_speedup: float, num_looked_at:
 def predictions_of(plan: SpecDecodeResult, plain_tok_s: float) -> list[Prediction]:
     """What a plan says of every draft and K, with all prefills; best first."""
     found = []
+    is_sure = not doubts_of(plan.costs)
     for draft, entry in plan.plan.items():
         for k, point in entry.by_k.items():
             # a step's time in target forwards, with and without its draft forwards
@@ -249,6 +253,7 @@ def predictions_of(plan: SpecDecodeResult, plain_tok_s: float) -> list[Predictio
                     speedup=point.replay_end_to_end,
                     bound=point.tokens_per_step / free,
                     throughput=plain_tok_s * point.replay_end_to_end,
+                    is_sure=is_sure,
                 )
             )
     return sorted(found, key=lambda one: -one.throughput)

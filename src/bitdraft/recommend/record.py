@@ -37,10 +37,10 @@ def build(config: RecommendConfig, found: Found, *, is_complete: bool = True) ->
     noise = process_noise(result.rows)
     choice = choose(plain, measured, verdict.precision, drift, noise=noise, min_speedup=config.min_speedup)
     if choice.option is not None and choice.option.draft is None and choice.unsure is None:
-        choice = replace(choice, unsure=explain.unexamined(found, measured, config))
+        choice = replace(choice, unsure=explain.unexamined(found, measured, choice.option.precision, config))
     if is_complete:
-        said = explain.answers(choice, of_precision, (plain, measured), found, config)
-        said += explain.reasons(choice, of_precision, (plain, measured), found, config)
+        said = explain.answers(choice, of_precision, measured, found, config)
+        said += explain.reasons(choice, of_precision, measured, found, config)
     else:
         said = [] if choice.option is None else [answer("recommend.ahead", choice.option.name)]
     findings = [
@@ -93,6 +93,7 @@ def _contenders(
         for one, front in zip(ordered, fronts, strict=True)
     ]
     known = {(one.pair, one.draft, one.k) for one in ordered}
+    known |= {(pair, row.draft, row.k) for pair, sweep in found.sweeps.items() for row in sweep.sweep}
     for prediction in found.predictions():
         if (prediction.pair, prediction.draft, prediction.k) not in known:
             rows.append(
@@ -114,6 +115,8 @@ def _standing(option: Option, choice: Choice, is_complete: bool) -> Standing:
     if option.is_out:
         return "out"
     if choice.option is None:
+        return "open"
+    if any(option is one for one in choice.faster):
         return "open"
     return "indistinguishable" if any(option is one for one in choice.tied) else "slower"
 

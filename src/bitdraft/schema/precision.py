@@ -108,6 +108,12 @@ class PrecisionRow(Record):
     more_runs: tuple[tuple[Generation, ...], ...] = ()
     raw: PrecisionRaw = PrecisionRaw()
 
+    @model_validator(mode="after")
+    def _rounds_are_of_the_same_requests(self) -> PrecisionRow:
+        if any(len(runs) != len(self.runs) for runs in self.more_runs):
+            raise ValueError("rounds of different numbers of requests")
+        return self
+
     @property
     def rounds(self) -> list[tuple[Generation, ...]]:
         """The same requests in all of its processes."""

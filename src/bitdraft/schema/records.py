@@ -113,8 +113,8 @@ class Generation(Record):
             raise ValueError("times that are no numbers")
         if any(after < before for before, after in pairwise(times)):
             raise ValueError("times that go backwards")
-        if self.emissions and times[-1] == times[0]:
-            raise ValueError("a request that took no time")
+        if times[-1] == times[0]:
+            raise ValueError("a request that took no time, or gave no token")
         return self
 
     @model_validator(mode="after")
@@ -145,6 +145,8 @@ class ScoreBlocks(Record):
             raise ValueError("sums of other blocks than those that were counted")
         if any(count < 1 for count in self.num_tokens):
             raise ValueError("a block of no token")
+        if any(same > num for same, num in zip(self.num_same_top1 or (), self.num_tokens, strict=False)):
+            raise ValueError("more tokens that agree than there are")
         if any(value > 0 for one in (self.log_prob, self.reference_log_prob or ()) for value in one):
             raise ValueError("log-probabilities above 0")
         return self

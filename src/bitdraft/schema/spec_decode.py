@@ -37,9 +37,15 @@ class PositionAcceptance(Record):
 class LosslessCheck(Record):
     """How many of the runs have the token ids of K = 0 at batch 1, and where the others part from them."""
 
-    identical: int
-    num_prompts: int
+    identical: int = Field(ge=0)
+    num_prompts: int = Field(ge=0)
     divergences: tuple[Divergence, ...] = ()
+
+    @model_validator(mode="after")
+    def _counts_add_up(self) -> LosslessCheck:
+        if self.identical + len(self.divergences) > self.num_prompts:
+            raise ValueError("more texts than were compared")
+        return self
 
     @property
     def bugs(self) -> list[Divergence]:
@@ -226,14 +232,16 @@ class BatchBest(Record):
     pays: bool | None = None
 
     @property
-    def pays_by_value(self) -> bool:
-        """By its interval where that decides."""
-        return self.speedup.value > 1 if self.pays is None else self.pays
+    def pays_by_value(self) -> bool | None:
+        """By value where there is no interval; None where there is one that holds both."""
+        if self.pays is None and self.speedup.low is None:
+            return self.speedup.value > 1
+        return self.pays
 
 
 class BatchVerdict(Record):
     """The best at every batch size; `stops_at` is the smallest from which on speculation does not pay;
-    `by_value` are the sizes that no interval decides."""
+    `by_value` are the sizes without an interval."""
 
     best: tuple[BatchBest, ...] = ()
     stops_at: int | None = None

@@ -1,7 +1,7 @@
 """Up to which batch size speculation pays, as findings that the intervals support. Pure.
 
-At each batch size the fastest (draft, K) is the candidate, judged as the sweep's is: by an interval whose
-lower end holds for all (draft, K) of the larger batches at once.
+Each size is judged as the sweep is, by intervals whose lower ends hold for all (draft, K) of the larger
+batches at once. A size that is open neither pays nor ends it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from itertools import groupby
 
 from bitdraft.schema.findings import Finding, Value, reason
 from bitdraft.schema.spec_decode import BatchBest, BatchVerdict, SpecDecodeRow
-from bitdraft.spec_decode.candidates import is_lossless, name_of, speedup_of_best, throughput
-from bitdraft.stats.selection import pays
+from bitdraft.spec_decode.candidates import candidate, is_lossless, name_of
 
 
 def decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None, list[Finding]]:
@@ -29,7 +28,7 @@ def decide_batches(rows: Sequence[SpecDecodeRow]) -> tuple[BatchVerdict | None, 
     verdict = BatchVerdict(
         best=tuple(bests),
         stops_at=_stop(bests),
-        by_value=tuple(best.batch_size for best in bests if best.pays is None),
+        by_value=_by_value(bests),
     )
     return verdict, findings
 
@@ -44,10 +43,10 @@ def _best(rows: Sequence[SpecDecodeRow], num_larger: int) -> BatchBest | None:
         return None
     baseline = next((other for other in rows if not other.k and other.status == "ok"), None)
     num_looked_at = num_larger if finished[0].batch_size > 1 else len(finished)
-    row = max(finished, key=throughput)
-    speedup = speedup_of_best(row, finished, baseline, num_looked_at)
+    found = candidate(finished, baseline, num_looked_at)
+    row = found.row
     return BatchBest(
-        batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=speedup, pays=pays(speedup)
+        batch_size=row.batch_size, draft=str(row.draft), k=row.k, speedup=found.speedup, pays=found.pays
     )
 
 
@@ -61,28 +60,37 @@ def _of_batch(best: BatchBest) -> Finding:
 
 def _stop(bests: Sequence[BatchBest]) -> int | None:
     """From where on nothing pays."""
-    last_paying = max((index for index, best in enumerate(bests) if best.pays_by_value), default=-1)
-    behind = bests[last_paying + 1 :]
+    last = max((index for index, best in enumerate(bests) if best.pays_by_value is not False), default=-1)
+    behind = bests[last + 1 :]
     return behind[0].batch_size if behind else None
+
+
+def _by_value(bests: Sequence[BatchBest]) -> tuple[int, ...]:
+    """The sizes without an interval."""
+    return tuple(best.batch_size for best in bests if best.speedup.low is None)
 
 
 def _summary(bests: Sequence[BatchBest]) -> list[Finding]:
     """Where speculation pays; none where there are not two sizes to compare."""
     if len(bests) < 2:
         return []
-    paying, stop = [best.batch_size for best in bests if best.pays_by_value], _stop(bests)
-    by_value = tuple(best.batch_size for best in bests if best.pays is None)
+    paying, stop = [best.batch_size for best in bests if best.pays_by_value is True], _stop(bests)
+    by_value = _by_value(bests)
+    is_open = [best.batch_size for best in bests if best.pays_by_value is None]
     figures: dict[str, Value] = {
         "paying": tuple(paying),
         "by_value": by_value,
         "all_by_value": len(by_value) == len(bests),
+        "open": tuple(is_open),
     }
+    if len(is_open) == len(bests):
+        return []
     if len(paying) == len(bests):
         return [reason("batch.pays_everywhere", **figures)]
     if not paying:
         return [reason("batch.pays_nowhere", **figures)]
     before = [best.batch_size for best in bests if stop is None or best.batch_size < stop]
-    if stop is not None and before == paying:
+    if stop is not None and set(before) <= {*paying, *is_open}:
         most = max(best.speedup.value for best in bests if best.batch_size >= stop)
         return [reason("batch.stops", stop=stop, best=most, **figures)]
     return [reason("batch.pays_at", **figures)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bitdraft.metrics.speed import clusters_of_items, tokens_and_seconds
-from bitdraft.schema.findings import Value
+from bitdraft.schema.findings import Finding, Value
 from bitdraft.schema.records import Figure
-from bitdraft.schema.spec_decode import SpecDecodeRow
-from bitdraft.stats.selection import of_the_best, speedup_of_the_best
+from bitdraft.schema.spec_decode import SpecDecodeRow, SpecDecodeVerdict
+from bitdraft.stats.selection import of_the_best, pays, speedup_of_the_best, told
+
+Decided = tuple[SpecDecodeVerdict, tuple[Finding, ...]]
 
 
 def name_of(draft: str | None, k: int) -> str:
@@ -38,13 +41,26 @@ def unexplained_figures(row: SpecDecodeRow) -> dict[str, Value]:
     }
 
 
-def speedup_of_best(
-    best: SpecDecodeRow, rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow | None, num_looked_at: int
-) -> Figure:
-    """Of the fastest of some rows at one batch size: free of its having been chosen among so many."""
-    found = of_the_best(best.metrics["speedup"], num_looked_at)
-    value = None if baseline is None else _value_of_best(rows, baseline)
-    return found if value is None or found.low is None else found.model_copy(update={"value": value})
+@dataclass(frozen=True)
+class Candidate:
+    """The (draft, K) that a verdict speaks of: its row, what is told of its speedup, and whether it pays."""
+
+    row: SpecDecodeRow
+    speedup: Figure
+    pays: bool | None
+
+
+def candidate(rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow | None, num_looked_at: int) -> Candidate:
+    """Of rows at one batch size, of which there is one at least, the fastest of those that pay by intervals
+    for all that were looked at. Where none does, the fastest that might; and only where none might, nothing
+    pays."""
+    figures = [of_the_best(row.metrics["speedup"], num_looked_at) for row in rows]
+    answers = [pays(figure) for figure in figures]
+    answer = True if True in answers else None if None in answers else False
+    places = [place for place, own in enumerate(answers) if own is answer]
+    place = max(places, key=lambda one: throughput(rows[one]))
+    unlucky = None if baseline is None else _value_of_best(rows, baseline)
+    return Candidate(rows[place], told(figures[place], unlucky, does_pay=answer), answer)
 
 
 def _value_of_best(rows: Sequence[SpecDecodeRow], baseline: SpecDecodeRow) -> float | None:

@@ -29,8 +29,9 @@ from bitdraft.spec_decode.analysis import (
     replay_record,
     smaller_k_hints,
 )
+from bitdraft.spec_decode.plan_verdict import decide_plan
 from bitdraft.spec_decode.records import Records
-from bitdraft.spec_decode.verdict import caveats, decide, decide_plan, repetition_of, warnings_of
+from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.stats.drift import DRIFT_WARNING, drift_of
 
@@ -182,7 +183,7 @@ class _Fold:
     ) -> tuple[SpecDecodeVerdict, tuple[Finding, ...]]:
         config, records = self.config, self.records
         if config.plan:
-            verdict, findings = decide_plan(plan, len(records.prompts))
+            verdict, findings = decide_plan(plan, len(records.prompts), costs)
             lost = records.lost_drafts().items()
             findings += tuple(reason("plan.out", draft, status=s, why=why) for draft, (s, why) in lost)
             left = [label for label in records.labels if label not in {*plan, *records.lost_drafts()}]

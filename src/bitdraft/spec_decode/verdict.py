@@ -1,17 +1,17 @@
 """Whether to speculate, and with which draft and K, as findings that the intervals support; of larger batches
 in batch_verdict. Pure.
 
-The fastest (draft, K) by value is the candidate. Speculation is recommended when the lower
-end of the candidate's speedup over the baseline, which holds for all (draft, K) at once, is above 1, and
-refused when the upper end is not worth a draft; between the two it is unknown. The speedup itself is told
-from prompts that did not choose it (stats/selection). Rows whose throughput can't be told from the
-candidate's, by the interval of their paired ratio, are named beside it. Without an interval nothing is
-claimed but what it is by value.
+Speculation is recommended with the fastest (draft, K) whose speedup over the baseline is above 1 by the
+lower end of its interval, which holds for all (draft, K) at once. It is refused when no (draft, K) has an
+upper end that would be worth a draft; between the two it is unknown. The speedup itself is told from prompts
+that did not choose it (stats/selection). Rows whose throughput can't be told from the candidate's, by the
+intervals of all pairs, are named beside it. Without intervals nothing is claimed but what it is by value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from itertools import groupby
 
 from bitdraft.config import MOST_K, SpecDecodeConfig
@@ -19,20 +19,20 @@ from bitdraft.metrics.repetition import MOST_NATURAL, fully_kept_share, repeated
 from bitdraft.metrics.speed import speed_ratio
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.records import Figure
-from bitdraft.schema.spec_decode import CostRecord, DraftPlan, SpecDecodeRow, SpecDecodeVerdict
+from bitdraft.schema.spec_decode import CostRecord, SpecDecodeRow, SpecDecodeVerdict
 from bitdraft.spec_decode.batch_verdict import decide_batches
 from bitdraft.spec_decode.candidates import (
+    Candidate,
+    Decided,
+    candidate,
     is_lossless,
     name_of,
-    speedup_of_best,
     throughput,
     unexplained_figures,
 )
-from bitdraft.stats.selection import pays
+from bitdraft.stats.intervals import with_noise
 
 WIDE_INTERVAL = 0.25
-
-Decided = tuple[SpecDecodeVerdict, tuple[Finding, ...]]
 
 
 def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
@@ -46,19 +46,18 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     fit = [row for row in finished if is_lossless(row)]
     if not fit:
         return SpecDecodeVerdict(speculate=False), (answer("spec.none_lossless"), *reasons, *checks)
-    best = max(fit, key=throughput)
     baseline = next((row for row in rows if not row.k and row.batch_size == 1), None)
-    speedup = speedup_of_best(best, fit, baseline, len(fit))
+    found = candidate(fit, baseline, len(fit))
+    best, speculate = found.row, found.pays
     reasons += [*checks, *_steps(fit, costs)]
-    if len(fit) > 1 and speedup.low is not None:
+    if len(fit) > 1 and found.speedup.low is not None:
         reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
-    speculate = pays(speedup)
     if speculate and best.k == max(row.k for row in sweep) < MOST_K:
         reasons.append(reason("spec.largest_k", name_of(best.draft, best.k), k=best.k))
-    others = [row for row in fit if row is not best and _same_speed(row, best)]
-    if speedup.low is None:
+    others = [row for row in fit if row is not best and _same_speed(row, best, math.comb(len(fit), 2))]
+    if found.speedup.low is None:
         others = []
-    answers = [_first_answer(best, speedup, speculate), *(_ties(best, others) if speculate else ())]
+    answers = [_first_answer(found), *(_ties(best, others) if speculate else ())]
     batches, of_batches = decide_batches(rows)
     verdict = SpecDecodeVerdict(
         speculate=speculate,
@@ -77,15 +76,17 @@ def _ties(best: SpecDecodeRow, others: Sequence[SpecDecodeRow]) -> list[Finding]
     return [answer("spec.ties", name_of(best.draft, best.k), drafts=drafts, ks=ks)]
 
 
-def _first_answer(best: SpecDecodeRow, speedup: Figure, speculate: bool | None) -> Finding:
-    name = name_of(best.draft, best.k)
-    if speculate is None:
-        return answer("spec.too_few" if speedup.low is None else "spec.too_noisy", name, speedup=speedup)
-    return answer("spec.speculate" if speculate else "spec.refuse", name, speedup=speedup)
+def _first_answer(found: Candidate) -> Finding:
+    name, speedup = name_of(found.row.draft, found.row.k), found.speedup
+    if found.pays is None and speedup.low is None:
+        return answer("spec.too_few", name, speedup=speedup, num_prompts=len(found.row.runs))
+    code = {True: "spec.speculate", False: "spec.refuse", None: "spec.too_noisy"}[found.pays]
+    return answer(code, name, speedup=speedup)
 
 
-def _same_speed(row: SpecDecodeRow, best: SpecDecodeRow) -> bool:
-    ratio = speed_ratio(row.runs, best.runs)
+def _same_speed(row: SpecDecodeRow, best: SpecDecodeRow, num_pairs: int) -> bool:
+    """By an interval for all pairs."""
+    ratio = with_noise(speed_ratio(row.runs, best.runs), None, 0, num_pairs)[0]
     return ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high
 
 
@@ -207,32 +208,3 @@ def caveats(config: SpecDecodeConfig) -> tuple[Finding, ...]:
     if config.synthetic_acceptance is not None:
         return (answer("spec.synthetic", acceptance=config.synthetic_acceptance),)
     return (answer("spec.random_weights"),) if config.random_weights else ()
-
-
-# --- plans --------------------------------------------------------------------------------------------------
-
-
-def decide_plan(plan: Mapping[str, DraftPlan], num_prompts: int) -> Decided:
-    """The best predicted (draft, K), or not to speculate."""
-    if not plan:
-        return SpecDecodeVerdict(), (answer("plan.none"),)
-    draft = max(plan, key=lambda name: plan[name].best.replay_end_to_end)
-    k, speedup = plan[draft].best_k.replay, plan[draft].best.replay_end_to_end
-    speculate = speedup > 1
-    code = "plan.speculate" if speculate else "plan.refuse"
-    findings = [answer(code, name_of(draft, k), speedup=speedup)]
-    findings += [
-        reason(
-            "plan.draft",
-            name,
-            k=entry.best_k.replay,
-            speedup=entry.best.replay_end_to_end,
-            tokens_per_step=entry.best.tokens_per_step,
-        )
-        for name, entry in plan.items()
-    ]
-    findings.append(reason("plan.how", n=num_prompts))
-    verdict = SpecDecodeVerdict(
-        speculate=speculate, draft=draft if speculate else None, k=k if speculate else None
-    )
-    return verdict, tuple(findings)

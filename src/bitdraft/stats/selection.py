@@ -3,7 +3,7 @@
 The best of several that were measured on the same prompts: is it better than plain decoding, and by how much?
 
 The best by value is partly the luckiest. So whether it is better is judged by a lower end that holds for all
-m at once (Bonferroni: Student's t at 1 − 0.025/m in place of 1 − 0.025), and what it brings is taken from
+m at once (Bonferroni: Student's t at 1 − 0.0125/m in place of 1 − 0.025), and what it brings is taken from
 prompts that had no part in choosing it: each prompt counts with the configuration that is best on all the
 others (leave-one-out cross-validation; Stone 1974).
 
@@ -23,26 +23,45 @@ from scipy.special import stdtr, stdtrit
 from bitdraft.schema.records import Figure
 from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, Clusters, together, with_noise
 
-# a gain that is surely below a tenth is not worth a second model
+# what is surely below a tenth is not worth a second model, where no other threshold is given
 LEAST_WORTH = 1.1
+
+# so far out few prompts' tails are twice as heavy as Student's t: docs/metrics.md, "The best of several"
+_FAR = 2
 
 
 def of_the_best(figure: Figure, num_looked_at: int) -> Figure:
-    """The interval of a ratio (Student's t on the logarithm) that is the highest of so many. Its lower end is
-    that of an interval for all of them at once. Its upper end is its own: that the highest is partly the
-    luckiest only makes it safer."""
-    return figure.model_copy(update={"low": with_noise(figure, None, 0, num_looked_at)[0].low})
+    """The interval of a ratio (Student's t on the logarithm) that was looked at among so many. Its lower end
+    is that of an interval for all of them at once, because the highest is partly the luckiest. Its upper end
+    is its own, which luck only makes safer."""
+    if num_looked_at < 2:
+        return figure
+    wide = with_noise(figure, None, 0, _FAR * num_looked_at)[0]
+    return figure.model_copy(update={"low": wide.low})
+
+
+def told(figure: Figure, unlucky: float | None, *, does_pay: bool | None) -> Figure:
+    """A chosen one's figure with the value by prompts that did not choose it, never above its own. Where the
+    others' prompts say less than the interval's lower end, that end is said of one that pays, and of any
+    other the interval reaches down to it."""
+    if unlucky is None or figure.low is None:
+        return figure
+    value = min(unlucky, figure.value)
+    if does_pay:
+        return figure.model_copy(update={"value": max(value, figure.low)})
+    return figure.model_copy(update={"value": value, "low": min(value, figure.low)})
 
 
 def pays(speedup: Figure, at_least: float = 1.0) -> bool | None:
     """Whether an interval says that speculation pays: yes where all of it is above 1 and at least what is
-    asked for, no where nothing in it would be worth a draft. None where it holds both, or where there is
-    none: more prompts, or a quieter machine, would tell."""
+    asked for; no where all of it is below that, or, where nothing is asked for, below what is worth a draft.
+    None where it holds both, or where there is none: more prompts, or a quieter machine, would tell."""
     if speedup.low is None or speedup.high is None:
         return None
     if speedup.low > 1 and speedup.low >= at_least:
         return True
-    return None if speedup.high >= max(at_least, LEAST_WORTH) else False
+    worth = at_least if at_least > 1 else LEAST_WORTH
+    return None if speedup.high >= worth else False
 
 
 def speedup_of_the_best(

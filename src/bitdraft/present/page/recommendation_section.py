@@ -9,7 +9,7 @@ from bitdraft.present.charts.precision import title_of
 from bitdraft.present.page import theme
 from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Text
 from bitdraft.present.page.tables import count_cell, number_cell, plain_figure_cell, table
-from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS
+from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS, STANDINGS
 from bitdraft.present.tables import NO_DRAFT
 from bitdraft.schema.naming import draft_name
 from bitdraft.schema.recommendation import Contender, Recommendation
@@ -123,7 +123,7 @@ def _chosen(contender: Contender) -> dict[str, Any]:
 
 
 def _hover(contender: Contender) -> str:
-    lines = [way(contender), contender.standing]
+    lines = [way(contender), STANDINGS[contender.standing]]
     named: list[tuple[str, Figure | None, int, float]] = [
         ("tok/s", contender.throughput_tok_s, 1, 1.0),
         ("× of plain decoding", contender.speedup, 2, 1.0),
@@ -149,7 +149,7 @@ def _alternatives(result: Recommendation) -> Block:
             Cell(f"{c.draft or NO_DRAFT}{f' ({c.draft_precision})' if c.draft_precision else ''}"),
             count_cell(c.k),
             Cell(
-                c.standing if c.reason is None else f"{c.standing}: {c.reason}",
+                STANDINGS[c.standing] if c.reason is None else f"{STANDINGS[c.standing]}: {c.reason}",
                 is_best=c.standing == "chosen",
             ),
             plain_figure_cell(c.throughput_tok_s, 1),

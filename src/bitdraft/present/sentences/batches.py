@@ -27,8 +27,10 @@ def _batch_failed(f: Finding) -> str:
 
 
 def _where_it_pays(text: str, f: Finding) -> str:
+    if f.words("open"):
+        text += f"; at batch {joined(f.words('open'))} it is open"
     if f.figures.get("all_by_value"):
-        return f"{text}; all of this by value, which no interval decides."
+        return f"{text}; all of this by value, without intervals."
     sizes = f.words("by_value")
     return f"{text}; at batch {joined(sizes)} by value alone." if sizes else f"{text}."
 
@@ -60,9 +62,12 @@ SENTENCES: dict[str, Sentence] = {
     "batch.pays_everywhere": lambda f: _where_it_pays(
         "Speculation pays at every batch size that was measured", f
     ),
-    "batch.pays_nowhere": lambda f: _where_it_pays("Speculation pays at no batch size that was measured", f),
+    "batch.pays_nowhere": lambda f: _where_it_pays(
+        f"Speculation {'is shown to pay' if f.words('open') else 'pays'} at no batch size that was measured",
+        f,
+    ),
     "batch.pays_at": lambda f: _where_it_pays(
-        f"Speculation pays at batch {joined(f.words('paying'))} alone", f
+        f"Speculation pays at batch {joined(f.words('paying'))}{'' if f.words('open') else ' alone'}", f
     ),
     "batch.stops": lambda f: _where_it_pays(
         f"From batch {f.word('stop')} on speculation does not pay (best {f.number('best'):.2f}×)", f

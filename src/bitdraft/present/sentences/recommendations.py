@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence, clauses, parts_as_text
-from bitdraft.present.sentences.sweeps import MORE, unexplained_text
+from bitdraft.present.sentences.sweeps import MORE, few_prompts, unexplained_text
 from bitdraft.present.words import joined, memory_text, times_text
 from bitdraft.schema.findings import Finding
 
@@ -22,6 +22,11 @@ def _unsure(f: Finding) -> str:
         f"its speedup of {speedup.value:.2f}× may be as small as {speedup.low:.2f}×, and more than "
         f"{f.number('min_speedup'):.2f}× is asked for"
     )
+
+
+def _asked(f: Finding) -> str:
+    least = f.figures.get("min_speedup") or 1.0
+    return f", and {least:.2f}× is asked for" if isinstance(least, int | float) and least > 1 else ""
 
 
 def _too_little(f: Finding) -> str:
@@ -59,20 +64,21 @@ SENTENCES: dict[str, Sentence] = {
         f"Speculation brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.subject}."
     ),
     "recommend.too_few": lambda f: (
-        f"{f.figure('speedup').n} prompts are too few to say whether to speculate. By value {f.subject} "
+        f"{few_prompts(f)} are too few to say whether to speculate. By value {f.subject} "
         f"brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.word('precision')}."
     ),
     "recommend.too_noisy": lambda f: (
-        f"Whether to speculate is open: {f.subject} has {times_text(f.figure('ratio'))} the tokens/s of "
-        f"this. {MORE}"
+        f"Whether to speculate is open: {f.subject} has {times_text(f.figure('ratio'))} the tokens/s of this"
+        f"{_asked(f)}. {MORE}"
     ),
     "recommend.open_predicted": lambda f: (
         f"Whether to speculate is open: nothing was measured. The best that is predicted, {f.subject}, "
         f"would bring {f.number('speedup'):.2f}× the tokens/s of plain decoding."
     ),
     "recommend.open": lambda f: "Whether to speculate is open: no draft was examined.",
-    "recommend.refuse_unsure": lambda f: (
-        f"Do not speculate: {f.subject} is not faster than this beyond doubt."
+    "recommend.refuse_slower": lambda f: (
+        f"Do not speculate: the best that was measured, {f.subject}, has {times_text(f.figure('ratio'))} the "
+        "tokens/s of this."
     ),
     "recommend.refuse_measured": lambda f: (
         f"Do not speculate: the best that was measured, {f.subject}, is out: {clauses(f)}."

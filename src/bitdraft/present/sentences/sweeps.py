@@ -12,6 +12,11 @@ from bitdraft.schema.records import Figure
 # what an interval that is too wide wants
 MORE = "More prompts (--num-prompts), or a machine with nothing else to do, would tell."
 
+_DISTURBED = (
+    "Other work disturbed the costs, and what is predicted from them may be far off: plan again on a quiet "
+    "machine."
+)
+
 
 def _refuse(f: Finding) -> str:
     speedup = f.figure("speedup")
@@ -19,6 +24,14 @@ def _refuse(f: Finding) -> str:
         f"Do not speculate: even the fastest, {f.subject}, {no_gain_text(speedup)} plain decoding "
         f"({times_text(speedup)} its tokens/s)."
     )
+
+
+def few_prompts(f: Finding) -> str:
+    """`3 prompts`, or `3 articles or books (10 prompts)`, which count as one each"""
+    n, prompts = f.figure("speedup").n, f.figures.get("num_prompts") or 0
+    if not isinstance(prompts, int) or prompts <= n:
+        return f"{n} prompts"
+    return f"{n} articles or books ({prompts} prompts)"
 
 
 def no_gain_text(speedup: Figure) -> str:
@@ -78,7 +91,7 @@ def _fallback(f: Finding) -> str:
 SENTENCES: dict[str, Sentence] = {
     "spec.none_measured": lambda f: "Nothing could be measured, so nothing can be recommended.",
     "spec.too_few": lambda f: (
-        f"{f.figure('speedup').n} prompts are too few to say. By value the best is {f.subject}: "
+        f"{few_prompts(f)} are too few to say. By value the best is {f.subject}: "
         f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding."
     ),
     "spec.too_noisy": lambda f: (
@@ -133,8 +146,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "spec.no_replay": lambda f: f"No replay of {f.subject}: {f.word('why')}.",
     "spec.none_lossless": lambda f: (
-        "Do not speculate: every (draft, K) gave texts that are not those of plain decoding, and rounding "
-        "does not explain them."
+        "Do not speculate: of no (draft, K) that ran are the texts shown to be those of plain decoding."
     ),
     "spec.not_lossless": lambda f: f"{f.subject} is not recommended: {unexplained_text(f)}.",
     "spec.replay": lambda f: (
@@ -166,6 +178,18 @@ SENTENCES: dict[str, Sentence] = {
     "plan.none": lambda f: "No draft could be planned for.",
     "plan.speculate": lambda f: (
         f"Speculate with {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of plain decoding."
+    ),
+    "plan.open": lambda f: (
+        f"Whether to speculate is open: the best is {f.subject}: predicted {f.number('speedup'):.2f}× the "
+        "tokens/s of plain decoding, which a prediction cannot decide. Measure it."
+    ),
+    "plan.impossible_costs": lambda f: (
+        f"Verifying {f.number('k') + 1:.0f} tokens was timed at {f.number('cost'):.2f} of a forward over "
+        f"one: that cannot be. {_DISTURBED}"
+    ),
+    "plan.noisy_costs": lambda f: (
+        f"A forward over one token took {f.figure('forward').low:.1f} to {f.figure('forward').high:.1f} ms. "
+        f"{_DISTURBED}"
     ),
     "plan.refuse": lambda f: (
         f"Do not speculate: the best is {f.subject}: predicted {f.number('speedup'):.2f}× the tokens/s of "
