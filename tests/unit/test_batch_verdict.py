@@ -105,7 +105,7 @@ def test_it_stops_at_8() -> None:
 
 def test_a_tie_does_not_pay() -> None:
     record, reasons = decide({1: 1.5, 4: 1.01})
-    assert any("a, K = 2, cannot be told from plain decoding (1.01× [0.99, 1.03])" in r for r in reasons)
+    assert any("a, K = 2, cannot be told from plain decoding (1.01× [0.98, 1.03])" in r for r in reasons)
     assert "From batch 4 on speculation does not pay (best 1.01×)." in reasons
     assert [best.pays for best in record.best] == [True, False]
 

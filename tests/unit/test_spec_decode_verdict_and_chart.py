@@ -116,6 +116,13 @@ def test_a_gain_that_is_sure_to_be_small_is_refused() -> None:
     assert "Do not speculate: even the fastest, a, K = 2, cannot be told from plain" in verdict.summary
 
 
+def test_the_largest_k_is_named_where_it_was_asked_for() -> None:
+    rows = Sweep().add("a", 2, 0.006).add("a", 4, 0.005).rows
+    for largest_k, is_named in ((4, True), (8, False), (None, False)):
+        said = Said(*decide(rows, COSTS, largest_k))
+        assert any("K = 4 is the largest that was asked for" in r for r in said.reasons) is is_named
+
+
 def test_few_prompts_decide_nothing() -> None:
     verdict = Sweep(num_prompts=3).add("a", 2, 0.005).verdict()
     assert verdict.speculate is None

@@ -189,7 +189,7 @@ class _Fold:
             left = [label for label in records.labels if label not in {*plan, *records.lost_drafts()}]
             findings += tuple(reason("plan.not_predicted", label) for label in left if records.prompts)
         else:
-            verdict, findings = decide(rows, costs)
+            verdict, findings = decide(rows, costs, max(config.k) if config.only is None else None)
         return verdict, (*caveats(config), *findings, *smaller_k_hints(records))
 
 

@@ -35,8 +35,9 @@ from bitdraft.stats.intervals import with_noise
 WIDE_INTERVAL = 0.25
 
 
-def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
-    """The verdict and its findings, over rows of all batch sizes."""
+def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | None = None) -> Decided:
+    """The verdict and its findings, over rows of all batch sizes. `largest_k` is the largest K that was asked
+    for, where a larger one could have been."""
     sweep = [row for row in rows if row.k and row.batch_size == 1]
     finished = [row for row in sweep if row.status == "ok"]
     reasons = [*_failures(sweep), *_not_lossless(finished)]
@@ -52,7 +53,7 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> Decided:
     reasons += [*checks, *_steps(fit, costs)]
     if len(fit) > 1 and found.speedup.low is not None:
         reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
-    if speculate and best.k == max(row.k for row in sweep) < MOST_K:
+    if speculate and best.k == largest_k and best.k < MOST_K:
         reasons.append(reason("spec.largest_k", name_of(best.draft, best.k), k=best.k))
     others = [row for row in fit if row is not best and _same_speed(row, best, math.comb(len(fit), 2))]
     if found.speedup.low is None:
