@@ -105,7 +105,8 @@ def choose(
     chosen = max(better, key=_throughput, default=chosen)
     others = [one for one in options if one is not chosen]
     faster = [one for one in others if judge.is_faster(one, chosen)]
-    tied = [one for one in others if one not in faster and not judge.is_faster(chosen, one)]
+    slower = [one for one in others if judge.is_faster(chosen, one)]
+    tied = [one for one in others if not any(one is told_apart for told_apart in (*faster, *slower))]
     speed, speedup, share = chosen.speed, None, 1.0
     if chosen.draft is not None:
         speed, speedup = _told(chosen, _rivals(measured, chosen.precision), len(measured))
