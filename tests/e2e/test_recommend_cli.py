@@ -144,7 +144,7 @@ def test_a_decoders_draft_must_fit_its_target(checkpoint: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--budget", "soon"], "--budget soon: is no time. Give at least 30 seconds, as 90s, 10m or 1h."),
+        (["--budget", "soon"], "--budget soon: no time. Give at least 30 seconds, as 90s, 10m or 1h."),
         (["--budget", "1s"], "--budget 1s:"),
         (["--max-ppl-increase", "much"], "Give a share from 0 to 1, as 0.5% or 0.005."),
         (["--max-ppl-increase", "-1%"], "--max-ppl-increase -1%:"),

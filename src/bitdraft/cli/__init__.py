@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.compare import compare
+from bitdraft.cli.doctor import doctor
 from bitdraft.cli.flags import Debug
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
@@ -86,6 +87,7 @@ app.command(
     )
 )(compare)
 app.command(epilog=_examples("report results"))(report)
+app.command(epilog=_examples("doctor", "doctor --device cuda:1 --no-measure"))(doctor)
 
 
 @app.command()

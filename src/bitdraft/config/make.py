@@ -64,7 +64,8 @@ def make_config(kind: type[_AnyConfig], values: Mapping[str, Any]) -> _AnyConfig
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "reference"
-        shown = values.get(field, first["input"])
+        # of a list the part that is wrong
+        shown = first["input"] if len(first["loc"]) > 1 else values.get(field, first["input"])
         problem = _PROBLEMS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))

@@ -25,6 +25,7 @@ from bitdraft.schema.comparison import Comparison, RowComparison
 
 # the last to go where a terminal is narrow
 _FIRST = ("throughput_tok_s", "speedup", "ppl", "ttft_ms")
+_ENDLESS = 1000
 _STYLES = {"better": "bold green", "worse": "bold red"}
 
 
@@ -56,7 +57,8 @@ def _hidden(section: Section, console: Console) -> list[str]:
     order += [key for key in section.columns if key not in order]
     for num_shown in range(len(order), 1, -1):
         table = _table(section, order[num_shown:])
-        if Measurement.get(console, console.options, table).maximum <= console.width:
+        # as wide as it wants to be
+        if Measurement.get(console, console.options.update_width(_ENDLESS), table).maximum <= console.width:
             return order[num_shown:]
     return order[1:]
 

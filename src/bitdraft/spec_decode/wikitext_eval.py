@@ -8,7 +8,7 @@ import sys
 
 DEFAULTS = {
     "model": "EleutherAI/pythia-2.8b",
-    "draft": ["70M=EleutherAI/pythia-70m", "160M=EleutherAI/pythia-160m"],
+    "drafts": ["70M=EleutherAI/pythia-70m", "160M=EleutherAI/pythia-160m"],
     "k": "3-10",
     "precision": "fp16",
 }
