@@ -107,10 +107,11 @@ def run_tests(budget: Budget, output: Path) -> dict[str, Any]:
             ).returncode
         except subprocess.TimeoutExpired:
             code = None
-    tail = path.read_text().strip().splitlines()[-40:]
+    lines = path.read_text().strip().splitlines()
+    tail = lines[-40:]
     if code is None:
         summary = f"the tests took longer than {limit_s:.0f} s and were ended; see {path.name}"
-        failed = any(line.startswith("FAILED") for line in path.read_text().splitlines())
+        failed = any(line.startswith("FAILED") for line in lines)
         return {"state": "failed" if failed else "not run", "summary": summary, "output": "\n".join(tail)}
     summary = tail[-1] if tail else f"pytest ended with exit code {code}"
     state = "passed" if code == 0 else "failed"
@@ -139,12 +140,19 @@ def choose_target(sizes: Sizes, free_bytes: int) -> tuple[str | None, list[str]]
     return None, notes
 
 
+def has_time(name: str, least_s: float, budget: Budget, not_run: list[str]) -> bool:
+    """Whether a part is worth beginning; one that is not is noted."""
+    if budget.left_s() >= min(least_s, 0.1 * budget.seconds):
+        return True
+    not_run.append(f"{name}: no time left")
+    return False
+
+
 def measure(check: Check, parts: Parts, record: dict[str, Any], keep: Callable[[], object]) -> None:
     """Fills the record, and keeps it after each part. Too little memory or time is no breakage."""
     for name, (part, least_s, for_later_s) in parts.items():
         reserve_s = min(for_later_s, 0.45 * check.budget.seconds)
-        if check.budget.left_s() < min(least_s, 0.1 * check.budget.seconds):
-            check.not_run.append(f"{name}: no time left")
+        if not has_time(name, least_s, check.budget, check.not_run):
             continue
         say(f"{name}: {check.budget.left_s():.0f} s left")
         try:
@@ -164,11 +172,9 @@ def measure_apart(args: argparse.Namespace, budget: Budget, record: dict[str, An
     """The parts that may end their process, in one of their own. That others' code broke is noted, and no
     breakage of ours."""
     for name, (_, least_s, _) in APART.items():
-        left_s = budget.left_s()
-        if left_s < min(least_s, 0.1 * budget.seconds):
-            record["not_run"].append(f"{name}: no time left")
+        if not has_time(name, least_s, budget, record["not_run"]):
             continue
-        folder = args.output / "apart"
+        left_s, folder = budget.left_s(), args.output / "apart"
         command = [sys.executable, __file__, "--only", name, "--skip-tests", "--output", str(folder)]
         command += ["--budget-s", f"{left_s:.0f}", *(["--dry-run"] if args.dry_run else [])]
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from bitdraft import formats
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.flags import Debug
 
@@ -93,10 +94,6 @@ def _installed(environment: Environment) -> list[tuple[str, str]]:
 
 def _largest(environment: Environment, precision: str) -> str:
     """Parameters whose weights leave room for the rest."""
-    import torch
-
-    from bitdraft.inputs.models import torch_dtype
-
     memory = environment.gpu_memory_gb or environment.ram_gb or 0.0
-    each = torch.empty((), dtype=torch_dtype(precision)).element_size()
-    return f"models of up to about {SHARE_OF_MEMORY * memory * 2**30 / each / 1e9:.1f} billion parameters"
+    billions = SHARE_OF_MEMORY * memory * 2**30 / (formats.find(precision).bits / 8) / 1e9
+    return f"models of up to about {billions:.1f} billion parameters"

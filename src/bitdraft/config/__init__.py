@@ -1,9 +1,8 @@
 """What is asked: frozen, keyword-only configurations, validated in one place."""
 
-from bitdraft.config.backends import BACKENDS, CAPABILITIES, BackendName, Capabilities
+from bitdraft.config.backends import CAPABILITIES, BackendName, Capabilities
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import (
-    EXECUTIONS,
     LARGEST_BATCH,
     MOST_K,
     NGRAM,
@@ -15,7 +14,6 @@ from bitdraft.config.decoding import (
 from bitdraft.config.make import make_config
 from bitdraft.config.model import ModelConfig
 from bitdraft.config.runs import (
-    PPL_PROTOCOLS,
     PRECISIONS,
     PplProtocol,
     Precision,
@@ -27,13 +25,10 @@ from bitdraft.config.runs import (
 from bitdraft.config.text import TextConfig
 
 __all__ = [
-    "BACKENDS",
     "CAPABILITIES",
-    "EXECUTIONS",
     "LARGEST_BATCH",
     "MOST_K",
     "NGRAM",
-    "PPL_PROTOCOLS",
     "PRECISIONS",
     "BackendName",
     "Capabilities",

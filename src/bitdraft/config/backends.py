@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 BackendName = Literal["native", "transformers"]
-
-BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
 from bitdraft.config.base import Config, check_range, numbers
 
 Execution = Literal["auto", "eager", "static", "compiled"]
-
-EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 
 MOST_K, LARGEST_BATCH = 32, 64
 

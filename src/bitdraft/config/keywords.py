@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
-from pydantic_core import PydanticUndefined
-
 from bitdraft.config.backends import BackendName
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import Execution
@@ -125,13 +123,12 @@ def explained(keywords: type, *kinds: type[Config]) -> Callable[[_F], _F]:
             for name, field in kind.model_fields.items():
                 if name in known:
                     continue
-                default = inspect.Parameter.empty if field.default is PydanticUndefined else field.default
                 parameters.append(
                     inspect.Parameter(
-                        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name]
+                        name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[name]
                     )
                 )
-                sentence = f"{name} (default {default!r}): {field.description}"
+                sentence = f"{name} (default {field.default!r}): {field.description}"
                 text.append(textwrap.fill(sentence, 108, initial_indent="  ", subsequent_indent="      "))
         function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         function.__doc__ = "\n".join(text)

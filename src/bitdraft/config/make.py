@@ -7,16 +7,14 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from bitdraft.config.backends import BACKENDS
 from bitdraft.config.base import Config
-from bitdraft.config.decoding import EXECUTIONS, LARGEST_BATCH, MOST_K
-from bitdraft.config.runs import PPL_PROTOCOLS, PRECISIONS
+from bitdraft.config.decoding import LARGEST_BATCH, MOST_K
+from bitdraft.config.runs import PRECISIONS
 from bitdraft.errors import UserError
 
 _REMEDIES = {
     "precisions": f"Choose from {', '.join(PRECISIONS)}, separated by commas, each once",
     "reference": f"Choose one of the measured precisions ({', '.join(PRECISIONS)})",
-    "ppl_protocol": f"Choose from {', '.join(PPL_PROTOCOLS)}",
     "precision": f"Choose one of {', '.join(PRECISIONS)}",
     "draft_precision": f"Choose one of {', '.join(PRECISIONS)}",
     "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
@@ -31,8 +29,6 @@ _REMEDIES = {
     "min_speedup": "Give a factor of at least 1, as 1.1",
     "budget_s": "Give at least 30 seconds, as 90s, 10m or 1h",
     "only": "Give pairs of a draft's label and a K",
-    "backend": f"Choose from {', '.join(BACKENDS)}",
-    "execution": f"Choose from {', '.join(EXECUTIONS)}",
     "device": "Choose auto, cpu, cuda, cuda:N or mps",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -50,12 +50,5 @@ class RunOptions(Config):
         description="A measurement that is silent for longer is ended: 90s, 30m.",
     )
 
-    @field_validator("devices", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return parts_of(value)
-
-    @field_validator("cell_timeout_s", mode="before")
-    @classmethod
-    def _as_seconds(cls, value: Any) -> Any:
-        return seconds(value)
+    _listed = field_validator("devices", mode="before")(parts_of)
+    _as_seconds = field_validator("cell_timeout_s", mode="before")(seconds)

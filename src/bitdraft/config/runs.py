@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -33,8 +33,6 @@ Precision = Annotated[str, AfterValidator(_known)]
 PplProtocol = Literal["sliding", "documents", "lm-eval", "gptq", "llama.cpp"]
 
 PRECISIONS: tuple[Precision, ...] = formats.NAMES
-
-PPL_PROTOCOLS: tuple[PplProtocol, ...] = get_args(PplProtocol)
 
 
 class PrecisionsConfig(Config):
@@ -74,15 +72,8 @@ class PrecisionsConfig(Config):
         compare, unless it was said."""
         return self.rounds or (2 if len(self.precisions) > 1 else 1)
 
-    @field_validator("precisions", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        return parts_of(value)
-
-    @field_validator("max_ppl_increase", mode="before")
-    @classmethod
-    def _as_share(cls, value: Any) -> Any:
-        return share(value)
+    _named = field_validator("precisions", mode="before")(parts_of)
+    _as_share = field_validator("max_ppl_increase", mode="before")(share)
 
     @field_validator("precisions")
     @classmethod
@@ -221,7 +212,4 @@ class RecommendConfig(
         "the result says so.",
     )
 
-    @field_validator("budget_s", mode="before")
-    @classmethod
-    def _as_seconds(cls, value: Any) -> Any:
-        return seconds(value)
+    _as_seconds = field_validator("budget_s", mode="before")(seconds)

@@ -21,7 +21,7 @@ def unexamined(
 ) -> Finding | None:
     """Why nothing is known of speculation: no contender was tried, or none at the chosen precision that is
     predicted to pay there."""
-    tried = {(pair, row.draft, row.k) for pair, sweep in found.sweeps.items() for row in sweep.sweep}
+    tried = found.tried()
     hopeful = [
         one
         for one in contenders(found.predictions(), precision, config)

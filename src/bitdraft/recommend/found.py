@@ -54,6 +54,10 @@ class Found:
         rows = {row.precision: row for row in self.finished()}
         return {p: pace_of(sweep, rows[p[0]]) for p, sweep in self.sweeps.items() if sweep.baseline}
 
+    def tried(self) -> set[tuple[Pair, str | None, int]]:
+        """Every (draft, K) that a sweep was to measure, those that failed included."""
+        return {(pair, row.draft, row.k) for pair, sweep in self.sweeps.items() for row in sweep.sweep}
+
     def predictions(self) -> list[Prediction]:
         """All of them, best first."""
         speeds = {row.precision: row.metrics["throughput_tok_s"].value for row in self.finished()}

@@ -92,10 +92,9 @@ def _contenders(
         _contender(one, _standing(one, choice, is_complete), change[one.precision], name, front)
         for one, front in zip(ordered, fronts, strict=True)
     ]
-    known = {(one.pair, one.draft, one.k) for one in ordered}
-    known |= {(pair, row.draft, row.k) for pair, sweep in found.sweeps.items() for row in sweep.sweep}
+    tried = found.tried()
     for prediction in found.predictions():
-        if (prediction.pair, prediction.draft, prediction.k) not in known:
+        if (prediction.pair, prediction.draft, prediction.k) not in tried:
             rows.append(
                 Contender(
                     precision=prediction.precision,
@@ -114,9 +113,7 @@ def _standing(option: Option, choice: Choice, is_complete: bool) -> Standing:
         return "chosen" if is_complete else "ahead"
     if option.is_out:
         return "out"
-    if choice.option is None:
-        return "open"
-    if any(option is one for one in choice.faster):
+    if choice.option is None or any(option is one for one in choice.faster):
         return "open"
     return "indistinguishable" if any(option is one for one in choice.tied) else "slower"
 

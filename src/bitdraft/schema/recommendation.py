@@ -20,9 +20,9 @@ class Contender(Record):
     """One way to run the model: a precision, and a draft at a K (None and 0 for plain decoding). Figures
     are None where it was only predicted (`predicted_speedup`, over plain decoding at this precision).
     `standing`: `chosen`, or `ahead` where the search is not finished; `indistinguishable` from it in
-    speed; `slower`; `open` where nothing was chosen; `predicted`, not measured; `out`. `problems` say why it
-    is out, or what is not shown. `is_pareto`: none is better in one of speed, quality and memory and no
-    worse in the others, by value."""
+    speed; `slower`; `open` where nothing was chosen, or where it was faster and is not shown to bring what is
+    asked; `predicted`, not measured; `out`. `problems` say why it is out, or what is not shown. `is_pareto`:
+    none is better in one of speed, quality and memory and no worse in the others, by value."""
 
     precision: str
     draft: str | None = None

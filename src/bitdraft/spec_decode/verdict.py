@@ -30,7 +30,7 @@ from bitdraft.spec_decode.candidates import (
     throughput,
     unexplained_figures,
 )
-from bitdraft.stats.intervals import with_noise
+from bitdraft.stats.selection import for_all
 
 WIDE_INTERVAL = 0.25
 
@@ -39,7 +39,7 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
     """The verdict and its findings, over rows of all batch sizes. `largest_k` is the largest K that was asked
     for, where a larger one could have been."""
     sweep = [row for row in rows if row.k and row.batch_size == 1]
-    finished = [row for row in sweep if row.status == "ok"]
+    finished = _finished(rows)
     reasons = [*_failures(sweep), *_not_lossless(finished)]
     checks = [*_lossless(sweep), *_replays(sweep)]
     if not finished:
@@ -47,7 +47,7 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
     fit = [row for row in finished if is_lossless(row)]
     if not fit:
         return SpecDecodeVerdict(speculate=False), (answer("spec.none_lossless"), *reasons, *checks)
-    baseline = next((row for row in rows if not row.k and row.batch_size == 1), None)
+    baseline = _baseline(rows)
     found = candidate(fit, baseline, len(fit))
     best, speculate = found.row, found.pays
     reasons += [*checks, *_steps(fit, costs)]
@@ -70,6 +70,15 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
     return verdict, (*answers, *reasons, *of_batches)
 
 
+def _baseline(rows: Sequence[SpecDecodeRow]) -> SpecDecodeRow | None:
+    return next((row for row in rows if not row.k and row.batch_size == 1), None)
+
+
+def _finished(rows: Sequence[SpecDecodeRow]) -> list[SpecDecodeRow]:
+    """Of the sweep."""
+    return [row for row in rows if row.k and row.batch_size == 1 and row.status == "ok"]
+
+
 def _ties(best: SpecDecodeRow, others: Sequence[SpecDecodeRow]) -> list[Finding]:
     if not others:
         return []
@@ -87,7 +96,7 @@ def _first_answer(found: Candidate) -> Finding:
 
 def _same_speed(row: SpecDecodeRow, best: SpecDecodeRow, num_pairs: int) -> bool:
     """By an interval for all pairs."""
-    ratio = with_noise(speed_ratio(row.runs, best.runs), None, 0, num_pairs)[0]
+    ratio = for_all(speed_ratio(row.runs, best.runs), num_pairs)
     return ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high
 
 
@@ -166,7 +175,7 @@ def _steps(rows: Sequence[SpecDecodeRow], costs: CostRecord) -> list[Finding]:
 def warnings_of(rows: Sequence[SpecDecodeRow]) -> tuple[Finding, ...]:
     """What takes trust from a sweep's rows."""
     warnings = []
-    finished = [row for row in rows if row.k and row.batch_size == 1 and row.status == "ok"]
+    finished = _finished(rows)
     for row in finished:
         name = name_of(row.draft, row.k)
         bugs = row.lossless.bugs if row.lossless is not None else []
@@ -189,8 +198,7 @@ def warnings_of(rows: Sequence[SpecDecodeRow]) -> tuple[Finding, ...]:
 
 def repetition_of(rows: Sequence[SpecDecodeRow]) -> tuple[Finding, ...]:
     """That the text repeats itself, with what the fastest (draft, K) owes to it."""
-    base = next((row for row in rows if not row.k and row.batch_size == 1), None)
-    sweep = [row for row in rows if row.k and row.batch_size == 1 and row.status == "ok"]
+    base, sweep = _baseline(rows), _finished(rows)
     repeated = None if base is None else repeated_share([run.token_ids for run in base.runs])
     if not sweep or repeated is None or repeated <= MOST_NATURAL:
         return ()

@@ -30,14 +30,18 @@ LEAST_WORTH = 1.1
 _FAR = 2
 
 
+def for_all(figure: Figure, num_looked_at: int) -> Figure:
+    """A ratio's interval (Student's t on the logarithm) made wide enough for so many ratios at once."""
+    return with_noise(figure, None, 0, num_looked_at)[0]
+
+
 def of_the_best(figure: Figure, num_looked_at: int) -> Figure:
     """The interval of a ratio (Student's t on the logarithm) that was looked at among so many. Its lower end
     is that of an interval for all of them at once, because the highest is partly the luckiest. Its upper end
     is its own, which luck only makes safer."""
     if num_looked_at < 2:
         return figure
-    wide = with_noise(figure, None, 0, _FAR * num_looked_at)[0]
-    return figure.model_copy(update={"low": wide.low})
+    return figure.model_copy(update={"low": for_all(figure, _FAR * num_looked_at).low})
 
 
 def told(figure: Figure, unlucky: float | None, *, does_pay: bool | None) -> Figure:

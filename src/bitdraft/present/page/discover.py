@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.errors import UserError, one_line
-from bitdraft.schema.io import read_result
+from bitdraft.schema.io import KINDS, AnyResult, read_result
 from bitdraft.schema.manifest import counted_files, unfinished_runs
-from bitdraft.schema.precision import PrecisionResult
-from bitdraft.schema.recommendation import Recommendation
-from bitdraft.schema.spec_decode import SpecDecodeResult
-
-Result = PrecisionResult | SpecDecodeResult | Recommendation
-_KINDS: tuple[tuple[str, Callable[[Path], Result]], ...] = (
-    ("recommendation.json", lambda path: read_result(path, Recommendation)),
-    ("precision.json", lambda path: read_result(path, PrecisionResult)),
-    ("spec_decode_*.json", lambda path: read_result(path, SpecDecodeResult)),
-)
 
 
 @dataclass(frozen=True)
@@ -26,7 +16,7 @@ class Found:
     """A result and its file's path below the folder."""
 
     where: str
-    result: Result
+    result: AnyResult
 
 
 @dataclass(frozen=True)
@@ -63,11 +53,11 @@ def _read(path: Path, label: str) -> Folder:
         what = "is a file" if path.exists() else "does not exist"
         raise UserError("DIR", path, what, "Name a folder that holds results")
     found, warnings = [], []
-    for pattern, load in _KINDS:
+    for pattern, kind in KINDS.items():
         for file in sorted(counted_files(path, pattern), key=_order):
             where = file.relative_to(path)
             try:
-                found.append(Found(where.as_posix(), load(file)))
+                found.append(Found(where.as_posix(), read_result(file, kind)))
             except UserError as error:
                 warnings.append(unreadable(where.as_posix(), error.problem))
             except RecursionError as error:

@@ -12,9 +12,10 @@ from bitdraft.config.commands import command_of
 from bitdraft.errors import one_line
 from bitdraft.present.charts.precision import quality_is_skipped
 from bitdraft.present.page import precision_section, raw_section, recommendation_section, sweep_section
-from bitdraft.present.page.discover import Folder, Found, Result, unreadable
+from bitdraft.present.page.discover import Folder, Found, unreadable
 from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text
 from bitdraft.present.page.tables import table
+from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -33,7 +34,7 @@ class View:
     """All that the page says of one result."""
 
     title: str
-    result: Result
+    result: AnyResult
     verdict: Verdict
     main: Section
     raw: Sequence[Table]
@@ -111,7 +112,7 @@ def _check_drawable(section: Section) -> None:
         _check_drawable(part)
 
 
-def base_title(result: Result) -> str:
+def base_title(result: AnyResult) -> str:
     if isinstance(result, Recommendation):
         return "Recommendation"
     if isinstance(result, PrecisionResult):
@@ -151,7 +152,7 @@ def _run_title(folder: Folder, views: Sequence[View]) -> str:
     return " and ".join(names) + (f" on {' and '.join(machines)}" if machines else "")
 
 
-def machine_of(result: Result) -> str:
+def machine_of(result: AnyResult) -> str:
     """ "" where it is unknown."""
     return result.environment.hardware
 
@@ -168,7 +169,7 @@ def _view(found: Found, title: str) -> View:
     return View(title, result, verdict, main, raw, _protocol(result), _reproduce(found))
 
 
-def _content(result: Result, title: str) -> tuple[Section, Sequence[Table]]:
+def _content(result: AnyResult, title: str) -> tuple[Section, Sequence[Table]]:
     if isinstance(result, Recommendation):
         return recommendation_section.section(result, title), []
     if isinstance(result, PrecisionResult):
@@ -176,7 +177,7 @@ def _content(result: Result, title: str) -> tuple[Section, Sequence[Table]]:
     return sweep_section.section(result, title), raw_section.sweep_tables(result)
 
 
-def _protocol(result: Result) -> list[tuple[str, str]]:
+def _protocol(result: AnyResult) -> list[tuple[str, str]]:
     """What was asked of the model, on which text, and how its perplexity was counted."""
     text: dict[str, Any] = result.text.model_dump(exclude={"prompt_ids", "prompt_tokens"})
     lengths = result.text.prompt_tokens
