@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from matplotlib.axes import Axes
-
-from bitdraft.present.charts import drawing
-from bitdraft.present.charts.drawing import GREY, INK, MARKERS, legend, margins, new_canvas, plain, png, tidy
+from bitdraft.present.charts.plot import Axis, Chart, Plot, Point, reach
+from bitdraft.present.charts.plot import Panel as Drawn
+from bitdraft.present.charts.style import style_at
 from bitdraft.schema.records import Figure
 
-COLOURS = (*drawing.COLOURS, GREY)
-HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo")
 Bars = dict[str, dict[int, Figure]]
 """By series: figures by the place of their group"""
+WIDTH, HEIGHT = 420, 260
 
 
 @dataclass
@@ -38,120 +34,82 @@ class Panel:
     ticks: Sequence[float] = ()
 
 
-def _errors(figures: Sequence[Figure]) -> list[list[float]]:
-    sides = [margins(figure) for figure in figures]
-    return [[below for below, _ in sides], [above for _, above in sides]]
-
-
 def bar_panels(title: str, labels: Sequence[str], panels: Mapping[str, Bars]) -> bytes:
-    """Panels below one another over the same groups; a colour and hatch a series."""
-    canvas = new_canvas(max(8.0, 2.1 + 1.9 * len(labels)), 4.1 * len(panels))
-    axes: Any = canvas.subplots(len(panels), 1, squeeze=False)
-    for axis, (name, bars) in zip(axes[:, 0], panels.items(), strict=True):
-        width = 0.84 / max(1, len(bars))
-        for place, (series, figures) in enumerate(bars.items()):
-            offset = (place - (len(bars) - 1) / 2) * width
-            at = [group + offset for group in figures]
-            _bar(axis, at, list(figures.values()), width, (series, place))
-        axis.axhline(1, color=INK, ls="--", lw=1)
-        axis.set_xticks(range(len(labels)), [plain(label) for label in labels])
-        axis.set_title(name, fontsize=11)
-        axis.margins(y=0.12)
-        tidy(axis)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    canvas.legend(handles, names, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    canvas.suptitle(plain(title), fontsize=12)
-    return png(canvas)
+    """Panels below one another over the same groups; a colour a series, named above its first bar."""
+    drawn = []
+    for name, bars in panels.items():
+        figures = [figure for found in bars.values() for figure in found.values()]
+        width = 110.0 * len(labels)
+        size = 0.84 * 110 / max(1, len(bars))
+        x = Axis(domain=(-0.5, len(labels) - 0.5), ticks=(), is_shown=False)
+        plot = Plot(x, Axis(domain=(0, reach(figures, zero=True)[1])), int(width), HEIGHT)
+        for place, found in enumerate(bars.values()):
+            offset = (place - (len(bars) - 1) / 2) * size / 110
+            points = [Point(group + offset, figure.value, figure) for group, figure in found.items()]
+            plot.floating_bars(points, [0.0] * len(points), style_at(place), 0.94 * size, 0)
+            plot.whiskers(points)
+        plot.level(1.0)
+        plot.text([(group, 0.0, label) for group, label in enumerate(labels)], align="center", shift=(0, 14))
+        drawn.append(Drawn(name, _legend(list(bars)), name, plot))
+    return Chart(title, "", drawn, columns=1).png()
 
 
-def _bar(
-    axis: Axes, at: Sequence[float], figures: Sequence[Figure], width: float, named: tuple[str, int]
-) -> None:
-    """`named`: a series' name and place."""
-    series, place = named
-    values = [figure.value for figure in figures]
-    axis.bar(
-        at,
-        values,
-        width * 0.94,
-        color=COLOURS[place % len(COLOURS)],
-        hatch=HATCHES[place % len(HATCHES)],
-        edgecolor="white",
-        label=plain(series),
-    )
-    axis.errorbar(at, values, yerr=_errors(figures), fmt="none", color=INK, lw=1.1, capsize=2.5)
+def _legend(names: Sequence[str]) -> str:
+    """Series from left to right."""
+    return f"from left to right: {', '.join(names)}"
 
 
 def line_panels(title: str, panels: Sequence[Panel], columns: int = 2) -> bytes:
-    rows = -(-len(panels) // columns)
-    canvas = new_canvas(max(4.6, 6.4 - 0.5 * columns) * columns, 4.4 * rows)
-    axes: Any = canvas.subplots(rows, columns, squeeze=False)
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        beside = 0.012 * (max(panel.ticks) - min(panel.ticks))  # so that intervals do not hide one another
-        styles = [line.style for line in panel.lines.values()]
-        middle = (min(styles) + max(styles)) / 2
-        for name, line in panel.lines.items():
-            _line(axis, name, line, 0.0 if line.dashed else beside * (line.style - middle))
-        if panel.level is not None:
-            axis.axhline(panel.level, color=INK, ls="--", lw=1)
-        axis.set_title(plain(panel.title), fontsize=11)
-        axis.set_xlabel(panel.x)
-        axis.set_ylabel(panel.y)
-        axis.set_xticks(list(panel.ticks))
-        low, high = axis.get_ylim()
-        axis.set_ylim(min(0.0, low), high + 0.3 * (high - min(0.0, low)))  # room for the legend
-        tidy(axis)
-        legend(axis, fontsize=8, ncols=2, loc="upper left")
-    for axis in axes.flat[len(panels) :]:
-        axis.set_axis_off()
-    width = int(12 * canvas.get_figwidth())  # characters
-    canvas.suptitle(plain(textwrap.fill(title, width)), fontsize=12)
-    return png(canvas)
+    """Lines over x; series beside one another, so that their intervals do not hide each other."""
+    return Chart(title, "", [_lines(panel) for panel in panels], columns).png()
 
 
-def _line(axis: Axes, name: str, line: Line, beside: float) -> None:
-    colour, marker = COLOURS[line.style % len(COLOURS)], MARKERS[line.style % len(MARKERS)]
-    at = sorted(line.points)
-    figures = [line.points[x] for x in at]
-    values = [figure.value for figure in figures]
-    if line.dashed:
-        axis.plot(at, values, color=colour, ls="--", lw=1.2, label=plain(name))
-        return
-    settings: Any = {"color": colour, "marker": marker, "ms": 5, "lw": 1.5, "capsize": 3}
-    moved = [x + beside for x in at]
-    axis.errorbar(moved, values, yerr=_errors(figures), label=plain(name), **settings)
+def _lines(panel: Panel) -> Drawn:
+    figures = [figure for line in panel.lines.values() for figure in line.points.values()]
+    ends: list[Figure | float] = [*figures]
+    ends += [panel.level] if panel.level is not None else []
+    first, last = min(panel.ticks), max(panel.ticks)
+    room = 0.05 * (last - first)
+    axis = Axis(panel.x, (first - room, last + room), panel.ticks)
+    plot = Plot(axis, Axis(panel.y, reach(ends)), WIDTH, HEIGHT)
+    styles = [line.style for line in panel.lines.values()]
+    middle = (min(styles) + max(styles)) / 2
+    if panel.level is not None:
+        plot.level(panel.level)
+    names = []
+    for name, line in panel.lines.items():
+        own = style_at(line.style)
+        beside = 0.0 if line.dashed else 0.012 * (last - first) * (line.style - middle)
+        points = [Point(x + beside, line.points[x].value, line.points[x]) for x in sorted(line.points)]
+        plot.line(points, own, width=1.2 if line.dashed else 1.6, dash="dashed" if line.dashed else "")
+        if not line.dashed:
+            plot.whiskers(points, own)
+            plot.dots(points, own, size=40)
+        names.append((float(points[-1].x), float(points[-1].y), name))
+    plot.names(names)
+    return Drawn(panel.title, "", panel.title, plot)
 
 
 def stacked_bars(title: str, y: str, bars: Mapping[str, Mapping[str, float]]) -> bytes:
     """A bar a name, its parts on one another, each with its value where there is room for it."""
-    canvas = new_canvas(max(8.0, 1.5 * len(bars) + 2), 5.2)
-    axis = canvas.subplots(1, 1)
     parts = list(dict.fromkeys(part for found in bars.values() for part in found))
     highest = max(sum(found.values()) for found in bars.values())
-    for place, found in enumerate(bars.values()):
-        bottom = 0.0
-        for style, part in enumerate(parts):
-            height = found.get(part, 0.0)
-            label = plain(part) if place == 0 else None
-            colour, hatch = COLOURS[style % len(COLOURS)], HATCHES[style % len(HATCHES)]
-            axis.bar(place, height, 0.62, bottom, color=colour, hatch=hatch, edgecolor="white", label=label)
-            if height > 0.045 * highest:
-                box = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1}
-                axis.text(
-                    place,
-                    bottom + height / 2,
-                    f"{height:.2f}",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    bbox=box,
-                )
-            bottom += height
-        axis.text(place, bottom + 0.01 * highest, f"{bottom:.2f}", ha="center", va="bottom", fontsize=9)
-    axis.set_xticks(range(len(bars)), [plain(name) for name in bars], fontsize=8.5)
-    axis.set_ylabel(y)
-    axis.margins(y=0.22)
-    axis.set_title(plain(title), fontsize=11)
-    tidy(axis)
-    legend(axis, fontsize=9, ncols=2, loc="upper left")
-    return png(canvas)
+    x = Axis(domain=(-0.6, len(bars) - 0.4), is_shown=False)
+    plot = Plot(x, Axis(y, (0, 1.12 * highest)), 120 * len(bars), 320)
+    starts = [0.0] * len(bars)
+    for style, part in enumerate(parts):
+        heights = [found.get(part, 0.0) for found in bars.values()]
+        ends = [start + height for start, height in zip(starts, heights, strict=True)]
+        points = [Point(place, end) for place, end in enumerate(ends)]
+        plot.floating_bars(points, starts, style_at(style), 70, 0)
+        middles = [
+            (place, start + height / 2, f"{height:.2f}")
+            for place, (start, height) in enumerate(zip(starts, heights, strict=True))
+            if height > 0.045 * highest
+        ]
+        plot.text(middles, align="center")
+        starts = ends
+    plot.text([(i, end, f"{end:.2f}") for i, end in enumerate(starts)], align="center", shift=(0, -9))
+    plot.text([(i, 0.0, name) for i, name in enumerate(bars)], align="center", shift=(0, 14))
+    caption = f"from below: {', '.join(parts)}"
+    return Chart(title, "", [Drawn("", caption, title, plot)], 1).png()

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Train the embedded demo models: one byte-level BPE tokenizer and three GPT-NeoX models.
+"""Train the embedded demo models: a byte-level BPE tokenizer, a GPT-NeoX target, drafts distilled from it.
+
+A draft is trained for agreement: the KL divergence of the target's next-token distribution from its own,
+half on the training text and half on what the target itself writes at temperature 0.8.
 
 Text: the standard library of the running Python (its tests and the numeric tables of `encodings`
 left out, the modules in `bitdraft.texts.STDLIB_HELD_OUT` held out), the language reference in
@@ -45,13 +48,15 @@ class Recipe:
     hidden_size: int
     num_tokens: int
     learning_rate: float  # of AdamW; Muon's is ten times higher
+    teacher: str | None = None
 
 
 RECIPES = {
-    "draft-small": Recipe(num_layers=1, hidden_size=96, num_tokens=5_000_000, learning_rate=4e-3),
-    "draft-medium": Recipe(num_layers=2, hidden_size=128, num_tokens=5_000_000, learning_rate=3e-3),
     "target": Recipe(num_layers=16, hidden_size=192, num_tokens=5_000_000, learning_rate=2e-3),
+    "draft-small": Recipe(1, 96, num_tokens=8_000_000, learning_rate=4e-3, teacher="target"),
+    "draft-medium": Recipe(2, 128, num_tokens=8_000_000, learning_rate=3e-3, teacher="target"),
 }
+WRITTEN_TOKENS, WRITTEN_PROMPT, WRITTEN_LENGTH, WRITTEN_AT = 600_000, 64, 96, 0.8
 
 
 def stdlib_training_text() -> list[str]:
@@ -164,7 +169,48 @@ def batches(ids: torch.Tensor, num_tokens: int, batch_tokens: int, seed: int) ->
     return steps
 
 
-def train(recipe: Recipe, ids: torch.Tensor, vocab_size: int, args: argparse.Namespace) -> GPTNeoXForCausalLM:
+@torch.inference_mode()
+def written_by(teacher: GPTNeoXForCausalLM, ids: torch.Tensor, num_tokens: int, seed: int) -> torch.Tensor:
+    """What the teacher writes after prompts of the training text, sampled, as one row of token ids."""
+    torch.manual_seed(seed)
+    rows: list[torch.Tensor] = []
+    while sum(row.numel() for row in rows) < num_tokens:
+        starts = torch.randint(len(ids) - WRITTEN_PROMPT, (128, 1))
+        prompts = ids[starts + torch.arange(WRITTEN_PROMPT)]
+        made = teacher.generate(
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=WRITTEN_LENGTH,
+            min_new_tokens=WRITTEN_LENGTH,
+            do_sample=True,
+            temperature=WRITTEN_AT,
+            top_k=0,
+            cache_implementation="static",
+            disable_compile=True,
+            pad_token_id=0,
+        )
+        rows.append(made.flatten())
+        print(f"  the teacher wrote {sum(row.numel() for row in rows)} tokens", flush=True)
+    return torch.cat(rows)
+
+
+def agreement_loss(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+    """KL(teacher || student) a token, in nats."""
+    student = F.log_softmax(logits.flatten(0, 1).float(), -1)
+    taught = F.log_softmax(teacher_logits.flatten(0, 1).float(), -1)
+    return F.kl_div(student, taught, reduction="batchmean", log_target=True)
+
+
+def train(
+    recipe: Recipe,
+    ids: torch.Tensor,
+    vocab_size: int,
+    args: argparse.Namespace,
+    *,
+    teacher: GPTNeoXForCausalLM | None = None,
+    written: torch.Tensor | None = None,
+) -> GPTNeoXForCausalLM:
+    """From random weights, on the text alone or for agreement with a teacher."""
     torch.manual_seed(args.seed)
     model = build_model(recipe, vocab_size).train()
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and ".layers." in n]
@@ -179,10 +225,17 @@ def train(recipe: Recipe, ids: torch.Tensor, vocab_size: int, args: argparse.Nam
     for step, rows in enumerate(steps):
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * schedule((step + 1) / len(steps))
-        tokens = ids[rows]
+        # every other step on what the teacher wrote, whose rows are crops of one length
+        tokens = ids[rows] if written is None or step % 2 else written[rows % (len(written) - rows.shape[1])]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(tokens[:, :-1], use_cache=False).logits
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+            if teacher is not None:
+                with torch.no_grad():
+                    taught = teacher(tokens[:, :-1], use_cache=False).logits
+        if teacher is None:
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+        else:
+            loss = agreement_loss(logits, taught)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -219,9 +272,19 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--vocab-size", type=int, default=2048)
     parser.add_argument("--tokens", type=int, help="training tokens instead of the recipe's")
+    parser.add_argument(
+        "--written-tokens", type=int, default=WRITTEN_TOKENS, help="of the teacher, for drafts"
+    )
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
+
+
+def _tokenizer(args: argparse.Namespace, texts: list[str]) -> PreTrainedTokenizerFast:
+    """The target's where it stays as it is, so that all three share one."""
+    if "target" in (args.only or RECIPES):
+        return train_tokenizer(texts, args.vocab_size)
+    return PreTrainedTokenizerFast.from_pretrained(args.output / "target")
 
 
 def main() -> None:
@@ -230,16 +293,24 @@ def main() -> None:
     held_out = {"stdlib": [read_stdlib_module(name) for name in STDLIB_HELD_OUT]}
     held_out |= {p.name: [p.read_text(encoding="utf-8")] for p in args.held_out}
     texts = [text for group in sources.values() for text in group]
-    tokenizer = train_tokenizer(texts, args.vocab_size)
+    tokenizer = _tokenizer(args, texts)
     train_ids = encode(tokenizer, texts)
     eval_ids = {name: encode(tokenizer, group) for name, group in held_out.items()}
     sizes = {name: fingerprint(group)["bytes"] for name, group in sources.items()}
     print(f"{len(train_ids)} training tokens from {sizes} bytes")
+    written: torch.Tensor | None = None
     for name in args.only or RECIPES:
         recipe = RECIPES[name]
         print(name, recipe, flush=True)
         start = time.perf_counter()
-        model = train(recipe, train_ids, args.vocab_size, args)
+        teacher = None
+        if recipe.teacher is not None:
+            teacher = GPTNeoXForCausalLM.from_pretrained(args.output / recipe.teacher).eval()
+            if written is None:
+                written = written_by(teacher, train_ids, args.written_tokens, args.seed)
+        model = train(
+            recipe, train_ids, args.vocab_size, args, teacher=teacher, written=written if teacher else None
+        )
         seconds = time.perf_counter() - start
         quality = {
             key: {"unigram_ppl": unigram_ppl(train_ids, ids, args.vocab_size), "ppl": model_ppl(model, ids)}

@@ -198,7 +198,7 @@ def test_chart_and_tables_are_made_whatever_failed(case: str) -> None:
     failed = {"some failed": {3, 4, 5}, "one draft lost": {1, 4}}.get(case, set())
     batches = [r.model_copy(update=LOST) if place in failed else r for place, r in enumerate(batches)]
     result = result_of(rows, batches)
-    assert batch_chart(result).startswith(b"\x89PNG\r\n\x1a\n")
+    assert batch_chart(result).png().startswith(b"\x89PNG\r\n\x1a\n")
     assert markdown_text(result).count("| oom |") == len(failed)
     for width in (80, 140):
         console = Console(width=width, record=True)

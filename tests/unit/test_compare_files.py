@@ -15,7 +15,7 @@ import pytest
 from bitdraft import Comparison, UserError, compare_results
 from bitdraft.compare import gate
 from bitdraft.config import RecommendConfig
-from bitdraft.present.comparison_files import csv_text, markdown_text
+from bitdraft.present.comparison_files import csv_of, markdown_text
 from bitdraft.schema.manifest import Manifest
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Choice, Recommendation
@@ -420,14 +420,14 @@ def test_everything_is_written(tmp_path: Path) -> None:
         ".png",
     }
     assert Comparison.model_validate_json((tmp_path / "out" / "comparison.json").read_text()) == comparison
-    lines = list(csv.DictReader(io.StringIO(csv_text(comparison))))
+    lines = list(csv.DictReader(io.StringIO(csv_of(comparison))))
     assert len(lines) == len(comparison.rows) + 2  # rows of one side last
     assert float(lines[0]["throughput_tok_s_ratio"]) == pytest.approx(0.8)
     assert lines[0]["throughput_tok_s_standing"] == "worse"
-    assert [line["status_b"] for line in lines] == ["ok", "oom", "ok", "–", "only here"]
+    assert [line["status_b"] for line in lines] == ["ok", "oom", "ok", "", "only here"]
     text = markdown_text(comparison)
-    assert "| fp32 | ok | ▼ 0.800× [0.800, 0.800]" in text
-    assert "| fp16 | ok → oom | – |" in text
+    assert "| fp32 | ok | ▼ 0.800 [0.800, 0.800]" in text
+    assert "| fp16 | ok → oom |  |" in text
     assert (tmp_path / "out" / "comparison.md").read_text() == text
 
 

@@ -116,7 +116,7 @@ def test_help_and_package_import_no_torch() -> None:
         "from bitdraft.cli import app\n"
         "result = CliRunner().invoke(app, ['--help'])\n"
         "assert result.exit_code == 0 and 'precision' in result.output, result.output\n"
-        "print(sorted({'torch', 'transformers', 'numpy', 'matplotlib'} & set(sys.modules)))\n"
+        "print(sorted({'torch', 'transformers', 'numpy', 'altair'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -160,7 +160,7 @@ def test_a_clear_winner() -> None:
     front = {(row.precision, row.k) for row in result.contenders if row.is_pareto}
     assert {("bf16", 8), ("bf16", 0), ("fp32", 0)} == front
     assert Recommendation.model_validate_json(to_json(result)) == result
-    assert "| chosen | bf16 | ngram, K = 8 |" in markdown_text(result)
+    assert "| **chosen** | **bf16** | **ngram** | **8** |" in markdown_text(result)
 
 
 def test_a_tie_is_named_and_the_faster_by_value_chosen() -> None:

@@ -13,7 +13,7 @@ from bitdraft.metrics.speed import speed_figures, speed_ratio
 from bitdraft.present.charts import sweep as chart
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.sweep_files import csv_text, markdown_text
+from bitdraft.present.sweep_files import csv_of, markdown_text
 from bitdraft.schema.records import Divergence, Generation, Step
 from bitdraft.schema.spec_decode import (
     CostRecord,
@@ -303,28 +303,28 @@ def test_charts_are_drawn_whatever_failed(case: str) -> None:
     if case in ("some failed", "all failed"):
         sweep.fail("b", 2, "out of memory").fail("b", 4, "out of memory")
     for draw in (chart.comparison, anatomy):
-        assert draw(result_of(sweep)).startswith(PNG)
+        assert draw(result_of(sweep)).png().startswith(PNG)
 
 
 def test_a_plan_is_drawn() -> None:
-    assert chart.plan(result_of(Sweep(), plan=True)).startswith(PNG)
+    assert chart.plan(result_of(Sweep(), plan=True)).png().startswith(PNG)
 
 
 def test_csv_and_markdown_hold_every_row() -> None:
     sweep = Sweep().add("a|b", 2, 0.005, lossless=lossless("bug")).fail("b", 2, "out of memory")
     result = result_of(sweep)
-    lines = list(csv.DictReader(io.StringIO(csv_text(result))))
+    lines = list(csv.DictReader(io.StringIO(csv_of(result))))
     assert [(line["draft"], line["status"]) for line in lines] == [
-        ("–", "ok"),
+        ("", "ok"),
         ("a|b", "ok"),
         ("b", "failed"),
     ]
     assert float(lines[1]["speedup"]) == pytest.approx(2)
-    assert lines[1]["lossless"] == "9/10"
+    assert lines[1]["same_ids"] == "9/10"
     text = markdown_text(result)
-    assert "| a\\|b | 2 | ok |" in text
-    assert "| b | 2 | failed |" in text
-    planned_lines = list(csv.DictReader(io.StringIO(csv_text(result_of(Sweep(), plan=True)))))
+    assert "| a\\|b | 2 | ok |  |" in text
+    assert "| b | 2 | failed | out of memory |" in text
+    planned_lines = list(csv.DictReader(io.StringIO(csv_of(result_of(Sweep(), plan=True)))))
     assert [(line["draft"], line["k"]) for line in planned_lines] == [
         ("a", "2"),
         ("a", "4"),

@@ -13,8 +13,8 @@ from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, SamplingConfig, SpecDecodeConfig, make_config
 from bitdraft.engine.static import forward
 from bitdraft.errors import UserError
-from bitdraft.present.charts.sweep import title
-from bitdraft.present.sweep_files import csv_text, markdown_text
+from bitdraft.present.charts.sweep import about
+from bitdraft.present.sweep_files import csv_of, markdown_text
 from bitdraft.schema.records import Generation
 from bitdraft.schema.spec_decode import LosslessCheck, SpecDecodeResult
 from bitdraft.spec_decode.synthetic import MOST_TURNS, agreement_bits, oracle_tokens, run_with_oracle, stays
@@ -198,9 +198,9 @@ def test_batches_take_oracle_tokens_too(result: SpecDecodeResult) -> None:
 def test_everything_says_that_it_is_synthetic(
     result: SpecDecodeResult, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert "synthetic acceptance 0.7" in title(result)
+    assert "synthetic acceptance 0.7" in about(result)
     assert "synthetic acceptance 0.7" in markdown_text(result).splitlines()[0]
-    header, *lines = csv_text(result).splitlines()
+    header, *lines = csv_of(result).splitlines()
     assert header.split(",")[0] == "synthetic_acceptance"
     assert {line.split(",")[0] for line in lines} == {"0.7"}
     assert result.summary.startswith("Synthetic acceptance of 0.7: speeds are measured")

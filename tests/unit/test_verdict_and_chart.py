@@ -22,10 +22,10 @@ from bitdraft.precision.verdict import (
     warnings_of,
     with_process_noise,
 )
-from bitdraft.present.charts.precision import render
-from bitdraft.present.precision_files import columns, csv_text, markdown_text
+from bitdraft.present.charts.precision import chart
+from bitdraft.present.precision_files import csv_of, markdown_text
+from bitdraft.present.precision_table import precision_table
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.tables import best_rows
 from bitdraft.runs.cell import Cell
 from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
 from bitdraft.schema.records import Figure
@@ -226,26 +226,27 @@ ROWS = (ok_row("fp32", 0.02), failed("fp16", "unsupported"), ok_row("bf16", 0.01
 
 def test_the_chart_is_a_png_whatever_failed() -> None:
     for rows in (ROWS, ROWS[:1], ROWS[1:2], (failed("fp32", "oom"), ok_row("bf16", 0.01))):
-        image = render(result(*rows, name="a$b_{c}$ <script>"))
-        assert image.startswith(b"\x89PNG")
-        assert int.from_bytes(image[16:20]) == 1680
+        assert chart(result(*rows, name="a$b_{c}$ <script>")).png().startswith(b"\x89PNG")
 
 
 def test_a_single_prompt_draws_without_intervals() -> None:
     row = ok_row("fp32", 0.02)
     metrics = {name: Figure(value=figure.value) for name, figure in row.metrics.items()}
-    assert render(result(row.model_copy(update={"metrics": metrics}))).startswith(b"\x89PNG")
+    assert chart(result(row.model_copy(update={"metrics": metrics}))).png().startswith(b"\x89PNG")
 
 
 def test_best_values_follow_the_direction_of_each_column() -> None:
-    best = {column.key: best_rows(column, ROWS) for column in columns(ROWS)}
+    table = precision_table(result(*ROWS))
+    best = {
+        column.key: {place for place, row in enumerate(table.rows) if row[index].mark == "best"}
+        for index, column in enumerate(table.columns)
+    }
     assert best["throughput_tok_s"] == best["tpot_ms"] == best["ttft_ms"] == {2}
-    assert best["ppl"] == {0, 2}
-    assert best["delta_ln_ppl"] == set()
+    assert best["ppl"] == best["delta_ln_ppl"] == set(), "a difference of quality is the paired one's to say"
 
 
 def test_csv_has_a_line_a_precision_and_an_end_a_figure() -> None:
-    records = list(csv.DictReader(io.StringIO(csv_text(ROWS))))
+    records = list(csv.DictReader(io.StringIO(csv_of(ROWS))))
     assert [record["status"] for record in records] == ["ok", "unsupported", "ok"]
     assert float(records[2]["delta_ln_ppl_high"]) == pytest.approx(6e-4)
     assert records[1]["throughput_tok_s"] == ""
@@ -264,9 +265,10 @@ def test_random_weights_have_speed_and_memory_alone() -> None:
     assert "2.00×" in verdict.summary
     assert "perplexity" not in verdict.summary
     shown = result(*rows, failed("fp16", "oom"))
-    assert not {"ppl", "delta_ln_ppl", "kl_divergence"} & {column.key for column in columns(shown.rows)}
+    keys = {column.key for column in precision_table(shown).columns}
+    assert not {"ppl", "delta_ln_ppl", "kl_divergence"} & keys
     assert "PPL" not in markdown_text(shown)
-    assert render(shown).startswith(b"\x89PNG")
+    assert chart(shown).png().startswith(b"\x89PNG")
     lost = decide([failed("fp32", "oom"), rows[1]], "fp32", LIMIT, "none")
     assert "quality not measured" in lost.summary
     assert lost.reasons == ["fp32 is out: oom (a reason)."]
@@ -275,7 +277,7 @@ def test_random_weights_have_speed_and_memory_alone() -> None:
 def test_markdown_holds_verdict_and_best_values() -> None:
     text = markdown_text(result(*ROWS))
     assert "Use bf16." in text
-    assert "| fp16 | unsupported | – |" in text
+    assert "| fp16 | unsupported | a reason |  |" in text
     assert text.count("**") >= 6
 
 

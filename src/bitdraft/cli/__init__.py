@@ -93,6 +93,7 @@ app.command(epilog=_examples("doctor", "doctor --device cuda:1 --no-measure"))(d
 @app.command()
 def plot(
     folder: Annotated[Path, typer.Argument(help="A folder that holds result files.")],
+    svg: Annotated[bool, typer.Option("--svg", help="As SVG, in place of PNG.", metavar="")] = False,
     debug: Debug = False,
 ) -> None:
     """Draw the charts of all results in a folder again, from their JSON alone."""
@@ -113,11 +114,13 @@ def plot(
             problem = "holds no precision.json or spec_decode_*.json"
             raise UserError("DIR", folder, problem, "Name the folder of a run, or one above runs")
         try:
+            formats = ("svg",) if svg else ("png",)
             for path in rows:
-                print(precision_files.draw(read_result(path, PrecisionResult), path.parent))
+                names = precision_files.draw(read_result(path, PrecisionResult), path.parent, formats)
+                print(*(path.parent / name for name in names), sep="\n")
             for path in sweeps:
-                for picture in sweep_files.draw(read_result(path, SpecDecodeResult), path.parent):
-                    print(picture)
+                names = sweep_files.draw(read_result(path, SpecDecodeResult), path.parent, formats)
+                print(*(path.parent / name for name in names), sep="\n")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"
             raise UserError("result", folder, problem, "Measure again or name another folder") from error

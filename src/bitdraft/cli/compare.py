@@ -69,7 +69,7 @@ def compare(
         from bitdraft.api import compare_results, measure_in_turn
         from bitdraft.compare.gate import Limits
         from bitdraft.errors import UserError
-        from bitdraft.present.comparison_table import show_comparison
+        from bitdraft.present.terminal import show_comparison
 
         shares = {
             "--fail-on-regression": fail_on_regression,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # by extra, a module that it brings, and what it is for
 EXTRAS = {
     "data": ("datasets", "WikiText-2, PG-19 and Spec-Bench from the hub"),
-    "report": ("plotly", "the HTML page"),
     "nvidia": ("pynvml", "memory of the process and energy on NVIDIA GPUs"),
     "ray": ("ray", "cells on a Ray cluster"),
 }

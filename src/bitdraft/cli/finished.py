@@ -1,27 +1,69 @@
-"""What a command says of its run's folder when it is done."""
+"""How a measuring command shows its result: a table, what it says, and where the rest lies."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from bitdraft.config.base import Config
 from bitdraft.config.running import RunOptions
+from bitdraft.errors import UserError
 from bitdraft.runs.conduct import folder_of
 from bitdraft.schema.manifest import read_manifest
 
+Show = Callable[..., None]
+"""A function of `present.terminal`"""
 
-def say_kept(console: Console, kind: str, config: Config, options: RunOptions, files: str) -> Path | None:
-    """Where the run is; and if it had been finished before, since when, and how to measure anew. The
-    folder."""
-    folder = folder_of(kind, config, options)
-    if folder is None:
+
+@dataclass(frozen=True)
+class Showing:
+    """With all details, or the verdict alone."""
+
+    verbose: bool
+    quiet: bool
+
+    def console(self) -> Console:
+        """For progress: silent where the verdict alone is wanted."""
+        return Console(quiet=self.quiet)
+
+    def of(self, name: str) -> Callable[[Any], None]:
+        """Shows a result by a function of `present.terminal`."""
+        return functools.partial(self._show, name)
+
+    def _show(self, name: str, result: Any) -> None:
+        from bitdraft.present import terminal
+
+        if self.quiet:
+            Console().print(result.summary or "No verdict.", highlight=False, markup=False)
+        else:
+            getattr(terminal, name)(Console(), result, verbose=self.verbose)
+
+    def say_kept(self, kind: str, config: Config, options: RunOptions) -> None:
+        """Where the run and its page are; and if it had been finished before, since when."""
+        folder = folder_of(kind, config, options)
+        if folder is None or self.quiet:
+            return
+        console = Console()
+        manifest = read_manifest(folder)
+        if manifest is not None and manifest.shown_again:
+            when = manifest.finished_utc or manifest.updated_utc
+            text = f"Measured on {when}; shown again. To measure anew: the same command with --fresh."
+            console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        page = write_page(folder)
+        where = f"Page: {page} (data and charts beside it)" if page else f"Written to {folder}/"
+        console.print(where, highlight=False, markup=False, soft_wrap=True)
+
+
+def write_page(folder: Path) -> Path | None:
+    """The page of all results in a run's folder. None where it cannot be made: the run stands without it."""
+    from bitdraft.present.page.page import make_report
+
+    try:
+        return make_report(folder).path
+    except (UserError, OSError):
         return None
-    console.print(f"\nWritten to {folder}/: {files}", highlight=False, markup=False, soft_wrap=True)
-    manifest = read_manifest(folder)
-    if manifest is not None and manifest.shown_again:
-        when = manifest.finished_utc or manifest.updated_utc
-        text = f"Measured on {when}; shown again. To measure anew: the same command with --fresh."
-        console.print(text, style="bold", highlight=False, markup=False, soft_wrap=True)
-    return folder

@@ -16,6 +16,12 @@ from bitdraft.config.base import Config
 from bitdraft.config.commands import flag_of, written
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", metavar="")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show all rows, intervals, reasons and code.", metavar="")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show the verdict alone: no progress, no table.", metavar="")
+]
 _SHORT = {"output": ("--output", "-o"), "num_prompts": ("--num-prompts", "-n")}
 _METAVARS = {
     "drafts": "NAME",

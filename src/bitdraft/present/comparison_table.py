@@ -1,91 +1,77 @@
-"""A comparison in the terminal: verdict first, a table a file, then what else is not the same."""
+"""A comparison as tables: one a file, and what else is not the same."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import groupby
 
-from rich.console import Console
-from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
+from bitdraft.present.table import Cell, Column, Mark, Table
+from bitdraft.schema.comparison import Comparison, Ratio, RowComparison, RowName
 
-from bitdraft.present.comparison_files import (
-    ENDS,
-    HINT,
-    Section,
-    difference_cells,
-    ids_text,
-    marked,
-    sections,
-    spread,
-    status_text,
+HINT = "B over A; ▲ significantly better, ▼ worse, ~ by no more than the machine itself changed"
+ENDS = "in brackets the 95 % interval over prompts (PPL: over blocks of text)"
+_MARKS: dict[str, Mark] = {"better": "better", "worse": "worse", "drift": "drift"}
+
+
+def _change(ratio: float) -> float:
+    return 100 * (ratio - 1)
+
+
+# those that a narrow terminal has no room for go first by their rank; what hardly ever changes, as a change
+COLUMNS = (
+    Column("Tok/s ×", "throughput_tok_s", 3),
+    Column("Speedup ×", "speedup", 3, rank=1),
+    Column("PPL %", "ppl", 3, _change, signed=True, rank=2),
+    Column("TTFT ×", "ttft_ms", 3, rank=3),
+    Column("TPOT ×", "tpot_ms", 3, rank=4),
+    Column("Tok/step ×", "tokens_per_step", 3, rank=5),
+    Column("VRAM ×", "peak_vram_gb", 3, rank=6),
+    Column("RAM ×", "peak_ram_gb", 3, rank=7),
+    Column("Bits/byte %", "bits_per_byte", 3, _change, signed=True, rank=8),
 )
-from bitdraft.present.words import joined
-from bitdraft.schema.comparison import Comparison, RowComparison
-
-# the last to go where a terminal is narrow
-_FIRST = ("throughput_tok_s", "speedup", "ppl", "ttft_ms")
-_ENDLESS = 1000
-_STYLES = {"better": "bold green", "worse": "bold red"}
 
 
-def show_comparison(console: Console, comparison: Comparison) -> None:
-    console.print(comparison.summary, style="bold", highlight=False, markup=False)
-    for reason in comparison.reasons:
-        console.print(f"· {reason}", highlight=False, markup=False)
-    console.print()
-    found = sections(comparison)
-    hidden: dict[str, None] = {}
-    for section in found:
-        left_out = _hidden(section, console)
-        console.print(_table(section, left_out))
-        hidden |= {section.columns[key]: None for key in left_out}
-    console.print(f"{HINT}; {ENDS}", style="dim", highlight=False, markup=False)
-    if hidden:
-        text = f"No room here for {joined(list(hidden))}: a wider terminal has it, and the files do."
-        console.print(text, style="dim", highlight=False, markup=False)
-    if comparison.differences:
-        table = Table("", "A", "B", title="What else is not the same", title_justify="left")
-        for entry in comparison.differences:
-            table.add_row(*map(escape, difference_cells(entry, len(found))))
-        console.print(table)
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """The rows of each file, with the metrics that any of them has; every ratio is B over A."""
+    tables = []
+    for source, group in groupby(comparison.rows, key=lambda row: row.name.source):
+        rows = list(group)
+        columns = [column for column in COLUMNS if any(column.key in row.ratios for row in rows)]
+        has_status = any(_status(row) != "ok" for row in rows)
+        lines = []
+        for row in rows:
+            status = [Cell(_status(row), "" if _status(row) == "ok" else "bad")] if has_status else []
+            cells = [_cell(row.ratios.get(column.key)) for column in columns]
+            same = "" if row.same_ids is None else "{} of {}".format(*row.same_ids)
+            lines.append([Cell(row.name.short), *status, *cells, Cell(same)])
+        first = [Column("Row"), *([Column("Status")] if has_status else [])]
+        tables.append(
+            Table(_title(rows[0].name, source), [*first, *columns, Column("Same ids", rank=9)], lines)
+        )
+    return tables
 
 
-def _hidden(section: Section, console: Console) -> list[str]:
-    """The columns that this terminal has no room for; one is always shown."""
-    order = [key for key in _FIRST if key in section.columns]
-    order += [key for key in section.columns if key not in order]
-    for num_shown in range(len(order), 1, -1):
-        table = _table(section, order[num_shown:])
-        # as wide as it wants to be
-        if Measurement.get(console, console.options.update_width(_ENDLESS), table).maximum <= console.width:
-            return order[num_shown:]
-    return order[1:]
+def _cell(ratio: Ratio | None) -> Cell:
+    return Cell() if ratio is None else Cell(ratio.ratio, _MARKS.get(ratio.standing, ""))
 
 
-def _table(section: Section, hidden: Sequence[str]) -> Table:
-    """A line a row. Only the throughput's interval is shown; the others are in the files."""
-    table = Table(title=escape(section.title), title_justify="left")
-    shown = [key for key in section.columns if key not in hidden]
-    table.add_column("Row", no_wrap=True)
-    for key in shown:
-        table.add_column(section.columns[key], justify="right", no_wrap=True)
-        if key == "throughput_tok_s":
-            table.add_column("95 %", justify="right", no_wrap=True)
-    table.add_column("Same ids", justify="right", no_wrap=True)
-    for row in section.rows:
-        table.add_row(*_cells(row, shown), ids_text(row))
-    return table
+def _title(name: RowName, source: str) -> str:
+    return f"{source} · {name.text}" if name.k is None else f"{source} · {name.text} · {name.precision}"
 
 
-def _cells(row: RowComparison, shown: Sequence[str]) -> list[str]:
-    status = status_text(row)
-    cells = [escape(row.name.short) + (f"\n[red]{escape(status)}[/]" if status else "")]
-    for key in shown:
-        ratio = row.ratios.get(key)
-        style = _STYLES.get(ratio.standing) if ratio is not None else None
-        value = marked(key, ratio)
-        cells.append(f"[{style}]{value}[/]" if style else value)
-        if key == "throughput_tok_s":
-            cells.append(f"[dim]{escape(spread(key, ratio))}[/]")
-    return cells
+def _status(row: RowComparison) -> str:
+    """`ok`, or both where they differ."""
+    return row.status_a if row.status_a == row.status_b else f"{row.status_a} → {row.status_b}"
+
+
+def differences_table(comparison: Comparison) -> Table | None:
+    """Settings, machine, versions and models that are not the same; with the files that it is true of, where
+    those are not all."""
+    num_files = len({row.name.source for row in comparison.rows})
+    lines = []
+    for entry in comparison.differences:
+        is_general = len(entry.sources) in (0, num_files)
+        name = entry.key if is_general else f"{entry.key} ({', '.join(entry.sources)})"
+        a, b = ("" if value is None else str(value) for value in (entry.a, entry.b))
+        lines.append([Cell(name), Cell(a), Cell(b)])
+    columns = [Column("Setting"), Column("A"), Column("B")]
+    return Table("What else is not the same", columns, lines) if lines else None

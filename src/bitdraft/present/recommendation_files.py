@@ -1,86 +1,102 @@
-"""What a recommendation leaves in a folder: JSON and Markdown; and the cells of its table."""
+"""What a recommendation leaves in a folder: JSON, CSV and Markdown; and its table."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bitdraft.present.files import conclusions, machine_line, write_texts
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.tables import machine_line
-from bitdraft.present.words import times_text
-from bitdraft.schema.io import to_json, write_atomically
-from bitdraft.schema.naming import draft_name
+from bitdraft.present.table import Cell, Column, Mark, Table, Value, csv_text, markdown
+from bitdraft.present.words import STANDINGS
+from bitdraft.schema.io import to_json
 from bitdraft.schema.recommendation import Contender, Recommendation
-from bitdraft.schema.records import Figure
 
 FILE_STEM = "recommendation"
-# of each standing, what a table says
-STANDINGS = {
-    "chosen": "chosen",
-    "ahead": "ahead",
-    "indistinguishable": "same speed",
-    "slower": "slower",
-    "open": "open",
-    "predicted": "predicted",
-    "out": "out",
-}
-TITLES = ("", "Precision", "Draft", "Tok/s", "Speedup", "TTFT ms", "GiB", "ΔPPL %", "Pareto")
 LANGUAGES = {"transformers": "python", "vllm": "bash", "native": "python"}
 SNIPPET_TITLES = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
 SPEEDS = (
     "Speedup: over plain decoding at that precision, measured in turn with it; tokens/s of drafts are the "
     "precision's own times the speedup."
 )
+_MARKS: dict[str, Mark] = {"chosen": "best", "out": "quiet", "predicted": "quiet", "slower": ""}
 
 
 def publish(result: Recommendation, folder: Path | None) -> tuple[Recommendation, list[str]]:
-    """Give the result its sentences; write recommendation.json and .md. Returns it with the names of its
-    files."""
+    """Give the result its sentences; write recommendation.json, .csv and .md. Returns it with the names of
+    its files."""
     found = with_sentences(result)
     if folder is None:
         return found, []
-    texts = {"json": to_json(found), "md": markdown_text(found)}
-    for ending, text in texts.items():
-        write_atomically(folder / f"{FILE_STEM}.{ending}", text)
-    return found, [f"{FILE_STEM}.{ending}" for ending in texts]
+    texts = {"json": to_json(found), "csv": _csv(found), "md": markdown_text(found)}
+    return found, write_texts(folder, FILE_STEM, texts)
 
 
-def cells(row: Contender, *, with_intervals: bool = True) -> tuple[str, ...]:
-    """Texts under `TITLES`."""
-    figures = [row.throughput_tok_s, row.speedup]
-    if not with_intervals:
-        figures = [figure and Figure(value=figure.value) for figure in figures]
-    throughput, speedup_figure = figures
-    speedup = "" if speedup_figure is None else times_text(speedup_figure)
-    if row.predicted_speedup is not None:
-        speedup = f"{row.predicted_speedup:.2f}×"
-    return (
-        STANDINGS[row.standing],
-        row.precision,
-        "plain" if row.draft is None else draft_name(row.draft, row.k, row.draft_precision),
-        _text(throughput, 1),
-        speedup,
-        _text(row.ttft_ms, 1),
-        "" if row.peak_memory_gb is None else f"{row.peak_memory_gb:.2f}",
-        _percent(row.ppl_change),
-        "✓" if row.is_pareto else "",
+def _csv(result: Recommendation) -> str:
+    """A line a way to run the model."""
+    names = (
+        "precision",
+        "draft",
+        "k",
+        "draft_precision",
+        "standing",
+        "reason",
+        "throughput_tok_s",
+        "speedup",
+    )
+    more = ("predicted_speedup", "ttft_ms", "ppl_change", "is_pareto")
+    return csv_text(
+        [
+            {name: getattr(one, name) for name in (*names, *more)} | {result.memory_name: one.peak_memory_gb}
+            for one in result.contenders
+        ]
     )
 
 
-def _text(figure: Figure | None, digits: int) -> str:
-    if figure is None:
-        return ""
-    value = f"{figure.value:.{digits}f}"
-    if figure.low is None or figure.high is None:
-        return value
-    return f"{value} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+def recommendation_table(result: Recommendation, rows: list[Contender] | None = None) -> Table:
+    """A row a way to run the model, those that were measured first."""
+    memory = "VRAM GiB" if result.memory_name == "peak_vram_gb" else "RAM GiB"
+    columns = [
+        Column("", "standing", hint="What the verdict says of it."),
+        Column("Precision", "precision"),
+        Column("Draft", "draft"),
+        Column("K", "k"),
+        Column("Tok/s", "throughput_tok_s", 1, hint="New tokens over seconds of a request."),
+        Column("Speedup", "speedup", 2, hint=SPEEDS),
+        Column("Predicted", "predicted_speedup", 2, hint="By replay and costs, before measuring.", rank=3),
+        Column("TTFT ms", "ttft_ms", 1, hint="Time to first token.", rank=4),
+        Column(memory, result.memory_name, 2, hint="Peak memory of decoding.", rank=1),
+        Column(
+            "ΔPPL %", "ppl_change", 3, lambda x: 100 * x, signed=True, hint="Against the reference.", rank=2
+        ),
+        Column(
+            "Pareto",
+            "is_pareto",
+            hint="By value nothing is better in one of speed, quality, memory and no worse in all.",
+            rank=5,
+        ),
+    ]
+    lines = [[Cell(value, _MARKS.get(c.standing, "")) for value in _values(c)] for c in rows or shown(result)]
+    kept = [i for i in range(len(columns)) if i < 3 or any(row[i].value not in (None, "") for row in lines)]
+    title = f"What to deploy of {result.model.name or result.config.model}"
+    return Table(title, [columns[i] for i in kept], [[row[i] for i in kept] for row in lines])
 
 
-def _percent(change: Figure | None) -> str:
-    if change is None:
-        return ""
-    ends = [100 * end for end in (change.value, change.low, change.high) if end is not None]
-    value, *interval = (f"{end:+.3f}" for end in ends)
-    return f"{value} [{', '.join(interval)}]" if interval else value
+def _values(c: Contender) -> list[Value]:
+    draft = "plain decoding" if c.draft is None else c.draft
+    standing = STANDINGS[c.standing]
+    return [
+        standing,
+        c.precision,
+        f"{draft} ({c.draft_precision})" if c.draft_precision else draft,
+        c.k or None,
+        c.throughput_tok_s,
+        c.speedup,
+        c.predicted_speedup,
+        c.ttft_ms,
+        c.peak_memory_gb,
+        c.ppl_change,
+        "✓" if c.is_pareto else "",
+    ]
 
 
 def shown(result: Recommendation) -> list[Contender]:
@@ -98,17 +114,8 @@ def shown(result: Recommendation) -> list[Contender]:
 
 def markdown_text(result: Recommendation) -> str:
     lines = [
-        f"# What to deploy: {result.config.model}".replace("\n", " "),
-        "",
-        result.summary,
-        "",
-        *(f"- {reason}" for reason in result.reasons),
-        *(f"- Skipped {text}." for text in result.skipped),
-        *(f"- Warning: {text}" for text in result.warnings),
-        "",
-        "| " + " | ".join(TITLES) + " |",
-        "| --- | --- | --- |" + " ---: |" * (len(TITLES) - 3),
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in shown(result)),
+        *conclusions(result, f"What to deploy: {result.model.name or result.config.model}"),
+        *markdown(recommendation_table(result)),
         "",
         f"{SPEEDS} ΔPPL: against the reference. "
         "Pareto: by value nothing measured is better in one of speed, quality, memory and no worse in all. "
@@ -119,11 +126,8 @@ def markdown_text(result: Recommendation) -> str:
         lines += [f"## {SNIPPET_TITLES[name]}", "", f"```{LANGUAGES[name]}", text.rstrip(), "```", ""]
     if result.stages:
         seconds = sum(stage.seconds for stage in result.stages)
-        lines += [f"Measured in {seconds:.0f} s: {_stages(result)}."]
+        stages = "; ".join(f"{stage.stage} ({stage.what}) {stage.seconds:.0f} s" for stage in result.stages)
+        lines += [f"Measured in {seconds:.0f} s: {stages}."]
     if result.environment.torch is not None:
         lines.append(machine_line(result.environment))
     return "\n".join(lines) + "\n"
-
-
-def _stages(result: Recommendation) -> str:
-    return "; ".join(f"{stage.stage} ({stage.what}) {stage.seconds:.0f} s" for stage in result.stages)

@@ -1,19 +1,20 @@
-"""What a spec_decode result leaves in a folder: JSON, CSV, Markdown and charts; and its table."""
+"""What a spec_decode result leaves in a folder: JSON, CSV, Markdown and charts."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bitdraft.present.charts import sweep
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.charts.batches import batch_chart
+from bitdraft.present.files import conclusions, machine_line, write_charts, write_texts
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.sweep_table import VERSUS_1, columns, lossless_text, markdown_lines
-from bitdraft.present.tables import NO_DRAFT, csv_of, flat_figures, interval_hint, machine_line
-from bitdraft.schema.io import to_json, write_atomically
-from bitdraft.schema.spec_decode import PlanPoint, SpecDecodeResult, SpecDecodeRow
+from bitdraft.present.sweep_table import VERSUS_1, lossless_text, plan_table, sweep_table
+from bitdraft.present.table import Value, csv_text, interval_hint, markdown
+from bitdraft.schema.io import to_json
+from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 
 def file_stem(result: SpecDecodeResult) -> str:
@@ -27,9 +28,10 @@ def _dataset(result: SpecDecodeResult) -> str:
     return name if result.config.synthetic_acceptance is None else f"synthetic_{name}"
 
 
-def csv_text(result: SpecDecodeResult) -> str:
+def csv_of(result: SpecDecodeResult) -> str:
     """A line for the baseline and one for every (draft, K), larger batches last: every metric with its
     interval and n; or a line a prediction."""
+    lines: list[dict[str, Value]]
     if result.config.plan:
         lines = [
             {"draft": draft, "k": k, **point.model_dump()}
@@ -37,31 +39,24 @@ def csv_text(result: SpecDecodeResult) -> str:
             for k, point in entry.by_k.items()
         ]
     else:
-        lines = [_flat(row) for row in result.rows]
+        lines = [_record(row) for row in result.rows]
     acceptance = result.config.synthetic_acceptance
     if acceptance is not None:
-        lines = [{"synthetic_acceptance": acceptance} | line for line in lines]
-    return csv_of(lines)
+        lines = [{"synthetic_acceptance": acceptance, **line} for line in lines]
+    return csv_text(lines)
 
 
-def _flat(row: SpecDecodeRow) -> dict[str, Any]:
-    names: dict[str, Any] = {"draft": row.draft or NO_DRAFT, "k": row.k, "batch_size": row.batch_size}
+def _record(row: SpecDecodeRow) -> dict[str, Value]:
+    names: dict[str, Value] = {"draft": row.draft, "k": row.k, "batch_size": row.batch_size}
     names |= {name: getattr(row, name) for name in ("backend", "status", "reason")}
     predicted = {f"predicted_{key}": getattr(row.predicted, key) for key in ("leviathan", "replay")}
-    lossless = lossless_text(row) if row.k or row.batch_size > 1 else ""
-    return names | flat_figures(row.metrics) | {"lossless": lossless} | predicted
+    return names | row.metrics | {"same_ids": lossless_text(row)} | predicted
 
 
 def markdown_text(result: SpecDecodeResult) -> str:
     lines = [
-        f"# Speculative decoding of {sweep.subject(result)}".replace("\n", " "),
-        "",
-        result.summary,
-        "",
-        *(f"- {reason}" for reason in result.reasons),
-        *(f"- Warning: {warning}" for warning in result.warnings),
-        "",
-        *(_plan_lines(result) if result.config.plan else _table_lines(result)),
+        *conclusions(result, f"Speculative decoding of {sweep.subject(result)}"),
+        *(markdown(plan_table(result)) if result.config.plan else _table_lines(result)),
         "",
         f"Text: {result.text.dataset} (sha256 {result.text.sha256[:12]}), "
         f"{len(result.text.prompt_ids)} prompts, {sweep.new_tokens(result.config)} new tokens each. "
@@ -73,59 +68,33 @@ def markdown_text(result: SpecDecodeResult) -> str:
 
 
 def _table_lines(result: SpecDecodeResult) -> list[str]:
-    rows = [row for row in result.rows if row.batch_size == 1]
-    lines = markdown_lines(rows)
-    lines += ["", f"Best value of a column in bold; {interval_hint(columns(rows), rows)}."]
+    table = sweep_table(result, [row for row in result.rows if row.batch_size == 1], "Every draft and K")
+    lines = [*markdown(table), "", f"In bold what is recommended, and tied with it; {interval_hint(table)}."]
     if result.batches:
-        lines += ["", "## Several prompts at once", "", *markdown_lines(result.batches), "", VERSUS_1]
+        batches = sweep_table(result, result.batches, "Several prompts at once")
+        lines += ["", "## Several prompts at once", "", *markdown(batches), "", VERSUS_1]
     return lines
-
-
-def _plan_lines(result: SpecDecodeResult) -> list[str]:
-    lines = [
-        "| Draft | K | Predicted speedup | Leviathan, without prefills | Tokens/step |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
-    for draft, entry in result.plan.items():
-        for k, point in entry.by_k.items():
-            mark = "**" if k == entry.best_k.replay else ""
-            lines.append(
-                f"| {draft} | {k} | {mark}{point.replay_end_to_end:.2f}{mark} | {leviathan_text(point)} | "
-                f"{point.tokens_per_step:.2f} |"
-            )
-    return lines
-
-
-def leviathan_text(point: PlanPoint) -> str:
-    """A dash where the formula says nothing."""
-    return "–" if point.leviathan is None else f"{point.leviathan:.2f}"
 
 
 def publish(result: SpecDecodeResult, folder: Path | None) -> tuple[SpecDecodeResult, list[str]]:
-    """Give the result its sentences; write the JSON, CSV, Markdown and the charts, each whole or not at all.
-    Returns it with the names of its files."""
+    """Give the result its sentences; write the JSON, CSV, Markdown and the charts. Returns it with the names
+    of its files."""
     found = with_sentences(result)
     if folder is None:
         return found, []
-    stem = file_stem(found)
-    texts = {"json": to_json(found), "csv": csv_text(found), "md": markdown_text(found)}
-    for ending, text in texts.items():
-        write_atomically(folder / f"{stem}.{ending}", text)
-    return found, [*(f"{stem}.{ending}" for ending in texts), *(path.name for path in draw(found, folder))]
+    texts = {"json": to_json(found), "csv": csv_of(found), "md": markdown_text(found)}
+    return found, [*write_texts(folder, file_stem(found), texts), *draw(found, folder)]
 
 
-def draw(result: SpecDecodeResult, folder: Path) -> list[Path]:
-    """The charts of a result, from it alone; none where nothing was measured. Their paths."""
-    name = _dataset(result)
-    pictures = {}
-    if result.plan:
-        pictures[f"speculation_plan_{name}.png"] = sweep.plan
-    if result.baseline is not None:
-        pictures[f"speculative_comparison_{name}.png"] = sweep.comparison
-        pictures[f"speculation_anatomy_{name}.png"] = anatomy
-        if any(row.status == "ok" for row in result.batches):
-            pictures[f"speculation_batches_{name}.png"] = batch_chart
-    rendered = {file_name: render(result) for file_name, render in pictures.items()}
-    for file_name, picture in rendered.items():
-        write_atomically(folder / file_name, picture)
-    return [folder / file_name for file_name in pictures]
+def draw(result: SpecDecodeResult, folder: Path, formats: Sequence[str] = ("png",)) -> list[str]:
+    """The charts of a result, from it alone; none where nothing was measured. Their files' names."""
+    name, found = _dataset(result), with_sentences(result)
+    charts = {}
+    if found.config.plan and found.plan:
+        charts[f"speculation_plan_{name}"] = sweep.plan(found)
+    if found.baseline is not None:
+        charts[f"speculative_comparison_{name}"] = sweep.comparison(found)
+        charts[f"speculation_anatomy_{name}"] = anatomy(found)
+        if any(row.status == "ok" for row in found.batches):
+            charts[f"speculation_batches_{name}"] = batch_chart(found)
+    return write_charts(folder, {key: chart for key, chart in charts.items() if chart.panels}, formats)

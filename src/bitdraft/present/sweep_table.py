@@ -1,102 +1,153 @@
-"""The rows of a sweep as a table: K = 0 and every (draft, K), at one prompt or at several at once."""
+"""The rows of a sweep as tables: K = 0 and every (draft, K), at one prompt or at several at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 from bitdraft.metrics.memory import memory_name
-from bitdraft.present.tables import NO_DRAFT, Column, best_rows
+from bitdraft.present.charts.sweep import chosen
+from bitdraft.present.table import Cell, Column, Mark, Table, best_of
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
 VERSUS_1 = "vs. 1: tokens/s over those of the same (draft, K) at batch 1 on the same prompts."
+PLAIN = "plain decoding"
 Plain = list[tuple[int, Figure]]
 """K = 0's throughput by batch size"""
 ByDraft = dict[str, list[tuple[int, SpecDecodeRow]]]
 """A draft's fastest row by batch size"""
 
 
-@dataclass(frozen=True)
-class TableRow:
-    """A row beside those that it is compared with: `best` are the columns whose best value it has."""
-
-    row: SpecDecodeRow
-    best: frozenset[str]
-
-    @property
-    def draft(self) -> str:
-        """The baseline's is a dash."""
-        return self.row.draft or NO_DRAFT
-
-    @property
-    def lossless(self) -> str:
-        """Nothing for the baseline, which the others are compared with."""
-        return lossless_text(self.row) if self.row.k or self.row.batch_size > 1 else ""
-
-
-def columns(rows: Sequence[SpecDecodeRow]) -> list[Column]:
+def columns_of(rows: Sequence[SpecDecodeRow]) -> list[Column]:
     """Those that the rows have figures for."""
-    name = memory_name(row.metrics for row in rows)
+    memory = memory_name(row.metrics for row in rows)
     possible = [
-        Column("throughput_tok_s", "Tok/s", 1, None),
-        Column("speedup", "Speedup", 2, True),
-        Column("over_batch_1", "vs. 1", 2, None),
-        Column("acceptance_rate", "Accept", 3, None),
-        Column("tokens_per_step", "Tok/st", 2, None),
-        Column("tpot_ms", "TPOT ms", 2, None),
-        Column(name, "VRAM GiB" if name == "peak_vram_gb" else "RAM GiB", 2, None),
+        Column(
+            "Tok/s", "throughput_tok_s", 1, hint="New tokens over seconds of a request, pooled over prompts."
+        ),
+        Column(
+            "Speedup",
+            "speedup",
+            2,
+            hint="Tokens/s over plain decoding's, measured in turn, paired by prompt.",
+        ),
+        Column("vs. 1", "over_batch_1", 2, hint=VERSUS_1, rank=1),
+        Column("Accept", "acceptance_rate", 3, hint="Acceptance rate: (tokens per step - 1) / K.", rank=1),
+        Column(
+            "Tok/step", "tokens_per_step", 2, hint="Acceptance length: tokens that a step brings.", rank=2
+        ),
+        Column("TPOT ms", "tpot_ms", 2, hint="Time per output token after the first.", rank=3),
+        Column("VRAM GiB" if memory == "peak_vram_gb" else "RAM GiB", memory, 2, hint="Peak memory.", rank=4),
     ]
-    of_batches = any(row.batch_size > 1 for row in rows)
     # memory is measured at batch 1
-    return [column for column in possible if column.key != (name if of_batches else "over_batch_1")]
+    missing = memory if any(row.batch_size > 1 for row in rows) else "over_batch_1"
+    return [c for c in possible if c.key != missing and any(c.key in row.metrics for row in rows)]
 
 
-def lossless_text(row: SpecDecodeRow) -> str:
-    """How many of the runs have the token ids of K = 0 at batch 1."""
-    if row.lossless is None:
-        return "sampled" if row.status == "ok" else ""
-    return f"{row.lossless.identical}/{row.lossless.num_prompts}"
+def sweep_table(result: SpecDecodeResult, rows: Sequence[SpecDecodeRow], title: str) -> Table:
+    """Plain decoding and every (draft, K) of these rows, with a column of batch sizes where there are larger
+    ones. The speedups that are recommended or tied with that are marked; at larger batches the best."""
+    shown, of_batches = columns_of(rows), any(row.batch_size > 1 for row in rows)
+    has_failed = any(row.status != "ok" for row in rows)
+    starred = _best_of_batches(rows) if of_batches else chosen(result)
+    lines, groups = [], set()
+    for index, row in enumerate(rows):
+        if index and _part(row) != _part(rows[index - 1]):
+            groups.add(index)
+        names = [Cell(row.batch_size)] if of_batches else []
+        names += [Cell(row.draft or PLAIN), Cell(row.k)]
+        if has_failed:
+            names += [Cell(row.status, "" if row.status == "ok" else "bad"), Cell(row.reason)]
+        key = (row.batch_size, row.draft, row.k) if of_batches else (row.draft, row.k)
+        cells = [Cell(row.metrics.get(c.key), _mark(c.key, row, key in starred)) for c in shown]
+        lines.append([*names, *cells, Cell(lossless_text(row))])
+    first = [Column("Batch", "batch_size")] if of_batches else []
+    first += [Column("Draft", "draft"), Column("K", "k")]
+    first += [Column("Status", "status"), Column("Reason", "reason", rank=9)] if has_failed else []
+    same = (
+        f"Of how many prompts the token ids are those of plain decoding{' at batch 1' if of_batches else ''}."
+    )
+    return Table(
+        title,
+        [*first, *shown, Column("Same ids", "same_ids", hint=same, rank=2)],
+        lines,
+        groups=frozenset(groups),
+    )
 
 
-def table_rows(rows: Sequence[SpecDecodeRow], shown: Sequence[Column]) -> list[TableRow]:
-    """Each is compared with those of its batch size."""
-    found = []
-    for _, group in groupby(rows, key=lambda row: row.batch_size):
+def _part(row: SpecDecodeRow) -> object:
+    return row.batch_size if row.batch_size > 1 else (row.batch_size, row.draft)
+
+
+def _mark(key: str, row: SpecDecodeRow, is_starred: bool) -> Mark:
+    if key != "speedup":
+        return ""
+    if is_starred:
+        return "best"
+    figure = row.metrics.get(key)
+    return "bad" if figure is not None and figure.high is not None and figure.high < 1 else ""
+
+
+def _best_of_batches(rows: Sequence[SpecDecodeRow]) -> set[tuple[int, str | None, int]]:
+    found = set()
+    for size, group in groupby(rows, key=lambda row: row.batch_size):
         own = list(group)
-        best = {column.key: best_rows(column, own) for column in shown}
-        for index, row in enumerate(own):
-            keys = frozenset(key for key, indices in best.items() if index in indices)
-            found.append(TableRow(row, keys))
+        for index in best_of([row.metrics.get("speedup") for row in own], higher_is_better=True):
+            found.add((size, own[index].draft, own[index].k))
     return found
 
 
-def markdown_lines(rows: Sequence[SpecDecodeRow]) -> list[str]:
-    """With a column of batch sizes where there are larger ones."""
-    shown, of_batches = columns(rows), any(row.batch_size > 1 for row in rows)
-    titles = ["Draft", "K", "Status", *(column.title for column in shown), same_ids_title(of_batches)]
-    rules = ["---", "---:", "---", *["---:"] * (len(shown) + 1)]
-    if of_batches:
-        titles, rules = ["Batch", *titles], ["---:", *rules]
-    lines = [_markdown(titles), _markdown(rules)]
-    for found in table_rows(rows, shown):
-        row = found.row
-        cells = [found.draft.replace("|", "\\|"), str(row.k), row.status]
-        for column in shown:
-            text = column.text(row)
-            cells.append(f"**{text}**" if column.key in found.best else text)
-        lines.append(_markdown([*([str(row.batch_size)] if of_batches else []), *cells, found.lossless]))
-    return lines
+def plan_table(result: SpecDecodeResult) -> Table:
+    """A row a draft and K: what is predicted. The best K of a draft is marked."""
+    rows: list[list[Cell]] = []
+    groups = set()
+    for draft, entry in result.plan.items():
+        groups.add(len(rows))
+        for k, point in entry.by_k.items():
+            mark: Mark = "best" if k == entry.best_k.replay else ""
+            values = (point.leviathan, point.tokens_per_step)
+            rows.append([Cell(draft), Cell(k), Cell(point.replay_end_to_end, mark), *map(Cell, values)])
+    columns = [
+        Column("Draft", "draft"),
+        Column("K", "k"),
+        Column(
+            "Predicted speedup",
+            "replay_end_to_end",
+            2,
+            hint="By replay and measured costs, prefills included.",
+        ),
+        Column(
+            "Leviathan",
+            "leviathan",
+            2,
+            hint="By the formula of Leviathan et al. (2023), without prefills.",
+            rank=2,
+        ),
+        Column(
+            "Tok/step", "tokens_per_step", 2, hint="Acceptance length: tokens that a step brings.", rank=1
+        ),
+    ]
+    return Table("The plan", columns, rows, groups=frozenset(groups - {0}))
 
 
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def best_rows(result: SpecDecodeResult) -> list[SpecDecodeRow]:
+    """Plain decoding, and of each draft what is recommended or tied with it, else its fastest K: what a
+    terminal has room for."""
+    starred = chosen(result)
+    found = []
+    for row in fastest([row for row in result.rows if row.batch_size == 1]):
+        own = [r for r in result.sweep if r.draft == row.draft and (r.draft, r.k) in starred]
+        found += own if row.k and own else [row]
+    return found
 
 
-def same_ids_title(of_batches: bool) -> str:
-    """Of the column that says how many texts are those of plain decoding."""
-    return "Same ids as K = 0" + (" at batch 1" if of_batches else "")
+def lossless_text(row: SpecDecodeRow) -> str:
+    """How many of the runs have the token ids of plain decoding at batch 1; nothing of plain decoding itself,
+    which the others are compared with, nor of samples, which differ by chance."""
+    if row.lossless is None or (row.k == 0 and row.batch_size == 1):
+        return ""
+    return f"{row.lossless.identical}/{row.lossless.num_prompts}"
 
 
 def fastest(rows: Sequence[SpecDecodeRow]) -> list[SpecDecodeRow]:

@@ -1,169 +1,171 @@
-"""What a person sees in the terminal: the final table, the verdict."""
+"""What a person sees in the terminal: a table that fits, and below it, last, what it says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
 
-from bitdraft.present import recommendation_files as recommend_output
-from bitdraft.present import sweep_files as spec_decode_output
 from bitdraft.present.charts.sweep import subject
-from bitdraft.present.precision_files import columns
-from bitdraft.present.sweep_table import TableRow, fastest, table_rows
-from bitdraft.present.sweep_table import columns as columns_of_rows
-from bitdraft.present.tables import Column, best_rows, interval_hint
+from bitdraft.present.comparison_table import ENDS, HINT, comparison_tables, differences_table
+from bitdraft.present.precision_table import precision_table
+from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS, recommendation_table, shown
+from bitdraft.present.sweep_table import VERSUS_1, best_rows, fastest, plan_table, sweep_table
+from bitdraft.present.table import GLYPHS, Cell, Column, Table, interval_hint
+from bitdraft.present.words import joined
+from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
-from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
-# what a narrow terminal shows of a sweep: of several prompts at once, or of one
-_NARROW = {
-    False: ("throughput_tok_s", "speedup", "acceptance_rate", "tokens_per_step"),
-    True: ("throughput_tok_s", "speedup", "over_batch_1"),
+_STYLES = {
+    "best": "bold green",
+    "good": "green",
+    "bad": "red",
+    "better": "bold green",
+    "worse": "bold red",
+    "drift": "yellow",
+    "quiet": "dim",
+    "": "",
 }
+_ENDLESS = 1000
+_MOST_ROWS = 9
+_MOST_WARNINGS = 2
 
 
-def show_precision(console: Console, result: PrecisionResult) -> None:
-    """The table with the best value of each column marked ★, then verdict, reasons and warnings."""
-    rows = result.rows
-    # A column a precision: intervals make the cells too wide for a row of nine.
-    table = Table(title=escape(f"{result.model.name} · {result.environment.device}"), title_justify="left")
-    table.add_column("", no_wrap=True)
-    for row in rows:
-        table.add_column(row.precision.upper(), justify="right")
-    if any(row.status != "ok" for row in rows):
-        table.add_row("status", *(row.status for row in rows))
-    for column in columns(rows):
-        best = best_rows(column, rows)
-        cells = []
-        for index, row in enumerate(rows):
-            value = escape(column.value_text(row))
-            shown = f"[bold green]★ {value}[/]" if index in best else value
-            spread = escape(column.interval_text(row))
-            cells.append(f"{shown}\n[dim]{spread}[/]" if spread else shown)
-        table.add_row(column.title, *cells)
-    console.print(table)
-    hint = f"★ best value; {interval_hint(columns(rows), rows)}"
-    console.print(hint, style="dim", highlight=False, markup=False)
-    _show_verdict(console, result)
+def print_table(
+    console: Console, table: Table, *, with_intervals: bool, always: Sequence[str] = (), spread_of: str = ""
+) -> None:
+    """As many of its columns as there is room for; those that are not shown are named below it. Intervals of
+    all columns, or of one."""
+    hidden: list[str] = []
+    order = sorted((c for c in table.columns if c.rank), key=lambda c: -c.rank)
+    made = _rich(table, with_intervals, spread_of)
+    for column in order:
+        # as wide as it wants to be
+        wanted = Measurement.get(console, console.options.update_width(_ENDLESS), made).maximum
+        if wanted <= console.width or column.title in always:
+            continue
+        hidden.append(column.title)
+        made = _rich(table.without(hidden), with_intervals, spread_of)
+    console.print(made)
+    if hidden:
+        _quiet(console, f"No room here for {joined(hidden)}: the files have all.")
 
 
-def show_spec_decode(console: Console, result: SpecDecodeResult) -> None:
-    """A row for K = 0 and one for every (draft, K), or the plan; then verdict, reasons and warnings."""
-    title = escape(f"{subject(result)} · {result.text.dataset} · {result.config.precision}")
-    table = Table(title=title, title_justify="left")
+def _rich(table: Table, with_intervals: bool, spread_of: str) -> RichTable:
+    made = RichTable(title=Text(table.title), title_justify="left", title_style="bold")
+    for index, column in enumerate(table.columns):
+        made.add_column(
+            Text(column.title), justify="right" if index in table.numeric else "left", no_wrap=index > 0
+        )
+    for place, row in enumerate(table.rows):
+        if place in table.groups:
+            made.add_section()
+        pairs = zip(table.columns, row, strict=True)
+        made.add_row(*(_shown(c, cell, with_intervals or c.title == spread_of) for c, cell in pairs))
+    return made
+
+
+def _shown(column: Column, cell: Cell, with_interval: bool) -> Text:
+    text = Text(f"{GLYPHS.get(cell.mark, '')}{column.text(cell)}", style=_STYLES[cell.mark])
+    spread = column.spread(cell) if with_interval else ""
+    return text.append(f" {spread}", style="dim not bold") if spread else text
+
+
+def show_precision(console: Console, result: PrecisionResult, *, verbose: bool = False) -> None:
+    """A row a precision; then the verdict."""
+    table = precision_table(result)
+    titled = Table(f"{result.model.name} · {result.environment.device}", table.columns, table.rows)
+    print_table(console, titled, with_intervals=verbose, spread_of="ΔPPL %")
+    hint = "★ best of a column, with what is statistically tied with it"
+    _quiet(
+        console, f"{hint}; {interval_hint(table)}" if verbose else f"{hint}; -v shows intervals and reasons"
+    )
+    show_verdict(console, result, verbose=verbose)
+
+
+def show_spec_decode(console: Console, result: SpecDecodeResult, *, verbose: bool = False) -> None:
+    """Plain decoding and what is best of each draft, or every (draft, K); or the plan; then the verdict."""
+    title = f"{subject(result)} · {result.text.dataset} · {result.config.precision}"
     if result.config.plan:
-        _plan_table(table, result)
+        table = plan_table(result)
+        hint = "★ the best K of a draft"
     else:
         rows = [row for row in result.rows if row.batch_size == 1]
-        _rows_table(table, rows, all_columns=console.width >= 100)
-    console.print(table)
-    if result.rows:
-        why = interval_hint(columns_of_rows(rows), rows)
-        hint = f"★ best value; {why}; Same: runs with the token ids of K = 0"
-        console.print(hint, style="dim", highlight=False, markup=False)
+        few = rows if verbose or len(rows) <= _MOST_ROWS else best_rows(result)
+        table = sweep_table(result, few, title)
+        hint = "★ recommended, with what is statistically tied with it"
+        if len(few) < len(rows):
+            hint += f"; the best of each draft, all {len(rows)} rows with -v"
+    if table.rows:
+        titled = Table(title, table.columns, table.rows, groups=table.groups)
+        print_table(console, titled, with_intervals=verbose, spread_of="Speedup")
+        _quiet(console, hint)
     if result.batches:
-        table = Table(title="Several prompts at once", title_justify="left")
-        _rows_table(table, fastest(result.batches), all_columns=console.width >= 100)
-        console.print(table)
-        hint = "each draft's fastest K at that size (others: CSV); vs. 1: over batch 1 on the same prompts"
-        console.print(hint, style="dim", highlight=False)
-    _show_verdict(console, result)
+        table = sweep_table(result, fastest(result.batches), "Several prompts at once")
+        print_table(console, table, with_intervals=verbose, spread_of="Speedup")
+        _quiet(console, f"each draft's fastest K at that size; {VERSUS_1}")
+    show_verdict(console, result, verbose=verbose)
 
 
-def _rows_table(table: Table, rows: Sequence[SpecDecodeRow], all_columns: bool) -> None:
-    """A section a draft at one prompt, or a batch size."""
-    of_batches = any(row.batch_size > 1 for row in rows)
-    shown = [column for column in columns_of_rows(rows) if all_columns or column.key in _NARROW[of_batches]]
-    if of_batches:
-        table.add_column("Batch", justify="right", no_wrap=True)
-    table.add_column("Draft", no_wrap=True)
-    _add_columns(table, shown)
-    section = ""
-    for found in table_rows(rows, shown):
-        row = found.row
-        begins = str(row.batch_size) if of_batches else found.draft
-        if section and begins != section:
-            table.add_section()
-        first = escape(begins) if begins != section else ""
-        section = begins
-        names = [first, escape(found.draft)] if of_batches else [first]
-        if row.status != "ok":
-            table.add_row(*names, str(row.k), f"[red]{row.status}[/]")
-            continue
-        table.add_row(*names, str(row.k), *_cells(found, shown), found.lossless)
+def show_recommendation(console: Console, result: Recommendation, *, verbose: bool = False) -> None:
+    """What was considered, then the choice; with all details also as code."""
+    rows = shown(result)
+    if not verbose:
+        rows = [row for row in rows if row.standing not in ("predicted", "out")] or rows
+        rows = rows[:_MOST_ROWS]
+    table = recommendation_table(result, rows)
+    print_table(console, table, with_intervals=verbose, spread_of="Speedup")
+    left = len(result.contenders) - len(rows)
+    if verbose:
+        _quiet(console, SPEEDS)
+    elif left:
+        _quiet(console, f"{left} more that are predicted, slower or out: -v, or recommendation.csv")
+    if verbose:
+        for name, text in result.snippets.items():
+            console.print(f"\n{SNIPPET_TITLES[name]}:", style="bold")
+            # lines of code stay whole, so that they can be copied
+            console.print(text.rstrip(), soft_wrap=True, highlight=False, markup=False)
+    show_verdict(console, result, verbose=verbose)
 
 
-def _add_columns(table: Table, shown: Sequence[Column]) -> None:
-    """K, the figures and, behind the speedup, its interval."""
-    table.add_column("K", justify="right")
-    for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
-        if column.key == "speedup":
-            table.add_column("95 %", justify="right", no_wrap=True)
-    table.add_column("Same", justify="right")
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """A table a file, what else is not the same, and last the verdict."""
+    for table in comparison_tables(comparison):
+        print_table(console, table, with_intervals=False, spread_of="Tok/s ×")
+    _quiet(console, f"{HINT}; {ENDS}")
+    other = differences_table(comparison)
+    if other is not None:
+        print_table(console, other, with_intervals=False)
+    _lines(console, comparison.reasons, "· ")
+    console.print(comparison.summary, style="bold", highlight=False, markup=False)
 
 
-def _cells(found: TableRow, shown: Sequence[Column]) -> list[str]:
-    cells = []
-    for column in shown:
-        value = escape(column.value_text(found.row))
-        cells.append(f"[bold green]★ {value}[/]" if column.key in found.best else value)
-        if column.key == "speedup":
-            cells.append(f"[dim]{escape(column.interval_text(found.row))}[/]")
-    return cells
-
-
-def _plan_table(table: Table, result: SpecDecodeResult) -> None:
-    table.add_column("Draft")
-    for title in ("K", "Predicted speedup (×)", "Leviathan, without prefills", "Tokens/step"):
-        table.add_column(title, justify="right")
-    for draft, entry in result.plan.items():
-        for k, point in entry.by_k.items():
-            value = f"{point.replay_end_to_end:.2f}"
-            best = k == entry.best_k.replay
-            shown = f"[bold green]★ {value}[/]" if best else value
-            table.add_row(
-                escape(draft),
-                str(k),
-                shown,
-                spec_decode_output.leviathan_text(point),
-                f"{point.tokens_per_step:.2f}",
-            )
-        table.add_section()
-
-
-def show_recommendation(console: Console, result: Recommendation) -> None:
-    """What was considered, the verdict with its reasons, and the choice as code."""
-    table = Table(title=escape(f"What to deploy · {result.config.model}"), title_justify="left")
-    titles = recommend_output.TITLES
-    is_wide = console.width >= 190
-    # without the time to the first token and the quality, which the precisions' own table has
-    indices = [index for index in range(len(titles)) if is_wide or index not in (5, 7, 8)]
-    for index in indices:
-        table.add_column(titles[index], justify="left" if index < 3 else "right", no_wrap=True)
-    for row in recommend_output.shown(result):
-        style = {"chosen": "bold green", "out": "dim", "predicted": "dim"}.get(row.standing, "")
-        cells = recommend_output.cells(row, with_intervals=is_wide)
-        table.add_row(*(escape(cells[index]) for index in indices), style=style)
-    console.print(table)
-    console.print(recommend_output.SPEEDS, style="dim", highlight=False)
-    _show_verdict(console, result)
-    for text in result.skipped:
-        console.print(f"! Skipped {text}.", style="yellow", highlight=False, markup=False)
-    for name, text in result.snippets.items():
-        console.print(f"\n{recommend_output.SNIPPET_TITLES[name]}:", style="bold")
-        # lines of code stay whole, so that they can be copied
-        console.print(text.rstrip(), soft_wrap=True, highlight=False, markup=False)
-
-
-def _show_verdict(console: Console, result: PrecisionResult | SpecDecodeResult | Recommendation) -> None:
+def show_verdict(
+    console: Console, result: PrecisionResult | SpecDecodeResult | Recommendation, *, verbose: bool
+) -> None:
+    """Reasons where all is asked for; what takes trust from the result; and last what it says."""
     console.print()
-    console.print(result.summary, style="bold", highlight=False, markup=False)
-    for reason in result.reasons:
-        console.print(f"· {reason}", highlight=False, markup=False)
-    for warning in result.warnings:
-        console.print(f"! {warning}", style="yellow", highlight=False, markup=False)
+    if verbose:
+        _lines(console, result.reasons, "· ")
+        _lines(console, [f"Skipped {text}." for text in result.skipped], "! ", "yellow")
+    warnings = result.warnings if verbose else result.warnings[:_MOST_WARNINGS]
+    _lines(console, warnings, "! ", "yellow")
+    left = len(result.warnings) - len(warnings)
+    if left:
+        _quiet(console, f"{left} more warning{'s' if left > 1 else ''}: -v, or the page")
+    style = "bold" if result.best is None else "bold green"
+    console.print(result.summary or "No verdict.", style=style, highlight=False, markup=False)
+
+
+def _lines(console: Console, texts: Iterable[str], mark: str, style: str = "") -> None:
+    for text in texts:
+        console.print(f"{mark}{text}", style=style, highlight=False, markup=False)
+
+
+def _quiet(console: Console, text: str) -> None:
+    console.print(text, style="dim", highlight=False, markup=False)

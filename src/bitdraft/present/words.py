@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bitdraft.schema.environment import Environment
 from bitdraft.schema.records import Figure
 
 
@@ -39,6 +40,11 @@ def change_text(change: Figure) -> str:
     return f"{text} [{percent(change.low, signed=True)}, {percent(change.high, signed=True)}]"
 
 
+def pace_text(drift: float) -> str:
+    """How far a machine's pace changed: `by 28 %`, `6-fold`."""
+    return f"by {100 * (drift - 1):.0f} %" if drift < 2 else f"{drift:.0f}-fold"
+
+
 def memory_text(name: str) -> str:
     """`peak VRAM` or `peak RAM`"""
     return "peak VRAM" if name == "peak_vram_gb" else "peak RAM"
@@ -50,6 +56,16 @@ def some(names: Sequence[str], most: int = 6) -> str:
     return "; ".join(names[:most]) + more
 
 
+STANDINGS = {
+    "chosen": "chosen",
+    "ahead": "ahead",
+    "indistinguishable": "tied",
+    "slower": "slower",
+    "open": "open",
+    "predicted": "predicted",
+    "out": "out",
+}
+"""Of a contender, what a table says"""
 METRIC_TITLES = {
     "throughput_tok_s": "tokens/s",
     "tpot_ms": "TPOT",
@@ -81,3 +97,12 @@ def ratio_interval(name: str, ratio: Figure) -> str:
 def ratio_text(name: str, ratio: Figure) -> str:
     """Both."""
     return f"{ratio_value(name, ratio)} {ratio_interval(name, ratio)}".rstrip()
+
+
+def machine_text(environment: Environment) -> str:
+    """`AMD EPYC (AVX2), 2 threads`, or the GPU."""
+    if environment.gpu or not environment.cpu:
+        return environment.hardware or "unknown machine"
+    able = f" ({environment.cpu_capability})" if environment.cpu_capability else ""
+    threads = f", {environment.num_threads} threads" if environment.num_threads else ""
+    return f"{environment.cpu}{able}{threads}"

@@ -105,7 +105,7 @@ def reasons(
 ) -> list[Finding]:
     """Why; the stages' own findings with what they are about."""
     said = [one for one in of_precision if one.severity == "answer"]
-    found_reasons = [reason("recommend.precision_first", "", said)]
+    found_reasons = [*_costs(choice, found), reason("recommend.precision_first", "", said)]
     found_reasons += [one for one in of_precision if one.severity == "reason"]
     for pair, sweep in found.sweeps.items():
         where = pair_name(pair)
@@ -136,6 +136,35 @@ def reasons(
         best = max(rivals, key=lambda one: one.throughput)
         found_reasons.append(reason("recommend.rival", best.name, throughput=best.throughput))
     return found_reasons
+
+
+def _costs(choice: Choice, found: Found) -> list[Finding]:
+    """Why a draft pays at the chosen precision: what its forwards and a verification take there, and what a
+    verification takes at the others."""
+    option = choice.option
+    if option is None or option.draft is None:
+        return []
+    plans = {pair: plan for pair, plan in found.plans.items() if not doubts_of(plan.costs)}
+    own = plans.get(option.pair)
+    if own is None or option.draft not in own.costs.draft_cost or option.k not in own.costs.verify_cost:
+        return []
+    others = {
+        precision: plan.costs.verify_cost[option.k]
+        for (precision, other), plan in plans.items()
+        if other is None and precision != option.precision and option.k in plan.costs.verify_cost
+    }
+    entry = own.plan.get(option.draft)
+    tokens = entry.by_k[option.k].tokens_per_step if entry and option.k in entry.by_k else None
+    figures: dict[str, Value] = {
+        "k": option.k,
+        "draft": option.draft,
+        "draft_cost": own.costs.draft_cost[option.draft],
+        "verify_cost": own.costs.verify_cost[option.k],
+        "tokens_per_step": tokens,
+        "others": tuple(others),
+        "other_costs": tuple(others.values()),
+    }
+    return [reason("recommend.why", option.precision, **figures)]
 
 
 def _noise(found: Found) -> Noise | None:

@@ -261,8 +261,9 @@ class SpecDecodeVerdict(Record):
 
 class SpecDecodeResult(Result):
     """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every
-    batch size; `replay` and `plan` are by draft, `replay` then by K. A plan has no rows. `reference_work_s`
-    are the times of fixed work before the first prompt and after each."""
+    batch size; `replay` and `plan` are by draft, `replay` then by K. In a sweep `plan` is what is predicted
+    over all K from the smallest to the largest; a plan has no rows. `reference_work_s` are the times of fixed
+    work before the first prompt and after each."""
 
     kind: Literal["spec_decode"] = "spec_decode"
     config: SpecDecodeConfig

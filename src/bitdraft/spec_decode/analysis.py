@@ -284,18 +284,21 @@ def costs_record(records: Records) -> CostRecord:
 
 
 def plan_record(records: Records) -> dict[str, DraftPlan]:
-    """The predictions of every draft over the K that were asked for; none where no step would be made."""
+    """The predictions of every draft over the K that were asked for, in a sweep over those between them too;
+    none where no step would be made."""
     costs, plan = records.costs(), {}
+    asked = records.config.k
+    ks = asked if records.config.plan else range(asked[0], asked[-1] + 1)
     for label in records.labels:
         chains = records.chains(label)
         if costs is None or not chains or label not in costs.draft_s:
             continue
-        expectations = {k: expected(chains, k) for k in records.config.k}
+        expectations = {k: expected(chains, k) for k in ks}
         if not all(one.num_steps for one in expectations.values()):
             continue
         prefill_s = (
             sum(prompt.prefill_s for prompt in records.prompts),
-            sum(prompt.draft_prefill_s[label] for prompt in records.prompts),
+            sum(prompt.draft_prefill_s.get(label, 0.0) for prompt in records.prompts),
         )
         plan[label] = plan_draft(expectations, label, records.alpha(label), costs, prefill_s)
     return plan

@@ -194,6 +194,8 @@ def _sweep_prompt(worker: Worker, engine: Engine, index: int) -> list[Diverged]:
         for (draft, k), run in runs.items()
     ]
     if engine.capabilities.costs:
+        record["prefill_s"] = engine.prefill_seconds(None)
+        record["draft_prefill_s"] = {label: engine.prefill_seconds(label) for label in worker.labels}
         record["costs"] = measure_costs(
             engine, prompt, baseline.token_ids, config, worker.labels, COST_ROUNDS
         )

@@ -148,7 +148,7 @@ class _Fold:
         if not is_complete:
             records.end_early(len(workload.prompts), "failed", "interrupted")
         rows = build_rows(records)
-        plan = plan_record(records) if config.plan and done else {}
+        plan = plan_record(records) if done else {}
         costs = costs_record(records)
         verdict, findings = self._verdict(rows, plan, costs)
         return SpecDecodeResult(

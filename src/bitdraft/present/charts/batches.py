@@ -2,67 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
-
-from bitdraft.present.charts.drawing import INK, legend, new_canvas, plain, png, tidy
-from bitdraft.present.charts.sweep import draw_line, footnote, style, title
+from bitdraft.present.charts.plot import Axis, Chart, Panel, Plot, Point, figure_text, reach
+from bitdraft.present.charts.style import INK, style_at
+from bitdraft.present.charts.sweep import HEIGHT, WIDTH, about, title
 from bitdraft.present.sweep_table import points_by_size
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
-def batch_chart(result: SpecDecodeResult) -> bytes:
-    """Left: throughput over the batch size, K = 0 and each draft at its fastest K; right: speedup over K = 0
-    at the same batch size, and the K of each draft's points."""
-    canvas = new_canvas(13, 5.4)
-    left, right = canvas.subplots(1, 2)
-    plain_points, drafts = points_by_size(result)
-    figures = [figure for _, figure in plain_points]
-    _draw(left, [size for size, _ in plain_points], figures, (INK, "."), "K = 0")
-    right.axhline(1, color=INK, ls="--", lw=1.4, label="K = 0")
-    # a draft keeps its colour whatever failed
-    indices = {name: index for index, name in enumerate(result.labels)}
-    for name, points in drafts.items():
-        sizes, rows = [size for size, _ in points], [row for _, row in points]
-        ks = ", ".join(str(row.k) for row in rows)
-        for axis, key, label in ((left, "throughput_tok_s", name), (right, "speedup", f"{name}: K = {ks}")):
-            _draw(axis, sizes, [row.metrics[key] for row in rows], style(indices[name]), label)
-    left.set_title("Throughput of the batch (tokens/s)\neach draft at its fastest K", fontsize=11)
-    right.set_title("Speedup (× of K = 0 at the same batch size)\nhigher is better", fontsize=11)
-    for axis in (left, right):
-        _size_axis(axis, [size for size, _ in plain_points])
-        legend(axis, loc="best", fontsize=9.5)
-    left.set_ylim(bottom=0)
-    canvas.suptitle(title(result), fontsize=13)
-    sizes_text = ", ".join(str(size) for size, _ in plain_points)
-    note = footnote(result, f"batch {sizes_text}", "prompts at batch 1, over groups above")
+def batch_chart(result: SpecDecodeResult) -> Chart:
+    """The picture `speculation_batches_<text>.png`."""
+    sizes = ", ".join(str(size) for size, _ in points_by_size(result)[0])
     failed = [f"batch {r.batch_size}, {r.draft} K={r.k}" for r in result.batches if r.status != "ok"]
-    if failed:
-        more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
-        note += plain(f"\nnot drawn, because they failed: {'; '.join(failed[:6])}{more}")
-    canvas.supxlabel(note, fontsize=8.5, color=INK)
-    return png(canvas)
+    more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
+    note = f"not drawn, because they failed: {'; '.join(failed[:6])}{more}" if failed else ""
+    words = about(result, f"batch {sizes}", "prompts at batch 1, over groups above")
+    return Chart(title(result), words, batch_panels(result), columns=2, note=note)
 
 
-def _draw(
-    axis: Axes, sizes: Sequence[int], figures: Sequence[Figure], look: tuple[str, str], label: str
-) -> None:
-    """A line with the intervals as a band. Larger batches have fewer groups and may have no interval, so that
-    each interval stands at its point, too."""
-    draw_line(axis, sizes, figures, look, label=label)
-    for size, figure in zip(sizes, figures, strict=True):
-        if figure.low is not None and figure.high is not None:
-            axis.plot([size, size], [figure.low, figure.high], color=look[0], lw=1, marker="_", ms=6)
+def batch_panels(result: SpecDecodeResult) -> list[Panel]:
+    """Throughput of the batch, and speedup over plain decoding at the same size; a draft at its fastest K."""
+    plain, drafts = points_by_size(result)
+    if not plain:
+        return []
+    rates = {
+        name: [(size, row.metrics["throughput_tok_s"], row.k) for size, row in points]
+        for name, points in drafts.items()
+    }
+    gains = {
+        name: [(size, row.metrics["speedup"], row.k) for size, row in points if "speedup" in row.metrics]
+        for name, points in drafts.items()
+    }
+    sizes = [size for size, _ in plain]
+    figures = [figure for _, figure in plain]
+    left = Plot(_size_axis(sizes), Axis("tokens/s", _from_zero(rates, figures)), WIDTH, HEIGHT)
+    right = Plot(
+        _size_axis(sizes),
+        Axis("×", reach([1.0, *(f for own in gains.values() for _, f, _ in own)])),
+        WIDTH,
+        HEIGHT,
+    )
+    points = [_point("plain decoding", size, figure, 1, "tok/s") for size, figure in plain]
+    left.line(points, INK, dash="dashed")
+    left.whiskers(points)
+    left.dots(points, INK, size=40)
+    right.level(1.0)
+    left_ends = [(float(sizes[-1]), float(points[-1].y), "plain decoding")]
+    right_ends = [(float(sizes[-1]), 1.0, "plain decoding")]
+    indices = {name: index for index, name in enumerate(result.labels)}
+    said = []
+    for name in drafts:
+        own = style_at(indices[name])
+        for plot, found, ends, digits, unit in (
+            (left, rates, left_ends, 1, "tok/s"),
+            (right, gains, right_ends, 2, "×"),
+        ):
+            mine = [_point(f"{name}, K = {k}", size, figure, digits, unit) for size, figure, k in found[name]]
+            if not mine:
+                continue
+            plot.line(mine, own)
+            plot.whiskers(mine, own)
+            plot.dots(mine, own)
+            ks = ", ".join(dict.fromkeys(str(k) for _, _, k in found[name]))
+            ends.append((float(mine[-1].x), float(mine[-1].y), name if plot is left else f"{name}, K = {ks}"))
+        values = ", ".join(f"{figure.value:.2f} at batch {size}" for size, figure, _ in gains[name])
+        said.append(f"{name} {values}")
+    left.names(left_ends)
+    right.names(right_ends)
+    spoken = ", ".join(f"{figure.value:.1f} at batch {size}" for size, figure in plain)
+    return [
+        Panel(
+            "Throughput of the batch (tokens/s)",
+            "each draft at its fastest K",
+            f"Throughput over the batch size, plain decoding: {spoken}.",
+            left,
+        ),
+        Panel(
+            "Speedup (× plain decoding at the same batch size)",
+            "above 1 speculation pays",
+            f"Speedup over the batch size: {'; '.join(said)}.",
+            right,
+        ),
+    ]
 
 
-def _size_axis(axis: Axes, sizes: Sequence[int]) -> None:
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_locator(FixedLocator(sizes))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.set_xticklabels([str(size) for size in sizes])
-    axis.set_xlim(sizes[0] / 2**0.25, sizes[-1] * 2**0.4)
-    axis.set_xlabel("batch size, prompts decoded at once")
-    tidy(axis)
+def _point(name: str, size: int, figure: Figure, digits: int, unit: str) -> Point:
+    hover = {"title": f"batch {size}: {name}", "value": figure_text(figure, digits, unit)}
+    return Point(size, figure.value, figure, hover)
+
+
+def _from_zero(
+    rates: Mapping[str, Sequence[tuple[int, Figure, int]]], plain: Sequence[Figure]
+) -> tuple[float, float]:
+    return reach([*plain, *(figure for own in rates.values() for _, figure, _ in own)], zero=True)
+
+
+def _size_axis(sizes: Sequence[int]) -> Axis:
+    ends = sizes[0] / 2**0.3, sizes[-1] * 2**0.3
+    return Axis("batch size, prompts decoded at once", ends, sizes, log_base=2, format="d")

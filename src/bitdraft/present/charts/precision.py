@@ -1,38 +1,37 @@
-"""The 2×3 chart: throughput, TPOT, TTFT / PPL, peak memory, and the trade-off between them.
-
-Drawn from a result alone.
-"""
+"""The 2 × 3 chart: throughput, TPOT, TTFT / PPL, peak memory, and the trade-off between them; and the paired
+differences of quality. Drawn from a result alone."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-
-from bitdraft import formats
 from bitdraft.metrics.memory import memory_name
-from bitdraft.present.charts.drawing import COLOURS, GREY, INK, margins, new_canvas, plain, png, tidy
+from bitdraft.present.charts.plot import Align, Axis, Chart, Panel, Plot, Point, figure_text, reach
+from bitdraft.present.charts.style import style_of, title_of
+from bitdraft.present.words import machine_text
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 
 NOT_MEASURED = "random weights: quality not measured"
-# by a format's style index: hatch of a bar, marker of a point
-_HATCHES, _MARKERS = ("", "//", "..", "xx", "\\\\", "++"), ("o", "s", "^", "D", "v", "P")
+WIDTH, HEIGHT = 265, 190
 
 
-def style_of(precision: str) -> tuple[str, str, str]:
-    """Colour, hatch and marker of a format, the same ones everywhere."""
-    known = formats.find(precision)
-    if not known.name:
-        return GREY, "xx", "D"
-    index = known.style_index
-    return COLOURS[index % len(COLOURS)], _HATCHES[index % len(_HATCHES)], _MARKERS[index % len(_MARKERS)]
+@dataclass(frozen=True)
+class Metric:
+    """A metric or a difference as a panel shows it."""
 
+    key: str
+    title: str
+    unit: str
+    caption: str
+    digits: int
 
-def title_of(precision: str) -> str:
-    """`BF16`"""
-    return formats.find(precision).title or precision.upper()
+    @property
+    def heading(self) -> str:
+        """`TTFT (ms)`"""
+        return f"{self.title}{f' ({self.unit})' if self.unit else ''}"
 
 
 def quality_is_skipped(rows: Sequence[PrecisionRow]) -> bool:
@@ -40,126 +39,203 @@ def quality_is_skipped(rows: Sequence[PrecisionRow]) -> bool:
     return any(row.quality.not_measured is not None for row in rows)
 
 
-def render(result: PrecisionResult) -> bytes:
-    """The chart as PNG bytes."""
-    canvas = new_canvas(14, 8.4)
-    axes = canvas.subplots(2, 3)
-    rows = list(result.rows)
-    memory = memory_name(row.metrics for row in rows)
-    panels = [
-        ("throughput_tok_s", "Throughput", "tokens/s", "higher is better", 1),
-        ("tpot_ms", "TPOT, time per output token", "ms", "lower is better", 2),
-        ("ttft_ms", "TTFT, time to first token", "ms", "lower is better", 1),
-        ("ppl", "PPL, perplexity", "", "lower is better", 3),
-        (memory, "Peak VRAM" if memory == "peak_vram_gb" else "Peak RAM", "GiB", "lower is better", 2),
-    ]
-    for axis, (key, title, unit, better, digits) in zip(axes.flat, panels, strict=False):
-        if key == "ppl" and quality_is_skipped(rows):
-            _say(axis, title, NOT_MEASURED)
-            continue
-        _bars(axis, rows, key, digits)
-        axis.set_title(f"{title}{f' ({unit})' if unit else ''}\n{better}", fontsize=11)
-    _trade_off(axes[1, 2], result, memory)
-    canvas.suptitle(_title(result), fontsize=13)
-    canvas.supxlabel(_footnote(result), fontsize=8.5, color=INK)
-    return png(canvas)
+def chart(result: PrecisionResult) -> Chart:
+    """The picture `precision_benchmark_2rows.png`."""
+    throughput, tpot, ttft, memory = bars(result)
+    panels = [throughput, tpot, ttft, perplexity(result), memory, trade_off(result)]
+    return Chart(result.summary or "Not judged.", about(result), panels, columns=3)
 
 
-def _title(result: PrecisionResult) -> str:
-    where = result.environment.hardware
-    return plain(f"{result.model.name} on {where}, text: {result.text.dataset}")
-
-
-def _footnote(result: PrecisionResult) -> str:
+def about(result: PrecisionResult) -> str:
+    """Machine and protocol, in one line."""
     config = result.config
-    if quality_is_skipped(result.rows):
-        ppl, bars = NOT_MEASURED, "over prompts"
-    else:
-        ppl, bars = f"PPL protocol {config.ppl_protocol}", "over prompts (PPL: over blocks of text)"
-    return plain(
-        f"{len(result.text.prompt_ids)} prompts × {config.max_new_tokens} new tokens, batch 1, greedy, "
-        f"backend {config.backend}; {ppl}; bars: 95 % interval {bars}"
+    quality = NOT_MEASURED if quality_is_skipped(result.rows) else f"PPL protocol {config.ppl_protocol}"
+    over = "over prompts" if quality_is_skipped(result.rows) else "over prompts (PPL: over blocks of text)"
+    return " · ".join(
+        [
+            str(result.model.name),
+            machine_text(result.environment),
+            f"{result.text.dataset}, {len(result.text.prompt_ids)} prompts × {config.max_new_tokens} tokens",
+            f"batch 1, greedy, {config.backend} backend",
+            quality,
+            f"whiskers: 95 % interval {over}",
+        ]
     )
 
 
-def _bars(axis: Axes, rows: Sequence[PrecisionRow], key: str, digits: int) -> None:
-    tops = [f.high or f.value for row in rows if (f := row.metrics.get(key))]
-    ceiling = max(tops, default=1.0)
-    for index, row in enumerate(rows):
-        figure = row.metrics.get(key)
+def bars(result: PrecisionResult) -> list[Panel]:
+    """Throughput, TPOT, TTFT and peak memory: a bar a precision; one without the metric says why."""
+    memory = memory_name(row.metrics for row in result.rows)
+    metrics = [
+        Metric("throughput_tok_s", "Throughput", "tokens/s", "higher is better", 1),
+        Metric("tpot_ms", "TPOT, time per output token", "ms", "lower is better", 2),
+        Metric("ttft_ms", "TTFT, time to first token", "ms", "lower is better", 1),
+        Metric(memory, "Peak VRAM" if memory == "peak_vram_gb" else "Peak RAM", "GiB", "lower is better", 2),
+    ]
+    return [_bars(result.rows, metric) for metric in metrics]
+
+
+def _bars(rows: Sequence[PrecisionRow], metric: Metric) -> Panel:
+    found = {row.precision: row.metrics[metric.key] for row in rows if metric.key in row.metrics}
+    top = reach(found.values(), zero=True)[1]
+    names = [title_of(row.precision) for row in rows]
+    plot = Plot(Axis(names=names), Axis(domain=(0, top)), WIDTH, HEIGHT)
+    said = []
+    for row, name in zip(rows, names, strict=True):
+        figure = found.get(row.precision)
         if figure is None:
-            why, ink = ("not measured", INK) if row.status == "ok" else (row.status, "#B00020")
-            axis.text(index, ceiling * 0.04, why, ha="center", rotation=90, color=ink, fontsize=11)
+            why = "not measured" if row.status == "ok" else row.status
+            plot.text([(name, 0.02 * top, why)], style="quiet", angle=270)
+            said.append(f"{name} {why}")
             continue
-        colour, hatch, _ = style_of(row.precision)
-        below, above = margins(figure)
-        axis.bar(index, figure.value, color=colour, hatch=hatch, edgecolor="white", width=0.62)
-        if below or above:
-            axis.errorbar(index, figure.value, yerr=[[below], [above]], color=INK, capsize=5, lw=1.3)
-        label = f"{figure.value:.{digits}f}"
-        axis.text(index, figure.value + above + ceiling * 0.02, label, ha="center", va="bottom", fontsize=11)
-    axis.set_xticks(range(len(rows)), [title_of(row.precision) for row in rows])
-    axis.set_xlim(-0.6, len(rows) - 0.4)
-    axis.set_ylim(0, ceiling * 1.14)
-    tidy(axis)
-
-
-def _say(axis: Axes, title: str, text: str) -> None:
-    """Why a panel is empty."""
-    axis.set_title(title, fontsize=11)
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.set_xticks([])
-    axis.set_yticks([])
-
-
-def _trade_off(axis: Axes, result: PrecisionResult, memory: str) -> None:
-    """Speed against quality loss relative to the reference; the area of a point is its memory."""
-    comparisons = result.verdict.comparisons
-    rows = [row for row in result.rows if row.status == "ok"]
-    if quality_is_skipped(rows) or not comparisons or len(rows) < 2:
-        why = NOT_MEASURED if quality_is_skipped(rows) else "needs two finished precisions"
-        _say(axis, "Trade-off of speed, quality and memory", why)
-        return
-    axis.set_title("Trade-off: area = peak memory\nup and left is better", fontsize=11)
-    axis.spines[["top", "right"]].set_visible(False)
-    compared = {entry.precision: entry for entry in comparisons}
-    largest = max(row.metrics[memory].value for row in rows)
-    for row in rows:
-        entry = compared.get(row.precision)
-        speed = entry.speedup if entry is not None else Figure(value=1.0)
-        across = in_percent(entry.ppl_change if entry is not None else None)
-        colour, _, marker = style_of(row.precision)
-        area = 500 * row.metrics[memory].value / largest
-        sides = [[side] for side in margins(across)], [[side] for side in margins(speed)]
-        axis.errorbar(across.value, speed.value, xerr=sides[0], yerr=sides[1], color=INK, lw=1, capsize=3)
-        label = f"{title_of(row.precision)}, {row.metrics[memory].value:.2f} GiB"
-        axis.scatter(
-            across.value,
-            speed.value,
-            s=area,
-            color=colour,
-            marker=marker,
-            alpha=0.75,
-            edgecolor=INK,
-            zorder=3,
-            label=label,
+        text = figure_text(figure, metric.digits, metric.unit)
+        point = Point(name, figure.value, figure, {"title": name, metric.title: text})
+        plot.bars([point], style_of(row.precision))
+        plot.whiskers([point])
+        at = figure.high if figure.high is not None else figure.value
+        plot.text(
+            [(name, at, f"{figure.value:.{metric.digits}f}")], style="strong", align="center", shift=(0, -9)
         )
-    axis.axhline(1, color=INK, lw=0.7, ls=":")
-    axis.axvline(0, color=INK, lw=0.7, ls=":")
-    axis.margins(0.25, 0.35)
-    axis.set_ylim(bottom=max(0.0, axis.get_ylim()[0]))
-    axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.legend(loc="best", fontsize=9.5, markerscale=0.45, framealpha=0.85)
-    axis.grid(alpha=0.25)
-    axis.set_xlabel(f"PPL change against {comparisons[0].reference} (%)")
-    axis.set_ylabel("speed relative to it (×)")
+        said.append(f"{name} {text}")
+    words = f"Bars of {metric.title}: {'; '.join(said)}."
+    return Panel(metric.heading, metric.caption, words, plot, is_small=True)
 
 
-def in_percent(change: Figure | None) -> Figure:
-    """A share as percent; nothing changed where there is none."""
-    if change is None:
-        return Figure(value=0.0)
-    ends = (change.value, change.low, change.high)
-    value, low, high = (None if end is None else 100 * end for end in ends)
-    return Figure(value=value or 0.0, low=low, high=high, n=change.n)
+def shown_figure(key: str, figure: Figure) -> Figure:
+    """In the unit that is shown: percent, but for nats."""
+
+    def shown(value: float | None) -> float | None:
+        if value is None:
+            return None
+        if key == "delta_ln_ppl":
+            return 100 * math.expm1(value)
+        return value if key == "kl_divergence" else 100 * value
+
+    ends = {name: shown(getattr(figure, name)) for name in ("value", "low", "high")}
+    return Figure.model_validate(ends | {"n": figure.n})
+
+
+def perplexity(result: PrecisionResult) -> Panel:
+    """The paired change of perplexity as dots with intervals around zero; the perplexities as text."""
+    limit = 100 * (result.verdict.max_ppl_increase or 0.0)
+    reference = reference_of(result)
+    against = f"paired with {reference} on the same tokens; " if reference else ""
+    metric = Metric("delta_ln_ppl", "PPL, perplexity: change", "%", f"{against}left is better", 3)
+    if quality_is_skipped(result.rows):
+        return _empty("PPL, perplexity", NOT_MEASURED)
+    rows = [row for row in result.rows if "ppl" in row.metrics]
+    if not rows:
+        return _empty("PPL, perplexity", "not measured")
+    return _differences(result, rows, metric, limit)
+
+
+def reference_of(result: PrecisionResult) -> str:
+    """What quality is compared with; "" where nothing is."""
+    return next((entry.reference for entry in result.verdict.comparisons), "")
+
+
+def quality(result: PrecisionResult) -> list[Panel]:
+    """A panel a difference, a dot a precision; those that nothing was paired for are left out."""
+    metrics = [
+        Metric("kl_divergence", "KL divergence from the reference", "nats", "lower is closer", 6),
+        Metric("top1_agreement", "Same most probable token", "%", "higher is closer", 2),
+        Metric("delta_p_rms", "Change of the true token's probability, RMS", "%", "lower is closer", 4),
+    ]
+    panels = []
+    for metric in metrics:
+        rows = [row for row in result.rows if metric.key in row.quality.figures()]
+        if rows:
+            panels.append(_differences(result, rows, metric, 0.0))
+    return panels
+
+
+def _differences(
+    result: PrecisionResult, rows: Sequence[PrecisionRow], metric: Metric, limit: float
+) -> Panel:
+    found = {
+        row.precision: shown_figure(metric.key, figures[metric.key])
+        for row in rows
+        if metric.key in (figures := row.quality.figures())
+    }
+    is_change = metric.key == "delta_ln_ppl"
+    ends: list[Figure | float] = [*found.values(), *([0.0] if is_change else [])]
+    near = max([abs(end) for end in reach(found.values(), pad=0)], default=0.0) if found else 0.0
+    shows_limit = is_change and 0 < limit <= 4 * near
+    domain = reach([*ends, *([limit] if shows_limit else [])], pad=0.12)
+    names = [title_of(row.precision) for row in rows]
+    plot = Plot(
+        Axis(metric.unit, domain), Axis(names=names), WIDTH, HEIGHT if is_change else 46 * len(rows) + 14
+    )
+    if is_change:
+        plot.level(0.0, "x", dash=False)
+    if shows_limit:
+        plot.level(limit, "x")
+        plot.text([(limit, names[-1], f"limit +{limit:g} %")], style="quiet", align="right", shift=(-4, 24))
+    said = []
+    middle = sum(domain) / 2
+    for row, name in zip(rows, names, strict=True):
+        figure, ppl = found.get(row.precision), row.metrics.get("ppl")
+        words = f"PPL {ppl.value:.2f}" if ppl is not None and is_change else ""
+        if figure is None:
+            plot.text([(0.0, name, f"{words}, the reference")], style="quiet", shift=(7, 0))
+            said.append(f"{name} {words}, the reference")
+            continue
+        text = figure_text(figure, metric.digits, metric.unit)
+        point = Point(figure.value, name, figure, {"title": name, metric.title: text})
+        plot.whiskers([point], style_of(row.precision), along="x")
+        plot.dots([point], style_of(row.precision), size=75)
+        label = f"{figure.value:{'+' if is_change else ''}.{_digits(figure, metric.digits)}f}"
+        label += f" · {words}" if words else ""
+        align: Align = "left" if figure.value <= middle else "right"
+        plot.text([(figure.value, name, label)], align=align, shift=(-4 if align == "left" else 4, -13))
+        said.append(f"{name} {text}")
+    caption = metric.caption + (
+        f"; the limit, +{limit:g} %, is further right" if is_change and limit and not shows_limit else ""
+    )
+    return Panel(metric.heading, caption, f"Dots of {metric.title}: {'; '.join(said)}.", plot, is_small=True)
+
+
+def _digits(figure: Figure, most: int) -> int:
+    """As many as show something."""
+    if figure.value == 0:
+        return 1
+    return min(most, max(1, 1 - math.floor(math.log10(abs(figure.value)))))
+
+
+def trade_off(result: PrecisionResult) -> Panel:
+    """Speed over memory, the change of quality as label: up and left is better."""
+    memory = memory_name(row.metrics for row in result.rows)
+    rows = [row for row in result.rows if {"throughput_tok_s", memory} <= row.metrics.keys()]
+    name = "peak VRAM" if memory == "peak_vram_gb" else "peak RAM"
+    title, caption = "Trade-off: speed over memory", "up and left is better; label: change of PPL"
+    if len(rows) < 2:
+        return _empty(title, "needs two finished precisions")
+    speeds, sizes = ([row.metrics[key] for row in rows] for key in ("throughput_tok_s", memory))
+    across = reach([size.value for size in sizes], pad=0.3)
+    plot = Plot(Axis(f"{name} (GiB)", across), Axis("tokens/s", reach(speeds, pad=0.2)), WIDTH, HEIGHT)
+    said, named = [], []
+    for row, speed, size in zip(rows, speeds, sizes, strict=True):
+        label = title_of(row.precision)
+        change = row.quality.figures().get("delta_ln_ppl")
+        if change is not None:
+            shown = shown_figure("delta_ln_ppl", change)
+            label += f" {shown.value:+.{_digits(shown, 3)}f} %"
+        hover = {
+            "title": label,
+            "throughput": figure_text(speed, 1, "tokens/s"),
+            name: figure_text(size, 2, "GiB"),
+        }
+        point = Point(size.value, speed.value, speed, hover)
+        plot.whiskers([point], style_of(row.precision))
+        plot.dots([point], style_of(row.precision), size=110)
+        named.append((size.value, speed.value, label))
+        said.append(f"{label}: {hover['throughput']}, {hover[name]}")
+    plot.names(named)
+    return Panel(title, caption, f"Scatter of speed over memory: {'; '.join(said)}.", plot)
+
+
+def _empty(title: str, why: str) -> Panel:
+    """Why there is nothing to see."""
+    plot = Plot(Axis(domain=(0, 1), is_shown=False), Axis(domain=(0, 1), is_shown=False), WIDTH, HEIGHT)
+    plot.text([(0.5, 0.5, why)], style="quiet", align="center")
+    return Panel(title, "", f"{title}: {why}.", plot, is_small=True)

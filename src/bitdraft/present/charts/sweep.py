@@ -1,170 +1,176 @@
-"""The comparison (throughput and acceptance over K) and the plan. Drawn from a result alone."""
+"""Throughput and acceptance over K, with what was predicted as thin lines; and the plan. Drawn from a result
+alone."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from dataclasses import replace
 
 from bitdraft.config import SpecDecodeConfig
-from bitdraft.present.charts.drawing import (
-    COLOURS,
-    GREY,
-    INK,
-    MARKERS,
-    legend,
-    margins,
-    new_canvas,
-    plain,
-    png,
-    tidy,
-)
+from bitdraft.present.charts.plot import Axis, Chart, Panel, Plot, Point, figure_text, reach
+from bitdraft.present.charts.style import SeriesStyle, style_at
+from bitdraft.present.words import machine_text, times_text
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
-
-def style(index: int) -> tuple[str, str]:
-    """Colour and marker; seven markers beside six colours, so that no two drafts of 42 are alike."""
-    return COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-
-
-StyledRows = dict[str, tuple[str, str, list[SpecDecodeRow]]]
+WIDTH, HEIGHT = 400, 270
+StyledRows = dict[str, tuple[SeriesStyle, list[SpecDecodeRow]]]
 
 
 def drafts_of(result: SpecDecodeResult) -> StyledRows:
-    """By draft: colour, marker and finished rows, those without any left out."""
+    """By draft: its style and finished rows, those without any left out."""
     styled = {}
     for index, name in enumerate(result.labels):
         rows = [row for row in result.sweep if row.draft == name and row.status == "ok"]
         if rows:
-            styled[name] = (*style(index), rows)
+            styled[name] = (style_at(index), rows)
     return styled
 
 
-def comparison(result: SpecDecodeResult) -> bytes:
-    """Left: throughput over K with the K = 0 baseline; right: acceptance rate over K with the replay's."""
-    canvas = new_canvas(13, 5.4)
-    left, right = canvas.subplots(1, 2)
-    drafts = drafts_of(result)
-    _throughput(left, result, drafts)
-    _acceptance(right, result, drafts)
-    note = footnote(result)
-    failed = [row for row in result.sweep if row.status != "ok"]
-    if failed:
-        names = ", ".join(f"{row.draft} K={row.k}: {row.status}" for row in failed[:6])
-        more = f" and {len(failed) - 6} more" if len(failed) > 6 else ""
-        note += plain(f"\nnot drawn: {names}{more}")
-    canvas.suptitle(title(result), fontsize=13)
-    canvas.supxlabel(note, fontsize=8.5, color=INK)
-    return png(canvas)
+def aside(points: Sequence[Point], index: int, num: int) -> list[Point]:
+    """Points of several drafts at one K stand side by side, so that their whiskers are told apart."""
+    return [replace(point, x=float(point.x) + 0.09 * (index - (num - 1) / 2)) for point in points]
 
 
-def _throughput(axis: Axes, result: SpecDecodeResult, drafts: StyledRows) -> None:
+def k_axis(result: SpecDecodeResult) -> Axis:
+    """A tick at each K that was asked for."""
+    ks = result.config.k
+    return Axis("K, speculative tokens per step", (ks[0] - 0.4, ks[-1] + 0.4), ks, format="d")
+
+
+def comparison(result: SpecDecodeResult) -> Chart:
+    """The picture `speculative_comparison_<text>.png`."""
+    note = _not_drawn([f"{row.draft} K={row.k}: {row.status}" for row in result.sweep if row.status != "ok"])
+    return Chart(title(result), about(result), [throughput(result), acceptance(result)], columns=2, note=note)
+
+
+def _not_drawn(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return f"not drawn: {', '.join(names[:6])}{more}" if names else ""
+
+
+def chosen(result: SpecDecodeResult) -> set[tuple[str | None, int]]:
+    """The recommended (draft, K) and those that are statistically tied with it."""
+    verdict = result.verdict
+    return {*verdict.indistinguishable, (verdict.draft, verdict.k or 0)} if verdict.speculate else set()
+
+
+def throughput(result: SpecDecodeResult) -> Panel:
+    """A dot with whiskers for each measured (draft, K), plain decoding across, predictions as thin lines."""
     assert result.baseline is not None
     baseline = result.baseline.metrics["throughput_tok_s"]
-    axis.axhline(baseline.value, color=INK, ls="--", lw=1.4, label=f"K = 0: {baseline.value:.1f}")
-    if baseline.low is not None and baseline.high is not None:
-        axis.axhspan(baseline.low, baseline.high, color=INK, alpha=0.08, lw=0)
-    best = max(
-        (row for _, _, rows in drafts.values() for row in rows),
-        key=lambda row: row.metrics["throughput_tok_s"].value,
-        default=None,
-    )
-    for name, (colour, marker, rows) in drafts.items():
-        figures = [row.metrics["throughput_tok_s"] for row in rows]
-        draw_line(axis, [row.k for row in rows], figures, (colour, marker), label=name)
-    if best is not None:
-        figure = best.metrics["throughput_tok_s"]
-        speedup = best.metrics["speedup"].value
-        colour = drafts[str(best.draft)][0]
-        _star(axis, best.k, figure.value, colour)
-        first, last = (best.k == result.config.k[end] for end in (0, -1))
-        side = "right" if last else "left" if first else "center"
-        axis.annotate(
-            plain(f"★ {best.draft}, K = {best.k}\n{figure.value:.1f} ({speedup:.2f}×)"),
-            (best.k, figure.value),
-            xytext=({"right": 10, "left": -10, "center": 0}[side], 14),
-            textcoords="offset points",
-            ha=side,
-            fontsize=10,
-            fontweight="bold",
-        )
-    k_axis(axis, result)
-    axis.set_ylim(0, axis.get_ylim()[1] * 1.15)
-    axis.set_title("Throughput (tokens/s)\nhigher is better", fontsize=11)
-    legend(axis, loc="lower left", fontsize=9.5)
+    return _over_k(result, "throughput_tok_s", baseline, ("Throughput (tokens/s)", "tok/s", 1))
 
 
-def _acceptance(axis: Axes, result: SpecDecodeResult, drafts: StyledRows) -> None:
-    replayed = False
-    for name, (colour, marker, rows) in drafts.items():
-        timed = [row for row in rows if "acceptance_rate" in row.metrics]
-        if not timed:
-            continue
-        ks = [row.k for row in timed]
-        figures = [row.metrics["acceptance_rate"] for row in timed]
-        draw_line(axis, ks, figures, (colour, marker), label=name, connect=name not in result.replay)
-        if name in result.replay:
-            across = range(min(ks), max(ks) + 1)
-            values = [result.replay[name][k].acceptance_rate for k in across]
-            axis.plot(across, values, color=colour, lw=1, zorder=1)
-            replayed = True
-    if replayed:
-        axis.plot([], [], color=INK, lw=1, label="replay (thin line)")
-    k_axis(axis, result)
-    axis.set_ylim(0, 1)
-    axis.set_title(
-        "Acceptance rate, (tokens per step − 1) / K\nfalls with K even where a step gains", fontsize=11
-    )
-    legend(axis, loc="upper right", fontsize=9.5)
+def speedup(result: SpecDecodeResult) -> Panel:
+    """The same as a multiple of plain decoding, which was measured in turn with it."""
+    return _over_k(result, "speedup", Figure(value=1.0), ("Speedup (× plain decoding)", "×", 2))
 
 
-def draw_line(
-    axis: Axes,
-    ks: Sequence[int],
-    figures: Sequence[Figure],
-    style: tuple[str, str],
-    *,
-    label: str,
-    connect: bool = True,
-) -> None:
-    """Values with their intervals as a band, which is interrupted where there is none."""
-    colour, marker = style
-    values = [figure.value for figure in figures]
-    spread = [margins(figure) if figure.low is not None else (math.nan, math.nan) for figure in figures]
-    axis.plot(ks, values, color=colour, marker=marker, lw=1.8 if connect else 0, ms=7, label=plain(label))
-    if any(figure.low is not None for figure in figures):
-        low = [value - below for value, (below, _) in zip(values, spread, strict=True)]
-        high = [value + above for value, (_, above) in zip(values, spread, strict=True)]
-        axis.fill_between(ks, low, high, color=colour, alpha=0.15, lw=0)
+def _over_k(result: SpecDecodeResult, key: str, plain: Figure, words: tuple[str, str, int]) -> Panel:
+    heading, unit, digits = words
+    drafts, ks, best = drafts_of(result), result.config.k, chosen(result)
+    lines = {name: _predicted(result, name, plain.value) for name in drafts}
+    figures = [row.metrics[key] for _, rows in drafts.values() for row in rows if key in row.metrics]
+    curves = [float(point.y) for line in lines.values() for point in line]
+    plot = Plot(k_axis(result), Axis(unit, reach([*figures, *curves, plain], pad=0.1)), WIDTH, HEIGHT)
+    if plain.low is not None and plain.high is not None:
+        plot.shade(plain.low, plain.high)
+    plot.level(plain.value)
+    ends = [(ks[-1] + 0.4, plain.value, f"plain decoding{f' {plain.value:.1f}' if unit == 'tok/s' else ''}")]
+    said = [f"plain decoding {plain.value:.{digits}f}"]
+    stars = []
+    for index, (name, (own, rows)) in enumerate(drafts.items()):
+        if lines[name]:
+            plot.line(lines[name], own, width=1.2)
+        points = aside([_measured(row, key) for row in rows if key in row.metrics], index, len(drafts))
+        plot.whiskers(points, own)
+        stars += [(p, own) for p, row in zip(points, rows, strict=False) if (row.draft, row.k) in best]
+        plot.dots([p for p, row in zip(points, rows, strict=False) if (row.draft, row.k) not in best], own)
+        if points:
+            last = lines[name][-1] if lines[name] else points[-1]
+            ends.append((float(last.x), float(last.y), name))
+            values = [(row.k, row.metrics[key].value) for row in rows if key in row.metrics]
+            said.append(f"{name} {span(values, digits)}")
+    for point, own in stars:
+        plot.stars([point], own)
+    plot.names(ends)
+    thin = "thin line: predicted by replay and costs" if any(lines.values()) else ""
+    star = "★ recommended" + (" and tied" if len(best) > 1 else "") if stars else ""
+    caption = "; ".join(["higher is better", *filter(None, (thin, star))])
+    return Panel(heading, caption, f"{heading} over K: {'; '.join(said)}.", plot)
 
 
-def _star(axis: Axes, k: int, value: float, colour: str) -> None:
-    axis.plot(k, value, color=colour, marker="*", ms=17, mec=INK, mew=0.8)
+def _measured(row: SpecDecodeRow, key: str) -> Point:
+    figure, gain = row.metrics[key], row.metrics.get("speedup")
+    hover = {
+        "title": f"{row.draft}, K = {row.k}",
+        "tokens/s": figure_text(row.metrics["throughput_tok_s"], 1),
+    }
+    hover["speedup"] = "" if gain is None else times_text(gain)
+    return Point(row.k, figure.value, figure, hover)
 
 
-def k_axis(axis: Axes, result: SpecDecodeResult) -> None:
-    """Whole numbers, from the smallest K to the largest."""
+def _predicted(result: SpecDecodeResult, draft: str, plain: float) -> list[Point]:
+    """What replay and costs predict over all K, prefills included."""
+    entry = result.plan.get(draft)
+    if entry is None:
+        return []
     ks = result.config.k
-    axis.set_xlabel("K, speculative tokens per step")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_xlim(ks[0] - 0.5, ks[-1] + 0.5)
-    tidy(axis)
+    return [Point(k, plain * p.replay_end_to_end) for k, p in entry.by_k.items() if ks[0] <= k <= ks[-1]]
+
+
+def acceptance(result: SpecDecodeResult) -> Panel:
+    """Measured acceptance rates as dots with whiskers, the replay's as thin lines."""
+    drafts, ks = drafts_of(result), result.config.k
+    key = "acceptance_rate"
+    figures = [row.metrics[key] for _, rows in drafts.values() for row in rows if key in row.metrics]
+    replayed = {
+        name: [Point(k, result.replay[name][k].acceptance_rate) for k in range(ks[0], ks[-1] + 1)]
+        for name in drafts
+        if name in result.replay
+    }
+    curves = [float(point.y) for line in replayed.values() for point in line]
+    low, high = reach([*figures, *curves])
+    plot = Plot(k_axis(result), Axis("acceptance rate", (max(0.0, low), min(1.0, high))), WIDTH, HEIGHT)
+    ends, said = [], []
+    for index, (name, (own, rows)) in enumerate(drafts.items()):
+        measured = [
+            Point(
+                row.k,
+                row.metrics[key].value,
+                row.metrics[key],
+                {"title": f"{name}, K = {row.k}", "acceptance": figure_text(row.metrics[key], 3)},
+            )
+            for row in rows
+            if key in row.metrics
+        ]
+        if not measured:
+            continue
+        points = aside(measured, index, len(drafts))
+        line = replayed.get(name, [])
+        plot.line(line or measured, own, width=1.2)
+        plot.whiskers(points, own)
+        plot.dots(points, own)
+        last = (line or measured)[-1]
+        ends.append((float(last.x), float(last.y), name))
+        said.append(f"{name} {span([(int(p.x), float(p.y)) for p in measured], 3)}")
+    plot.names(ends)
+    caption = "(tokens per step − 1) / K: it falls with K even where a step gains"
+    caption += "; thin line: replay" if replayed else ""
+    return Panel("Acceptance rate", caption, f"Acceptance rate over K: {'; '.join(said)}.", plot)
 
 
 def subject(result: SpecDecodeResult) -> str:
     """The target's name, and that acceptance is synthetic where it is."""
-    acceptance = result.config.synthetic_acceptance
+    acceptance_rate = result.config.synthetic_acceptance
     name = str(result.model.name)
-    return name if acceptance is None else f"{name} · synthetic acceptance {acceptance:g}"
+    return name if acceptance_rate is None else f"{name} · synthetic acceptance {acceptance_rate:g}"
 
 
 def title(result: SpecDecodeResult) -> str:
-    """Of all charts of a sweep."""
-    where = result.environment.hardware
-    return plain(f"Speculative decoding of {subject(result)} on {where}, text: {result.text.dataset}")
+    """The finding; of all charts of a sweep."""
+    return result.summary or "Nothing could be concluded."
 
 
 def new_tokens(config: SpecDecodeConfig) -> str:
@@ -179,47 +185,92 @@ def how_run(result: SpecDecodeResult) -> str:
     return f"{backend} ({execution})" if execution else backend
 
 
-def footnote(result: SpecDecodeResult, batch: str = "batch 1", items: str = "prompts") -> str:
+def protocol(result: SpecDecodeResult, batch: str = "batch 1", items: str = "prompts") -> str:
     """How it was measured, in one line."""
     config = result.config
     how = "greedy" if config.temperature == 0 else f"temperature {config.temperature:g}"
     draft = config.draft_precision or config.precision
-    if result.plan:
+    if config.plan:
         what = "predicted from replay and measured costs, nothing was swept"
     else:
-        what = f"bands: 95 % interval over {items}"
-    return plain(
-        f"{len(result.text.prompt_ids)} prompts × {new_tokens(config)} new tokens, {batch}, {how}, "
-        f"target {config.precision}, drafts {draft}, {how_run(result)}; {what}"
+        what = f"whiskers: 95 % interval over {items}"
+    return " · ".join(
+        [
+            f"{result.text.dataset}, {len(result.text.prompt_ids)} prompts × {new_tokens(config)} new tokens",
+            f"{batch}, {how}",
+            f"target {config.precision}, drafts {draft}",
+            how_run(result),
+            what,
+        ]
     )
 
 
-def plan(result: SpecDecodeResult) -> bytes:
-    """Left: predicted speedup over K; right: acceptance rate by replay."""
-    canvas = new_canvas(13, 5.4)
-    left, right = canvas.subplots(1, 2)
-    left.axhline(1, color=INK, ls="--", lw=1)
-    for index, (name, entry) in enumerate(result.plan.items()):
-        colour, marker = style(index)
-        ks, points = list(entry.by_k), list(entry.by_k.values())
-        values = [point.replay_end_to_end for point in points]
-        best = entry.best_k.replay
-        label = plain(f"{name}: best K = {best}")
-        left.plot(ks, values, color=colour, marker=marker, lw=1.8, label=label)
-        _star(left, best, values[ks.index(best)], colour)
-        formula = [point.leviathan or math.nan for point in points]
-        if entry.alpha is not None:
-            left.plot(ks, formula, color=colour, lw=1.2, ls=":")
-        rates = [result.replay[name][k].acceptance_rate for k in ks]
-        right.plot(ks, rates, color=colour, marker=marker, lw=1.8, label=plain(name))
-    left.plot([], [], color=GREY, ls=":", label="Leviathan's formula, without prefills")
-    left.set_title("Predicted speedup (× of K = 0)", fontsize=11)
-    left.set_ylim(bottom=0)
-    right.set_ylim(0, 1)
-    right.set_title("Acceptance rate by replay", fontsize=11)
-    for axis in (left, right):
-        k_axis(axis, result)
-        legend(axis, fontsize=9.5, loc="best")
-    canvas.suptitle(title(result), fontsize=13)
-    canvas.supxlabel(footnote(result), fontsize=8.5, color=INK)
-    return png(canvas)
+def about(result: SpecDecodeResult, batch: str = "batch 1", items: str = "prompts") -> str:
+    """Model, machine and protocol."""
+    return f"{subject(result)} · {machine_text(result.environment)} · {protocol(result, batch, items)}"
+
+
+def plan(result: SpecDecodeResult) -> Chart:
+    """The picture `speculation_plan_<text>.png`."""
+    return Chart(title(result), about(result), plan_panels(result), columns=2)
+
+
+def plan_panels(result: SpecDecodeResult) -> list[Panel]:
+    """Predicted speedup over K by replay and by formula; acceptance by replay."""
+    styles = {name: style_at(index) for index, name in enumerate(result.plan)}
+    curves = {name: _by_replay(result, name) for name in result.plan}
+    values = [float(point.y) for line in curves.values() for point in line]
+    formulas = {
+        name: [Point(k, p.leviathan) for k, p in entry.by_k.items() if p.leviathan is not None]
+        for name, entry in result.plan.items()
+    }
+    values += [float(point.y) for line in formulas.values() for point in line]
+    left = Plot(k_axis(result), Axis("× plain decoding", reach([*values, 1.0], pad=0.1)), WIDTH, HEIGHT)
+    rates = {
+        name: [Point(k, result.replay[name][k].acceptance_rate) for k in entry.by_k]
+        for name, entry in result.plan.items()
+    }
+    low, high = reach([float(point.y) for line in rates.values() for point in line])
+    right = Plot(k_axis(result), Axis("acceptance rate", (max(0.0, low), min(1.0, high))), WIDTH, HEIGHT)
+    left.level(1.0)
+    ends, right_ends, said = [(result.config.k[-1] + 0.4, 1.0, "plain decoding")], [], []
+    for name, own in styles.items():
+        entry, line = result.plan[name], curves[name]
+        best = next(point for point in line if point.x == entry.best_k.replay)
+        if formulas[name]:
+            left.line(formulas[name], own, width=1.2, dash="dotted")
+        for plot, points in ((left, line), (right, rates[name])):
+            plot.line(points, own)
+            plot.dots(points, own, size=40)
+        left.stars([best], own)
+        ends.append((float(line[-1].x), float(line[-1].y), f"{name}: best K = {best.x}"))
+        right_ends.append((float(rates[name][-1].x), float(rates[name][-1].y), name))
+        said.append(f"{name}: best K = {best.x} with {float(best.y):.2f}")
+    left.names(ends)
+    right.names(right_ends)
+    dotted = "; dotted: Leviathan's formula, without prefills" if any(formulas.values()) else ""
+    caption = f"prefills included{dotted}; no interval, nothing was swept"
+    words = f"Predicted speedup over K: {'; '.join(said)}."
+    return [
+        Panel("Predicted speedup", caption, words, left),
+        Panel("Acceptance rate by replay", "", "Acceptance rate over K, by replay.", right),
+    ]
+
+
+def _by_replay(result: SpecDecodeResult, name: str) -> list[Point]:
+    return [
+        Point(
+            k,
+            point.replay_end_to_end,
+            hover={"title": f"{name}, K = {k}", "predicted": f"{point.replay_end_to_end:.2f}×"},
+        )
+        for k, point in result.plan[name].by_k.items()
+    ]
+
+
+def span(values: Sequence[tuple[int, float]], digits: int) -> str:
+    """`from 12.3 at K = 2 to 15.0 at K = 6`"""
+    (first, low), (last, high) = values[0], values[-1]
+    if first == last:
+        return f"{low:.{digits}f} at K = {first}"
+    return f"from {low:.{digits}f} at K = {first} to {high:.{digits}f} at K = {last}"

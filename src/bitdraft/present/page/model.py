@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+from bitdraft.present.charts.plot import Panel
+from bitdraft.present.table import Table
+
+Level = Literal["good", "fair", "poor"]
 
 
 @dataclass(frozen=True)
@@ -44,57 +49,64 @@ class Code:
 
 @dataclass(frozen=True)
 class Chart:
-    """A Plotly figure. A colour that begins with `$` is the page's own, light or dark. `alt` says in words
-    what is drawn; `log_axis`, `x` or `y`, is what the switch between linear and log acts on."""
+    """A panel, and its specification, which is made when the page is put together."""
 
     kind: ClassVar[str] = "chart"
-    title: str
-    caption: str
-    alt: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    log_axis: str = ""
-    is_wide: bool = False
-    is_small: bool = False
+    panel: Panel
+    spec: str = field(default="")
 
-    @property
-    def json(self) -> str:
-        """JSON that can stand inside a script element; a number that is none is a ValueError."""
-        spec = {"data": self.data, "layout": self.layout, "log": self.log_axis, "title": self.title}
-        return script_json(spec)
+    @classmethod
+    def of(cls, panel: Panel) -> Chart:
+        """A number that is none is a ValueError."""
+        return cls(panel, script_json({"spec": panel.in_page(), "title": panel.title}))
 
 
 @dataclass(frozen=True)
-class Cell:
-    """`value` is what the column is sorted by, where it is a number; `spread` the interval."""
-
-    text: str
-    value: float | None = None
-    spread: str = ""
-    is_best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Titles of numeric columns are in `numeric`. A folded one is shown on demand."""
+class Grid:
+    """A table of the page."""
 
     kind: ClassVar[str] = "table"
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    note: str = ""
-    is_folded: bool = False
-    numeric: frozenset[int] = field(default=frozenset())
+    table: Table
 
 
-Block = Text | Items | Facts | Code | Chart | Table
+Block = Text | Items | Facts | Code | Chart | Grid
 
 
 @dataclass(frozen=True)
 class Section:
+    """`is_folded`: shown on demand."""
+
     title: str
     blocks: Sequence[Block]
     parts: Sequence[Section] = ()
+    is_folded: bool = False
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a result can be trusted, in one line."""
+
+    level: Level
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Hero:
+    """What is said first: the answer, its speed before and after as a pair of numbers, why, how sure, a chart
+    and what to type."""
+
+    title: str
+    answer: str
+    trust: Trust
+    before: str = ""
+    after: str = ""
+    ratio: str = ""
+    more: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    why: str = ""
+    chart: Chart | None = None
+    code: Code | None = None
 
 
 def script_json(value: Any) -> str:

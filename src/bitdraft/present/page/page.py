@@ -6,16 +6,17 @@ import base64
 import hashlib
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bitdraft
 from bitdraft.errors import UserError
+from bitdraft.present.charts.style import DARK, LIGHT, vega_config
 from bitdraft.present.page import overview
 from bitdraft.present.page.discover import read_folders
-from bitdraft.present.page.model import Block, Section
+from bitdraft.present.page.model import Block, Section, script_json
 from bitdraft.present.page.run import WARNINGS, Run, build_run
 from bitdraft.schema.io import prepare_output, write_atomically
 
@@ -47,16 +48,15 @@ def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | N
 
 
 def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Written:
-    plotly = _plotly()
     folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
     runs = [build_run(folder) for folder in read_folders([Path(folder) for folder in folders])]
     if not any(run.views for run in runs):
         problem = f"no result file can be shown ({runs[0].warnings[0][1].rstrip('.')})"
-        raise UserError("DIR", runs[0].folder, problem, "Measure again or name another folder")
+        raise UserError("DIR", folders[0], problem, "Measure again or name another folder")
     target = Path(output) if output is not None else Path(folders[0]) / DEFAULT_NAME
     if target.is_dir():
         raise UserError("output", target, "is a folder", f"Name a file, as {target / DEFAULT_NAME}")
-    html = render(runs, plotly)
+    html = render(runs)
     try:
         prepare_output(target.parent)
     except UserError as error:
@@ -64,20 +64,14 @@ def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | No
         raise UserError("output", target, "its folder cannot be written", remedy) from error
     # a name may hold half of a character pair, which no encoding has
     write_atomically(target, html.encode("utf-8", "replace"))
-    return Written(target, [f"{run.folder}: {text}" for run in runs for text in run.notes])
+    return Written(target, [f"{run.label}: {text}" for run in runs for text in run.notes])
 
 
-def _plotly() -> str:
-    """Plotly.js, as the browser will see it."""
-    try:
-        import jinja2  # noqa: F401
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        missing = error.name or "an extra"
-        raise UserError(
-            "report", missing, "is not installed", "Install it: pip install 'bitdraft[report]'"
-        ) from error
-    return _script(get_plotlyjs())
+def _vega() -> str:
+    """Vega-Embed with Vega-Lite and Vega, as the browser will see them."""
+    import vl_convert
+
+    return _script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _script(text: str) -> str:
@@ -95,24 +89,32 @@ class Entry:
     children: Sequence[Entry] = ()
 
 
-def render(runs: Sequence[Run], plotly: str) -> str:
+def render(runs: Sequence[Run]) -> str:
     """The page. The same results give the same page."""
-    page_script = _script(_read("page.js"))
+    scripts = (_vega(), _script(_read("page.js")))
     numbers = itertools.count(1)
     placed = [(run, f"run-{index}", _anchored(run, f"run-{index}")) for index, run in enumerate(runs, 1)]
     several = len(runs) > 1
     values: dict[str, Any] = {
         "title": f"{len(runs)} runs side by side" if several else runs[0].title,
         "version": bitdraft.__version__,
-        "policy": content_policy((plotly, page_script)),
+        "policy": content_policy(scripts),
         "style": _read("style.css"),
-        "scripts": (plotly, page_script),
+        "scripts": scripts,
+        "themes": script_json(
+            {name: _theme(colours) for name, colours in (("light", LIGHT), ("dark", DARK))}
+        ),
         "overview": overview.section(runs) if several else None,
         "contents": _contents(placed),
         "runs": placed,
         "new_id": lambda what: f"{what}-{next(numbers)}",
     }
     return _environment().get_template("page.html").render(values)
+
+
+def _theme(colours: Mapping[str, str]) -> dict[str, Any]:
+    """Of charts in the page, whose paper is the page's."""
+    return vega_config(colours) | {"background": "transparent", "padding": 2}
 
 
 def _anchored(run: Run, anchor: str) -> list[tuple[str, Section]]:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitdraft.metrics.speed import request_seconds, speed_ratio, ttft_ms
-from bitdraft.present.charts.precision import title_of
-from bitdraft.present.page.model import Cell, Table
-from bitdraft.present.page.tables import count_cell, number_cell, table
-from bitdraft.present.tables import NO_DRAFT
+from bitdraft.present.charts.style import title_of
+from bitdraft.present.sweep_table import PLAIN
+from bitdraft.present.table import Cell, Column, Table
 from bitdraft.schema.environment import TextRecord
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Figure, Generation
@@ -19,21 +18,21 @@ from bitdraft.schema.spec_decode import SpecDecodeResult
 _ENDS = ("Value", "Low", "High", "n", "Median")
 
 
-def _figure_line(names: list[Cell], metric: str, figure: Figure) -> list[Cell]:
-    values = (figure.value, figure.low, figure.high, figure.n, figure.median)
-    return [*names, Cell(metric), *(_exact(value) for value in values)]
+def _table(title: str, columns: Sequence[str | Column], rows: Sequence[Sequence[Cell]]) -> Table:
+    own = [column if isinstance(column, Column) else Column(column) for column in columns]
+    return Table(title, own, rows, is_folded=True)
 
 
-def _exact(value: float | None) -> Cell:
-    return Cell("–") if value is None else Cell(f"{value:.6g}", float(value))
+def _figure_cells(figure: Figure) -> list[Cell]:
+    return [Cell(value) for value in (figure.value, figure.low, figure.high, figure.n, figure.median)]
 
 
 def precision_tables(result: PrecisionResult) -> list[Table]:
     lines = []
     for row in result.rows:
         figures = {**row.metrics, **row.quality.figures()}
-        lines += [_figure_line([Cell(row.precision)], name, figure) for name, figure in figures.items()]
-    tables = [table("Figures", ["Precision", "Figure", *_ENDS], lines, is_folded=True)] if lines else []
+        lines += [[Cell(row.precision), Cell(name), *_figure_cells(f)] for name, f in figures.items()]
+    tables = [_table("Figures", ["Precision", "Figure", *_ENDS], lines)] if lines else []
     runs = {title_of(row.precision): row.runs for row in result.rows if row.runs}
     return [*tables, *_prompts(result.text, runs)]
 
@@ -47,32 +46,37 @@ def _prompts(
         return []
     lines = []
     for index, (name, first) in enumerate(zip(ids, next(iter(runs.values())), strict=True)):
-        cells = [Cell(str(name)), count_cell(first.prompt_tokens)]
+        cells = [Cell(str(name)), Cell(first.prompt_tokens)]
         for own in runs.values():
             run = own[index]
-            cells += [number_cell(len(run.token_ids) / request_seconds(run), 1), number_cell(ttft_ms(run), 2)]
+            cells += [Cell(len(run.token_ids) / request_seconds(run)), Cell(ttft_ms(run))]
         lines.append([*cells, *(column[index] for _, column in others)])
-    titles = [f"{name} {what}".strip() for name in runs for what in ("tok/s", "TTFT (ms)")]
-    return [table("Prompts", ["Prompt", "Tokens", *titles, *(t for t, _ in others)], lines, is_folded=True)]
+    speeds = [
+        Column(f"{name} {what}".strip(), digits=digits)
+        for name in runs
+        for what, digits in (("tok/s", 1), ("TTFT ms", 2))
+    ]
+    columns: list[str | Column] = [
+        "Prompt",
+        "Tokens",
+        *speeds,
+        *(Column(title, digits=2) for title, _ in others),
+    ]
+    return [_table("Prompts", columns, lines)]
 
 
 def sweep_tables(result: SpecDecodeResult) -> list[Table]:
     lines = [
-        _figure_line(
-            [count_cell(row.batch_size), Cell(row.draft or NO_DRAFT), count_cell(row.k)], name, figure
-        )
+        [Cell(row.batch_size), Cell(row.draft or PLAIN), Cell(row.k), Cell(name), *_figure_cells(figure)]
         for row in result.rows
         for name, figure in row.metrics.items()
     ]
-    tables = []
-    if lines:
-        titles = ["Batch", "Draft", "K", "Figure", *_ENDS]
-        tables.append(table("Figures", titles, lines, is_folded=True))
+    tables = [_table("Figures", ["Batch", "Draft", "K", "Figure", *_ENDS], lines)] if lines else []
     return [*tables, *_prompts_of_sweep(result), *_realised(result), *_replays(result)]
 
 
 def _prompts_of_sweep(result: SpecDecodeResult) -> list[Table]:
-    """K = 0, and what each draft's fastest K brings on each prompt alone."""
+    """Plain decoding, and what each draft's fastest K brings on each prompt alone."""
     if result.baseline is None:
         return []
     base = result.baseline.runs
@@ -83,35 +87,35 @@ def _prompts_of_sweep(result: SpecDecodeResult) -> list[Table]:
             continue
         row = max(rows, key=lambda row: row.metrics["throughput_tok_s"].value)
         speedups = [speed_ratio([run], [plain]).value for run, plain in zip(row.runs, base, strict=True)]
-        columns.append((f"{draft}, K = {row.k} (×)", [number_cell(speedup, 2) for speedup in speedups]))
-    return _prompts(result.text, {"K = 0": base}, *columns)
+        columns.append((f"{draft}, K = {row.k} ×", [Cell(speedup) for speedup in speedups]))
+    return _prompts(result.text, {PLAIN: base}, *columns)
 
 
 def _realised(result: SpecDecodeResult) -> list[Table]:
     """How many steps drafted how many tokens: a K that isn't K is the commonest mistake."""
     lines = [
         [
-            Cell(str(row.draft)),
-            count_cell(row.k),
+            Cell(row.draft),
+            Cell(row.k),
             Cell(", ".join(f"{k}: {steps}" for k, steps in row.realised_k.items())),
-            count_cell(row.num_truncated_steps),
+            Cell(row.num_truncated_steps),
         ]
         for row in result.sweep
         if row.realised_k
     ]
     titles = ["Draft", "K", "Steps by drafted tokens", "Truncated steps"]
-    return [table("Realised K", titles, lines, is_folded=True)] if lines else []
+    return [_table("Realised K", titles, lines)] if lines else []
 
 
 def _replays(result: SpecDecodeResult) -> list[Table]:
     """The replay's figures for every K from 1 to 32, whatever was swept."""
     lines = [
-        [Cell(draft), count_cell(k), *(_exact(getattr(summary, key)) for key in _REPLAYED)]
+        [Cell(draft), Cell(k), *(Cell(getattr(summary, key)) for key in _REPLAYED)]
         for draft, by_k in result.replay.items()
         for k, summary in by_k.items()
     ]
     titles = ["Draft", "K", "Tokens/step", "Acceptance rate", "Draft acceptance", "Steps"]
-    return [table("Replay of every K", titles, lines, is_folded=True)] if lines else []
+    return [_table("Replay of every K", titles, lines)] if lines else []
 
 
 _REPLAYED = ("tokens_per_step", "acceptance_rate", "draft_acceptance", "num_steps")

@@ -13,20 +13,14 @@ from bitdraft.errors import one_line
 from bitdraft.present.charts.precision import quality_is_skipped
 from bitdraft.present.page import precision_section, raw_section, recommendation_section, sweep_section
 from bitdraft.present.page.discover import Folder, Found, unreadable
-from bitdraft.present.page.model import Block, Cell, Chart, Code, Facts, Items, Section, Table, Text
-from bitdraft.present.page.tables import table
+from bitdraft.present.page.hero import hero_of
+from bitdraft.present.page.model import Block, Chart, Code, Facts, Grid, Hero, Items, Section, Text
+from bitdraft.present.table import Cell, Column, Table
+from bitdraft.present.words import machine_text
 from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult
-
-
-@dataclass(frozen=True)
-class Verdict:
-    title: str
-    summary: str
-    reasons: Sequence[str]
-    is_leading: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,44 +29,25 @@ class View:
 
     title: str
     result: AnyResult
-    verdict: Verdict
     main: Section
     raw: Sequence[Table]
     protocol: Sequence[tuple[str, str]]
-    reproduce: Sequence[Block]
+    command: Code
 
 
 @dataclass(frozen=True)
 class Run:
-    """One folder. `warnings` are (result, text), with no result for those of files that cannot be shown;
-    `unfinished` is said of runs that were not ended."""
+    """One folder. `hero` is its first screen; `warnings` are (result, text), with no result for those of
+    files that cannot be shown; `unfinished` is said of runs that were not ended."""
 
     label: str
-    folder: str
     title: str
+    when: str
     views: Sequence[View]
+    hero: Hero | None
     sections: Sequence[Section]
     warnings: Sequence[tuple[str, str]]
     unfinished: Sequence[str] = ()
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """First of all what is not finished."""
-        missing = [Verdict("Not finished", text, ()) for text in self.unfinished]
-        return [*missing, *self._of_results()]
-
-    def _of_results(self) -> list[Verdict]:
-        """A recommendation's plans were steps on its way, so that they have no verdict beside it; and its
-        sweeps know nothing of its limits."""
-        if not any(isinstance(view.result, Recommendation) for view in self.views):
-            return [view.verdict for view in self.views]
-        found = []
-        for view in self.views:
-            if not isinstance(view.result, SpecDecodeResult):
-                found.append(view.verdict)
-            elif not view.result.config.plan:
-                found.append(replace(view.verdict, title=f"{view.verdict.title}, by speed alone"))
-        return found
 
     @property
     def notes(self) -> list[str]:
@@ -86,30 +61,50 @@ class Run:
 
 
 def build_run(folder: Folder) -> Run:
+    """Every result's section, and in front the first screen."""
     titles = _titles(folder.found)
+    is_search = any(isinstance(found.result, Recommendation) for found in folder.found)
     views, warnings = [], [("", text) for text in folder.warnings]
     for found, title in zip(folder.found, titles, strict=True):
         try:
-            view = _view(found, title)
-            _check_drawable(view.main)
+            views.append(_view(found, title, is_search))
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             problem = f"it is damaged ({type(error).__name__}: {one_line(error)})"
             warnings.append(("", unreadable(found.where, problem)))
             continue
-        views.append(view)
-        warnings += [(title, text) for text in found.result.warnings]
-    sections = _sections(views, warnings)
-    title = _run_title(folder, views)
-    return Run(folder.label, str(folder.path), title, views, sections, warnings, folder.unfinished)
+        warnings += [(title, text) for text in _own_warnings(found.result, is_search)]
+    hero = hero_of([view.result for view in views], views[0].command.text) if views else None
+    views = [_without_chart(view, hero) for view in views]
+    when = next(
+        (
+            str(v.result.environment.time_utc)[:16].replace("T", " ")
+            for v in views
+            if v.result.environment.time_utc
+        ),
+        "",
+    )
+    return Run(
+        folder.label,
+        _run_title(folder, views),
+        f"{when} UTC" if when else "",
+        views,
+        hero,
+        _sections(views, warnings),
+        warnings,
+        folder.unfinished,
+    )
 
 
-def _check_drawable(section: Section) -> None:
-    """Every chart's JSON is made now, so that a number that is none is found here."""
-    for block in section.blocks:
-        if isinstance(block, Chart):
-            _ = block.json
-    for part in section.parts:
-        _check_drawable(part)
+def _without_chart(view: View, hero: Hero | None) -> View:
+    """What the first screen shows is not shown again."""
+    shown = hero.chart.spec if hero is not None and hero.chart is not None else None
+    kept = [block for block in view.main.blocks if not (isinstance(block, Chart) and block.spec == shown)]
+    return replace(view, main=replace(view.main, blocks=kept))
+
+
+def _own_warnings(result: AnyResult, is_search: bool) -> list[str]:
+    """A recommendation repeats those of its steps."""
+    return [] if is_search and not isinstance(result, Recommendation) else result.warnings
 
 
 def base_title(result: AnyResult) -> str:
@@ -154,27 +149,30 @@ def _run_title(folder: Folder, views: Sequence[View]) -> str:
 
 def machine_of(result: AnyResult) -> str:
     """ "" where it is unknown."""
-    return result.environment.hardware
+    return machine_text(result.environment) if result.environment.hardware else ""
 
 
-def _view(found: Found, title: str) -> View:
+def _view(found: Found, title: str, is_search: bool) -> View:
     result = found.result
-    verdict = Verdict(
-        title,
-        result.summary or "No verdict.",
-        result.reasons,
-        isinstance(result, Recommendation),
-    )
-    main, raw = _content(result, title)
-    return View(title, result, verdict, main, raw, _protocol(result), _reproduce(found))
+    main, raw = _content(result, title, is_search)
+    config = result.config.model_dump(mode="json", exclude={"data_root"})
+    command = Code(f"{title} ({found.where})", command_of(result.kind, config))
+    return View(title, result, main, raw, _protocol(result), command)
 
 
-def _content(result: AnyResult, title: str) -> tuple[Section, Sequence[Table]]:
+def _content(result: AnyResult, title: str, is_search: bool) -> tuple[Section, Sequence[Table]]:
+    """What a plan was for has been measured since, where there is a recommendation."""
     if isinstance(result, Recommendation):
         return recommendation_section.section(result, title), []
     if isinstance(result, PrecisionResult):
-        return precision_section.section(result, title), raw_section.precision_tables(result)
-    return sweep_section.section(result, title), raw_section.sweep_tables(result)
+        found, raw = precision_section.section(result, title), raw_section.precision_tables(result)
+    else:
+        found = sweep_section.section(result, title, is_step=is_search)
+        raw = raw_section.sweep_tables(result)
+        found = replace(found, is_folded=is_search and result.config.plan)
+    said = [Text(result.summary)] if result.summary else []
+    reasons = [Items(result.reasons)] if result.reasons and not is_search else []
+    return replace(found, blocks=[*said, *reasons, *found.blocks]), raw
 
 
 def _protocol(result: AnyResult) -> list[tuple[str, str]]:
@@ -200,44 +198,28 @@ def _protocol(result: AnyResult) -> list[tuple[str, str]]:
 _OF_A_MODEL = ("name", "revision", "architecture", "num_parameters", "stored_dtype", "precision", "execution")
 
 
-def _reproduce(found: Found) -> list[Block]:
-    result, environment = found.result, found.result.environment
-    blocks: list[Block] = [
-        Code(
-            found.where, command_of(result.kind, result.config.model_dump(mode="json", exclude={"data_root"}))
-        )
-    ]
-    names = ("bitdraft", "git_commit", "python", "torch", "transformers", "time_utc")
-    versions = [
-        f"{name.replace('_', ' ')} {getattr(environment, name)}"
-        for name in names
-        if getattr(environment, name)
-    ]
-    if versions:
-        blocks.append(Text(f"Measured with {', '.join(versions)}.", is_note=True))
-    return blocks
-
-
 def _sections(views: Sequence[View], warnings: Sequence[tuple[str, str]]) -> list[Section]:
     """What each result shows, then what all of them have in common."""
-    sections = [view.main for view in views]
+    many = len(warnings) > MOST_WARNINGS
+    sections = [Section(WARNINGS, [_warning_items(warnings)], is_folded=many)] if warnings else []
+    sections += [view.main for view in views]
     environment = environment_blocks([(view.title, view.result.environment.model_dump()) for view in views])
     if environment:
-        sections.append(Section("Environment", environment))
-    protocols = [Facts(view.title, view.protocol) for view in views if view.protocol]
+        sections.append(Section("Environment", environment, is_folded=True))
+    protocols = [(view.title, dict(view.protocol)) for view in views if view.protocol]
     if protocols:
-        sections.append(Section("Protocols", protocols))
-    sections.append(Section(WARNINGS, [_warning_items(warnings)]))
+        sections.append(Section("Protocols", _shared_and_differing(protocols), is_folded=True))
     raw = [replace(own, title=f"{own.title}: {view.title}") for view in views for own in view.raw]
     if raw:
-        sections.append(Section("Raw numbers", [Text(_RAW, is_note=True), *raw]))
-    commands = [block for view in views for block in view.reproduce]
-    if commands:
-        sections.append(Section("How to reproduce", [Text(_COMMANDS, is_note=True), *commands]))
+        blocks: list[Block] = [Text(_RAW, is_note=True), *map(Grid, raw)]
+        sections.append(Section("Raw numbers", blocks, is_folded=True))
+    if views:
+        commands: list[Block] = [Text(_COMMANDS, is_note=True), *(view.command for view in views)]
+        sections.append(Section("How to reproduce", commands, is_folded=True))
     return sections
 
 
-WARNINGS = "Warnings"
+WARNINGS, MOST_WARNINGS = "Warnings", 4
 _RAW = "Every figure with the ends of its 95 % interval, its number of items and the items' median."
 _COMMANDS = (
     "Settings that are not written have their default. Data from local files need --data-root as well, and "
@@ -247,22 +229,22 @@ _COMMANDS = (
 
 def environment_blocks(environments: Sequence[tuple[str, dict[str, Any]]]) -> list[Block]:
     """What all results share once; a table of what differs."""
-    there = [
-        (title, dict(raw_section.flat(environment))) for title, environment in environments if environment
-    ]
-    if not there:
+    return _shared_and_differing([(title, dict(raw_section.flat(env))) for title, env in environments if env])
+
+
+def _shared_and_differing(records: Sequence[tuple[str, dict[str, str]]]) -> list[Block]:
+    if not records:
         return []
-    names = list(dict.fromkeys(name for _, values in there for name in values))
-    differing = [name for name in names if len({values.get(name, "–") for _, values in there}) > 1]
-    common = [(name, there[0][1][name]) for name in names if name not in differing]
+    names = list(dict.fromkeys(name for _, values in records for name in values))
+    differing = [name for name in names if len({values.get(name) for _, values in records}) > 1]
+    common = [(name, records[0][1][name]) for name in names if name not in differing]
     blocks: list[Block] = [Facts("All results", common)] if common else []
     if differing:
-        lines = [[Cell(name), *(Cell(values.get(name, "–")) for _, values in there)] for name in differing]
-        blocks.append(table("What differs", ["", *(title for title, _ in there)], lines))
+        lines = [[Cell(name), *(Cell(values.get(name)) for _, values in records)] for name in differing]
+        columns = [Column(""), *(Column(title) for title, _ in records)]
+        blocks.append(Grid(Table("What differs", columns, lines)))
     return blocks
 
 
 def _warning_items(warnings: Sequence[tuple[str, str]]) -> Block:
-    if not warnings:
-        return Text("None.", is_note=True)
     return Items([f"{title}: {text}" if title else text for title, text in warnings], "warning")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence, clauses
-from bitdraft.present.words import change_text, counted, joined, memory_text, percent, times_text
+from bitdraft.present.words import change_text, counted, joined, memory_text, pace_text, percent, times_text
 from bitdraft.schema.findings import Finding
 
 
@@ -72,7 +72,7 @@ SENTENCES: dict[str, Sentence] = {
         "precision rounds the weights as well."
     ),
     "precision.drift": lambda f: (
-        f"The machine's speed changed by {100 * (f.number('drift') - 1):.0f} % between precisions (fixed "
+        f"The machine's speed changed {pace_text(f.number('drift'))} between precisions (fixed "
         "work, timed between the prompts). Speed differences below that say nothing: measure again on a "
         "quiet machine."
     ),

@@ -44,7 +44,20 @@ def _pace(f: Finding) -> str:
     )
 
 
+def _why(f: Finding) -> str:
+    """Costs in forwards over one token, at the chosen precision and at the others."""
+    k, costs = int(f.number("k")), map(float, f.words("other_costs"))
+    elsewhere = "".join(f", {c:.1f} in {name}" for name, c in zip(f.words("others"), costs, strict=True))
+    text = (
+        f"Verifying {k + 1} tokens takes the time of {f.number('verify_cost'):.1f} forwards in {f.subject}"
+        f"{elsewhere}; drafting {k} with {f.word('draft')} takes {k * f.number('draft_cost'):.1f}"
+    )
+    tokens = f.figures.get("tokens_per_step")
+    return f"{text}, and a step brings {f.number('tokens_per_step'):.1f} tokens." if tokens else f"{text}."
+
+
 SENTENCES: dict[str, Sentence] = {
+    "recommend.why": _why,
     "limit.memory": _limit_memory,
     "limit.ttft": lambda f: (
         f"its time to the first token may be {f.number('ttft_ms'):.1f} ms, above the limit of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.words import counted, joined, times_text
+from bitdraft.present.words import counted, joined, pace_text, times_text
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.records import Figure
 
@@ -154,7 +154,7 @@ SENTENCES: dict[str, Sentence] = {
         f"with the text of K = 0), and {f.number('same'):.0f} are as replayed."
     ),
     "spec.drift": lambda f: (
-        f"The machine's own speed changed by {100 * (f.number('drift') - 1):.0f} % during the sweep (fixed "
+        f"The machine's own speed changed {pace_text(f.number('drift'))} during the sweep (fixed "
         "work, timed between the prompts). Rows ran in turn, so their ratios hold; their tokens/s are of a "
         "machine that changed."
     ),

@@ -1,0 +1,190 @@
+"""The first screen: from a folder's results to one answer, how sure it is, and what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bitdraft.metrics.repetition import MOST_NATURAL
+from bitdraft.present.charts import precision as precision_charts
+from bitdraft.present.charts import sweep as sweep_charts
+from bitdraft.present.charts.plot import Panel
+from bitdraft.present.charts.recommendation import front
+from bitdraft.present.page.model import Chart, Code, Hero, Level, Trust
+from bitdraft.present.recommendation_files import SNIPPET_TITLES
+from bitdraft.present.words import change_text, counted, pace_text, times_text
+from bitdraft.schema.findings import of_code, texts
+from bitdraft.schema.io import AnyResult
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.recommendation import Contender, Recommendation
+from bitdraft.schema.spec_decode import SpecDecodeResult
+from bitdraft.stats.drift import DRIFT_WARNING, drift_of
+
+FEW_PROMPTS = 10
+
+
+def hero_of(results: Sequence[AnyResult], command: str) -> Hero:
+    """Of a recommendation where there is one; else of precisions, or of a sweep."""
+    first = results[0]
+    trust = trust_of(results)
+    code = Code("Measure again", command)
+    if isinstance(first, Recommendation):
+        return _of_recommendation(first, results, trust, code)
+    if isinstance(first, PrecisionResult):
+        return _of_precision(first, trust, code)
+    return _of_sweep(first, trust, code)
+
+
+def _of_recommendation(
+    result: Recommendation, results: Sequence[AnyResult], trust: Trust, code: Code
+) -> Hero:
+    answers = [finding.text for finding in result.findings if finding.severity == "answer"]
+    best, facts = result.best, []
+    before = after = ratio = ""
+    if best is not None:
+        facts = _facts(best, result)
+        plain = next((c for c in result.contenders if c.precision == best.precision and not c.k), None)
+        if best.k and plain is not None and plain.throughput_tok_s is not None:
+            before = f"{plain.throughput_tok_s.value:.0f}"
+        if best.throughput_tok_s is not None:
+            after = f"{best.throughput_tok_s.value:.0f}"
+        ratio = "" if best.speedup is None else times_text(best.speedup)
+    if result.snippets:
+        name, text = next(iter(result.snippets.items()))
+        code = Code(SNIPPET_TITLES.get(name, name), text)
+    panel = _sweep_panel(result, results) or front(result)
+    return Hero(
+        "What to deploy",
+        answers[0] if answers else "No verdict.",
+        trust,
+        before,
+        after,
+        ratio,
+        answers[1:],
+        facts,
+        _why(result, "recommend.why"),
+        None if panel is None else Chart.of(panel),
+        code,
+    )
+
+
+def _sweep_panel(result: Recommendation, results: Sequence[AnyResult]) -> Panel | None:
+    """Speedups at the chosen precision, with what was predicted of them; where a draft is chosen."""
+    if not result.choice.speculate:
+        return None
+    choice = result.choice
+    for sweep in results:
+        if (
+            isinstance(sweep, SpecDecodeResult)
+            and sweep.baseline is not None
+            and choice.draft in sweep.labels
+        ):
+            same = (sweep.config.precision, sweep.draft_precision)
+            if same == (choice.precision, choice.draft_precision):
+                return sweep_charts.speedup(sweep)
+    return None
+
+
+def _why(result: AnyResult, *codes: str) -> str:
+    """The reason that says most: the first of these kinds, else the first of all."""
+    own = [finding for finding in result.findings if finding.severity == "reason" and finding.text]
+    for code in codes:
+        if found := of_code(own, code):
+            return found[0].text
+    return own[0].text if own else ""
+
+
+def _facts(best: Contender, result: Recommendation) -> list[tuple[str, str]]:
+    facts = []
+    if best.peak_memory_gb is not None:
+        name = "peak VRAM" if result.memory_name == "peak_vram_gb" else "peak RAM"
+        facts.append((name, f"{best.peak_memory_gb:.2f} GiB"))
+    if best.ttft_ms is not None:
+        facts.append(("TTFT", f"{best.ttft_ms.value:.0f} ms"))
+    if best.ppl_change is not None:
+        facts.append(("PPL", change_text(best.ppl_change)))
+    return facts
+
+
+def _of_precision(result: PrecisionResult, trust: Trust, code: Code) -> Hero:
+    answers = texts(result.findings, "answer")
+    base = next((e for e in result.verdict.comparisons if e.precision == result.verdict.precision), None)
+    speeds = {row.precision: row.metrics.get("throughput_tok_s") for row in result.rows}
+    before = after = ratio = ""
+    if base is not None and (own := speeds.get(base.precision)) and (other := speeds.get(base.reference)):
+        before, after, ratio = f"{other.value:.0f}", f"{own.value:.0f}", times_text(base.speedup)
+    elif result.verdict.precision and (own := speeds.get(result.verdict.precision)):
+        after = f"{own.value:.0f}"
+    panel = precision_charts.bars(result)[0]
+    return Hero(
+        "Which precision",
+        answers[0] if answers else "No verdict.",
+        trust,
+        before,
+        after,
+        ratio,
+        answers[1:],
+        (),
+        _why(result, "precision.against", "precision.no_faster"),
+        Chart.of(panel),
+        code,
+    )
+
+
+def _of_sweep(result: SpecDecodeResult, trust: Trust, code: Code) -> Hero:
+    answers = texts(result.findings, "answer")
+    best, base = result.best, result.baseline
+    before = after = ratio = ""
+    if best is not None and base is not None and best.k and "speedup" in best.metrics:
+        before = f"{base.metrics['throughput_tok_s'].value:.0f}"
+        after, ratio = f"{best.metrics['throughput_tok_s'].value:.0f}", times_text(best.metrics["speedup"])
+    panel: Panel | None = None
+    if result.config.plan and result.plan:
+        panel = sweep_charts.plan_panels(result)[0]
+    elif base is not None and result.sweep:
+        panel = sweep_charts.throughput(result)
+    return Hero(
+        "Whether to speculate",
+        answers[0] if answers else "No verdict.",
+        trust,
+        before,
+        after,
+        ratio,
+        answers[1:],
+        (),
+        _why(result, "spec.step", "plan.draft"),
+        None if panel is None else Chart.of(panel),
+        code,
+    )
+
+
+def trust_of(results: Sequence[AnyResult]) -> Trust:
+    """How the machine kept its pace, how many prompts there were, how far the text repeats itself."""
+    drift = max((found for result in results for found in drifts_of(result)), default=None)
+    prompts = max(len(result.text.prompt_ids) for result in results)
+    repeats = [f for result in results for f in of_code(result.findings, "spec.repeats")]
+    num_warnings = sum(len(result.warnings) for result in results)
+    parts, doubts = [counted(prompts, "prompt")], 0
+    if drift is not None:
+        parts.append(f"the machine's pace changed {pace_text(drift)}")
+        doubts += 2 if drift > 1.3 else drift > DRIFT_WARNING
+    if repeats:
+        share = max(finding.number("repeated") for finding in repeats)
+        parts.append(f"{100 * share:.0f} % of the text repeats itself")
+        doubts += 2 if share > 2 * MOST_NATURAL else 1
+    doubts += prompts < FEW_PROMPTS
+    if num_warnings:
+        parts.append(counted(num_warnings, "warning"))
+    level: Level = "good" if not doubts else "fair" if doubts == 1 else "poor"
+    title = {"good": "Sound", "fair": "With reservations", "poor": "Handle with care"}[level]
+    return Trust(level, title, " · ".join(parts))
+
+
+def drifts_of(result: AnyResult) -> list[float]:
+    """Slowest over fastest of the fixed work that was timed beside what was measured."""
+    if isinstance(result, PrecisionResult):
+        times = [row.raw.reference_work_s or () for row in result.rows]
+        return [drift_of(times)] if any(times) else []
+    if isinstance(result, SpecDecodeResult) and (third := len(result.reference_work_s) // 3):
+        work = result.reference_work_s
+        return [drift_of((work[:third], work[third:-third], work[-third:]))]
+    return []
