@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bitdraft.api import evaluate_precision
 from bitdraft.config import PrecisionConfig, make_config
 from bitdraft.metrics.speed import speed_figures
 from bitdraft.precision import evaluate
@@ -29,6 +30,7 @@ from bitdraft.present.sentences import with_sentences
 from bitdraft.runs.cell import Cell
 from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, ProtocolCard, Quality
 from bitdraft.schema.records import Figure
+from in_process import jobs_in_process
 from said import Said, sentences
 from tiny import generation
 
@@ -115,6 +117,28 @@ def test_a_difference_below_the_machines_drift_is_no_difference() -> None:
     rows = [ok_row("fp32", 0.0115), ok_row("bf16", 0.01, 1e-4, calibration_s=1.3e-3)]
     assert decide(rows, "fp32", LIMIT, "fp32").indistinguishable == ("bf16", "fp32")
     assert any("changed by 30 %" in warning for warning in sentences(warnings_of(rows)))
+
+
+def test_a_machine_that_changed_its_pace_by_more_is_no_judge_of_speed() -> None:
+    rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.001, 1e-4, calibration_s=3.4e-2)]
+    verdict = decide(rows, "fp32", LIMIT, "fp32")
+    assert verdict.precision is None
+    assert verdict.summary.startswith("Speeds of precisions are not compared")
+    assert "34-fold" in verdict.summary
+    assert verdict.comparisons[0].ppl_change is not None, "quality holds"
+    assert decide(rows[:1], "fp32", LIMIT, "fp32").precision == "fp32", "nothing is compared"
+
+
+def test_what_was_measured_at_a_changed_pace_is_measured_again_in_turn(
+    checkpoint: Path, text_file: Path
+) -> None:
+    settings: dict[str, Any] = {"dataset": f"file:{text_file}", "max_prompt_tokens": 16, "num_prompts": 2}
+    settings |= {"precisions": "fp32,bf16", "rounds": 1, "ppl_max_tokens": 100, "max_new_tokens": 4}
+    drifts = iter([2.0, 1.0])
+    with jobs_in_process() as patch:
+        patch.setattr(evaluate, "machine_drift", lambda _: next(drifts))
+        result = evaluate_precision(str(checkpoint), **settings)
+    assert [len(row.rounds) for row in result.rows] == [3, 3]
 
 
 def test_no_difference_counts_that_is_smaller_than_the_drift_however_small_that_is() -> None:

@@ -31,6 +31,13 @@ class Showing:
         """For progress: silent where the verdict alone is wanted."""
         return Console(quiet=self.quiet)
 
+    def named(self, model: str | None, default: str = "demo/target") -> str:
+        """The model that was named, or the embedded one, which is said first."""
+        if model is None and not self.quiet:
+            text = f"No model was named: this measures {default}, an embedded one (see: bitdraft models)."
+            Console().print(text, style="yellow", highlight=False)
+        return model or default
+
     def of(self, name: str) -> Callable[[Any], None]:
         """Shows a result by a function of `present.terminal`."""
         return functools.partial(self._show, name)

@@ -16,7 +16,7 @@ from bitdraft.config.running import RunOptions
 @takes(PrecisionConfig, RunOptions)
 def precision(
     *,
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = "demo/target",
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -30,7 +30,7 @@ def precision(
         from bitdraft.schema.findings import codes
 
         options = run_options(settings)
-        config = make_config(PrecisionConfig, {"model": model, **settings})
+        config = make_config(PrecisionConfig, {"model": show.named(model), **settings})
         with LiveProgress(show.console(), len(config.precisions)) as progress:
             result = evaluate_precision(config=config, on_progress=progress, **dict(options))
         show.of("show_precision")(result)

@@ -18,7 +18,7 @@ TRAINED_HELP = "demo/NAME (see: bitdraft models), a checkpoint folder, or a hub 
 @takes(RecommendConfig, RunOptions)
 def recommend(
     *,
-    model: Annotated[str, typer.Argument(metavar="[TARGET]", help=TRAINED_HELP)] = "demo/target",
+    model: Annotated[str | None, typer.Argument(metavar="[TARGET]", help=TRAINED_HELP)] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -31,7 +31,7 @@ def recommend(
         from bitdraft.present.progress import SearchProgress
 
         options = run_options(settings)
-        config = make_config(RecommendConfig, {"model": model, **settings})
+        config = make_config(RecommendConfig, {"model": show.named(model), **settings})
         with SearchProgress(show.console()) as progress:
             result = recommend_deployment(config=config, on_progress=progress, **dict(options))
         show.of("show_recommendation")(result)

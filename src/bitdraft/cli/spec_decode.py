@@ -16,7 +16,7 @@ from bitdraft.config.running import RunOptions
 @takes(SpecDecodeConfig, RunOptions)
 def spec_decode(
     *,
-    model: Annotated[str, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = "demo/target",
+    model: Annotated[str | None, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -29,7 +29,7 @@ def spec_decode(
         from bitdraft.present.progress import SWEEP_STAGES, StageProgress
 
         options = run_options(settings)
-        config = make_config(SpecDecodeConfig, {"model": model, **settings})
+        config = make_config(SpecDecodeConfig, {"model": show.named(model), **settings})
         with StageProgress(show.console(), SWEEP_STAGES) as progress:
             result = evaluate_spec_decode(config=config, on_progress=progress, **dict(options))
         show.of("show_spec_decode")(result)

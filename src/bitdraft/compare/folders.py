@@ -42,7 +42,7 @@ class Folder:
             )
             for name, result in self.results.items()
         }
-        return Side(folder=str(self.path), files=files)
+        return Side(folder=self.path.resolve().name, files=files)
 
 
 def read_folder(path: Path, side: str) -> Folder:

@@ -12,12 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bitdraft.compare.compare import compare_rounds
 from bitdraft.compare.folders import read_folder
 from bitdraft.config.commands import words_of
 from bitdraft.errors import UserError
 from bitdraft.schema.comparison import Comparison
+from bitdraft.schema.manifest import read_manifest
 
 ROUNDS = 3
 MOST_ROUNDS = 20
@@ -59,10 +61,16 @@ def _commands(side: str, folder: Path, python: str | None) -> dict[str, list[str
     return {
         name: [
             *(python or sys.executable, "-m", "bitdraft"),
-            *words_of(result.kind, result.config.model_dump(mode="json")),
+            *words_of(result.kind, _asked((folder / name).parent) or result.config.model_dump(mode="json")),
         ]
         for name, result in read_folder(folder, side.upper()).results.items()
     }
+
+
+def _asked(run: Path) -> dict[str, Any] | None:
+    """What a run's manifest says was asked, with the places that its results leave out."""
+    manifest = read_manifest(run)
+    return None if manifest is None else manifest.config
 
 
 def _versions(side: str, python: str | None) -> dict[str, str]:

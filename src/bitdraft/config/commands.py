@@ -57,8 +57,7 @@ def words_of(kind: str, config: Mapping[str, Any]) -> list[str]:
     name, fields = _KINDS[kind]
     words = [name]
     model = str(config.get("model", fields.model_fields["model"].default))
-    if model != fields.model_fields["model"].default:
-        words.append(model)
+    words.append(model)
     for setting, field in fields.model_fields.items():
         if setting in _NOT_FLAGS or setting not in config:
             continue

@@ -31,6 +31,7 @@ class RunKeywords(TypedDict, total=False):
     fresh: bool
     retry_failed: bool
     mix_machines: bool
+    include_paths: bool
     executor: ExecutorName
     ray_address: str | None
     devices: Names

@@ -34,6 +34,9 @@ class RunOptions(Config):
     mix_machines: bool = Field(
         False, description="Go on with what another machine or other versions have begun."
     )
+    include_paths: bool = Field(
+        False, description="Keep whole paths of models, texts and folders in results and pages."
+    )
     executor: ExecutorName = Field(
         "local", description="Where cells run: local (this machine), or ray (a cluster)."
     )

@@ -72,10 +72,17 @@ class Checkpoint:
         """Tokens that fit, also where the configuration doesn't say."""
         return self.context_tokens or DEFAULT_CONTEXT
 
+    @property
+    def label(self) -> str:
+        """A folder is called by its own name, whatever lies above it."""
+        is_folder = not self.name.startswith("demo/") and Path(self.name).expanduser().is_dir()
+        return self.folder.resolve().name if is_folder else self.name
+
     def record(self) -> ModelRecord:
-        """What a result says of it, without the folder's place on this machine."""
-        kept = {key: value for key, value in asdict(self).items() if key != "folder"}
-        return ModelRecord(**kept, stored_dtype=self.stored_dtype)
+        """What a result says of it, without the folder's place on this machine; `content` tells it from
+        others of the same name."""
+        kept = {key: value for key, value in asdict(self).items() if key not in ("folder", "name")}
+        return ModelRecord(**kept, name=self.label, content=content_id(self), stored_dtype=self.stored_dtype)
 
 
 def content_id(checkpoint: Checkpoint) -> str:

@@ -17,13 +17,14 @@ from bitdraft.inputs.prompts import Prompt, check_context, encoder_of, select_pr
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
-from bitdraft.precision.verdict import decide, stand_in, warnings_of, with_process_noise
+from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings_of, with_process_noise
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, TextRecord
 from bitdraft.schema.findings import Finding, answer, warning
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.results import UNRECORDED
+from bitdraft.stats.drift import DRIFT_LIMIT
 
 Progress = Callable[[str, str, int, int], None]
 """(precision, stage, done, total): stage is prepare, environment, load, quality, speed or divergence."""
@@ -32,6 +33,7 @@ Publish = Callable[[PrecisionResult, Path | None], tuple[PrecisionResult, Sequen
 
 _CELLS = "bitdraft.precision.cells"
 MACHINE = "environment"
+MORE_ROUNDS = 2
 # settings that no cell's numbers depend on
 _NOT_MEASURED = UNRECORDED | {"max_ppl_increase", "precisions", "reference", "rounds"}
 
@@ -80,9 +82,10 @@ def order(config: PrecisionConfig) -> list[str]:
     return [reference, *(name for name in config.precisions if name != reference)]
 
 
-def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
+def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> list[Cell]:
     """The machine's, then one a precision, in the order in which they are measured; then, for each further
-    round, one a precision that is only timed, the order turned around every time (A B C, C B A, …)."""
+    round, one a precision that is only timed, the order turned around every time (A B C, C B A, …).
+    `num_more` rounds behind those that are asked for are of a machine that changed its pace."""
     settings = config.model_dump(mode="json") | {"model": str(workload.checkpoint.folder)}
     plan = workload.plan.windows if workload.plan else ()
     prompts = [list(prompt.token_ids) for prompt in workload.prompts]
@@ -97,7 +100,7 @@ def cells_of(config: PrecisionConfig, workload: Workload) -> list[Cell]:
     probed = {"device": config.device, "precisions": sorted(config.precisions)}
     machine = f"{_CELLS}:measure_machine"
     cells = [Cell(MACHINE, machine, {"config": settings}, probed, num_gpus, stage="environment")]
-    for number in range(1, config.num_rounds + 1):
+    for number in range(1, config.num_rounds + num_more + 1):
         for precision in order(config)[:: 1 if number % 2 else -1]:
             paired = number == 1 and precision != config.reference_precision
             payload = {
@@ -154,6 +157,7 @@ class _Fold:
         self.environment = Environment()
         self.records: dict[str, Records] = {}
         self.failures: dict[str, Failure | None] = {}
+        self.num_more = 0
 
     def run(self, conduct: Conduct[PrecisionResult]) -> None:
         """All cells; the machine first, and a device that cannot be measured is a `UserError`."""
@@ -164,6 +168,10 @@ class _Fold:
             problem = f"cannot be measured ({failure.reason})"
             raise UserError("device", self.config.device, problem, remedy)
         self.failures = conduct.run_cells(cells, self.take)
+        if len(self.config.precisions) > 1 and machine_drift(self._rows()) > DRIFT_LIMIT:
+            self.num_more = MORE_ROUNDS
+            again = cells_of(self.config, self.workload, MORE_ROUNDS)[len(cells) + 1 :]
+            self.failures |= conduct.run_cells(again, self.take)
 
     def take(self, cell: Cell, event: Event) -> None:
         """One event of a cell."""
@@ -232,7 +240,7 @@ class _Fold:
 
     def _later(self, precision: str) -> list[Records]:
         """Further rounds that were finished."""
-        numbers = range(2, self.config.num_rounds + 1)
+        numbers = range(2, self.config.num_rounds + self.num_more + 1)
         found = [self.records.get(round_name(precision, number)) for number in numbers]
         wanted = len(self.workload.prompts)
         return [one for one in found if one is not None and len(one.generations) == wanted]

@@ -20,7 +20,7 @@ from bitdraft.metrics.speed import product_of_speeds
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.records import Figure
-from bitdraft.stats.drift import DRIFT_WARNING, drift_of
+from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of
 from bitdraft.stats.intervals import Noise, with_noise
 
 WIDE_INTERVAL = 0.20
@@ -124,7 +124,14 @@ def decide(
     other = base is not None and base.precision != reference
     first = [answer("precision.other_reference", base.precision, asked=reference)] if base and other else []
     noise = process_noise(rows)
-    judged = _Judge(machine_drift(rows), noise, math.comb(len(eligible), 2))
+    drift = machine_drift(rows)
+    if len(eligible) > 1 and drift > DRIFT_LIMIT and base is not None:
+        verdict = PrecisionVerdict(
+            comparisons=tuple(_comparison(r, base, noise) for r in finished if r is not base),
+            max_ppl_increase=max_ppl_increase,
+        )
+        return verdict, (*first, answer("precision.too_drifted", base.precision, drift=drift), *reasons)
+    judged = _Judge(drift, noise, math.comb(len(eligible), 2))
     chosen, tied = _fastest(eligible, base.precision if base else reference, judged)
     if formats.find(stored_dtype or "").bits == 16:
         reasons.append(reason("precision.stored", stored_dtype or ""))

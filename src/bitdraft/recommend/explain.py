@@ -73,6 +73,7 @@ def answers(
         for precision, ratio in choice.against.items()
         if precision in (base, choice.first) and precision != option.precision
     ]
+    said += of_code(of_precision, "precision.too_drifted")
     if choice.tied:
         names = tuple(one.name for one in sorted(choice.tied, key=lambda one: -one.throughput))
         said.append(answer("recommend.ties", option.name, names=names))

@@ -16,7 +16,7 @@ from bitdraft.recommend.options import (
     predictions_of,
     reference_of,
 )
-from bitdraft.schema.findings import Finding
+from bitdraft.schema.findings import Finding, of_code
 from bitdraft.schema.naming import Pair
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.recommendation import Stage
@@ -74,4 +74,8 @@ def precision_verdict(result: PrecisionResult, config: RecommendConfig) -> Decid
     found = {row.precision: limit_problems(row.metrics, config) for row in result.rows if row.status == "ok"}
     problems = {name: own for name, own in found.items() if own}
     stored, limit = result.model.stored_dtype, config.max_ppl_increase
-    return decide(result.rows, reference_of(result), limit, stored, problems)
+    verdict, findings = decide(result.rows, reference_of(result), limit, stored, problems)
+    drifted = of_code(findings, "precision.too_drifted")
+    if drifted:  # drafts are measured in turn with plain decoding: what they bring can be told
+        verdict = verdict.model_copy(update={"precision": drifted[0].subject})
+    return verdict, findings

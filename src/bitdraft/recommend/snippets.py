@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 from bitdraft import formats
 from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
@@ -80,6 +81,7 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
         "import torch",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
         "",
+        *_remark(setting),
         f"name = {setting.target!r}",
     ]
     revision = f", revision={setting.revision!r}" if setting.revision else ""
@@ -116,6 +118,12 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
         "print(tokenizer.decode(output[0], skip_special_tokens=True))",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _remark(setting: Setting) -> list[str]:
+    """Of names that are places: they differ from machine to machine."""
+    places = [name for name in (setting.target, setting.draft or "") if "/" in name and Path(name).exists()]
+    return ["# folders: where they lie on your machine"] if places else []
 
 
 def _sampling(config: SamplingConfig) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from bitdraft.runs.executors.base import Executor
 from bitdraft.runs.schedule import OnEvent, run_cells
 from bitdraft.runs.store import Run, default_folder
 from bitdraft.schema.findings import answer, warning
+from bitdraft.schema.places import places_of, without_places
 from bitdraft.schema.results import UNRECORDED, Result
 
 _R = TypeVar("_R", bound=Result)
@@ -45,8 +46,8 @@ class Fold(Protocol[_R]):
 class Conduct(Generic[_R]):
     """An open run and the executor of its cells."""
 
-    def __init__(self, run: Run, executor: Executor) -> None:
-        self.run, self.executor = run, executor
+    def __init__(self, run: Run, executor: Executor, places: Mapping[str, str]) -> None:
+        self.run, self.executor, self.places = run, executor, places
 
     @property
     def folder(self) -> Path | None:
@@ -86,7 +87,9 @@ class Conduct(Generic[_R]):
     ) -> tuple[_R, Sequence[str]]:
         found = self._completed(fold.result(is_complete=is_complete), is_complete)
         try:
-            result, files = publish(found, self.folder)
+            shared = found if self.folder is None else without_places(found, self.places)
+            published, files = publish(shared, self.folder)
+            result = published.model_copy(update={"config": found.config})  # type: ignore[attr-defined]
         except UserError as error:
             error.result = publish(found, None)[0]
             raise
@@ -140,7 +143,8 @@ def _asked(config: Config) -> dict[str, Any]:
 def open_run(kind: str, config: Config, options: RunOptions) -> Iterator[Conduct[Any]]:
     """The run of this configuration, in its folder."""
     with Run(kind, _asked(config), folder_of(kind, config, options), options) as run:
-        yield Conduct(run, make_executor(options))
+        places = {} if options.include_paths else places_of(config, run.folder)
+        yield Conduct(run, make_executor(options), places)
 
 
 @contextlib.contextmanager

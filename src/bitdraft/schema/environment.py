@@ -50,9 +50,11 @@ class Environment(Sparse):
 
 
 class ModelRecord(Sparse):
-    """A checkpoint as it was loaded: what its files say, what it takes, and how its forwards were run."""
+    """A checkpoint as it was loaded: what its files say, what it takes, and how its forwards were run.
+    `content` is a hash of its files."""
 
     name: str | None = None
+    content: str | None = None
     revision: str | None = None
     architecture: str | None = None
     context_tokens: int | None = None

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 
 DRIFT_WARNING = 1.10
 """From here on a drift is warned of. No difference that is smaller than the drift counts, whatever it is."""
+DRIFT_LIMIT = 1.30
+"""Beyond this what was measured one after another is measured again, in turn; and not compared if that is no
+better"""
 
 
 def drift_of(times_s: Iterable[Sequence[float]]) -> float:

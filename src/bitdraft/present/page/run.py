@@ -222,8 +222,8 @@ def _sections(views: Sequence[View], warnings: Sequence[tuple[str, str]]) -> lis
 WARNINGS, MOST_WARNINGS = "Warnings", 4
 _RAW = "Every figure with the ends of its 95 % interval, its number of items and the items' median."
 _COMMANDS = (
-    "Settings that are not written have their default. Data from local files need --data-root as well, and "
-    "--output chooses where results go."
+    "Settings that are not written have their default. `path/to/…` stands for where a model or text lies on "
+    "your machine; data from local files need --data-root as well, and --output chooses where results go."
 )
 
 

@@ -47,6 +47,11 @@ SENTENCES: dict[str, Sentence] = {
     "precision.none_within_limits": lambda f: (
         "No measured precision keeps within the limits, so none can be recommended."
     ),
+    "precision.too_drifted": lambda f: (
+        f"Speeds of precisions are not compared: the machine's own changed {pace_text(f.number('drift'))} "
+        "while they ran, and again when they were measured once more. Quality and memory hold. Measure on a "
+        "quiet machine."
+    ),
     "precision.use": lambda f: f"Use {f.subject}.",
     "precision.use_by_speed": lambda f: (
         f"Random weights: quality not measured. By speed and memory alone: {f.subject}."
