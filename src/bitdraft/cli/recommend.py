@@ -32,7 +32,7 @@ def recommend(
 
         options = run_options(settings)
         config = make_config(RecommendConfig, {"model": show.named(model), **settings})
-        with SearchProgress(show.console()) as progress:
+        with SearchProgress(show.console(), config.budget_s) as progress:
             result = recommend_deployment(config=config, on_progress=progress, **dict(options))
         show.of("show_recommendation")(result)
         show.say_kept("recommendation", result.config, options)

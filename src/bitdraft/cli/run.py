@@ -65,12 +65,14 @@ def run(
 
 
 def _progress(wanted: Wanted, console: Console) -> Any:
-    from bitdraft.config import PrecisionConfig
-    from bitdraft.present.progress import SWEEP_STAGES, LiveProgress, SearchProgress, StageProgress
+    from bitdraft.config import PrecisionConfig, RecommendConfig
+    from bitdraft.present.progress import LiveProgress, SearchProgress, StageProgress
 
     if isinstance(wanted.config, PrecisionConfig):
         return LiveProgress(console, len(wanted.config.precisions))
-    return SearchProgress(console) if wanted.command == "recommend" else StageProgress(console, SWEEP_STAGES)
+    if isinstance(wanted.config, RecommendConfig):
+        return SearchProgress(console, wanted.config.budget_s)
+    return StageProgress(console)
 
 
 def _show(outcomes: Sequence[Outcome], console: Console) -> None:

@@ -26,11 +26,11 @@ def spec_decode(
     show = Showing(verbose, quiet)
     with errors_to_exit(debug, show.of("show_spec_decode"), subject="TARGET"):
         from bitdraft.api import evaluate_spec_decode
-        from bitdraft.present.progress import SWEEP_STAGES, StageProgress
+        from bitdraft.present.progress import StageProgress
 
         options = run_options(settings)
         config = make_config(SpecDecodeConfig, {"model": show.named(model), **settings})
-        with StageProgress(show.console(), SWEEP_STAGES) as progress:
+        with StageProgress(show.console()) as progress:
             result = evaluate_spec_decode(config=config, on_progress=progress, **dict(options))
         show.of("show_spec_decode")(result)
         show.say_kept("spec_decode", config, options)

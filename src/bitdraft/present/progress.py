@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from types import TracebackType
 from typing import Self
 
@@ -17,17 +18,18 @@ _STAGES = {
     "speed": ("speed", 0.5, 0.9),
     "divergence": ("KL divergence", 0.9, 1.0),
 }
+# the same of a sweep
 SWEEP_STAGES = {
-    "prepare": "preparing models and text",
-    "environment": "measuring this machine",
-    "load": "loading",
-    "warm-up": "warming up",
-    "compile": "compiling and warming up",
-    "sweep": "sweep: prompts done by all rows",
-    "plan": "plan: prompts done",
-    "lossless": "explaining differences to K = 0",
-    "batches": "larger batches: groups done",
-    "memory": "peak memory",
+    "prepare": ("preparing models and text", 0.0, 0.02),
+    "environment": ("measuring this machine", 0.02, 0.05),
+    "load": ("loading", 0.05, 0.08),
+    "warm-up": ("warming up", 0.08, 0.15),
+    "compile": ("compiling and warming up", 0.08, 0.15),
+    "sweep": ("sweep: prompts done by all rows", 0.15, 0.85),
+    "plan": ("plan: prompts done", 0.15, 1.0),
+    "lossless": ("explaining differences to plain decoding", 0.85, 0.88),
+    "batches": ("larger batches: groups done", 0.88, 0.95),
+    "memory": ("peak memory", 0.95, 1.0),
 }
 
 
@@ -78,17 +80,19 @@ class _Live:
 
 
 class StageProgress(_Live):
-    """A bar for the stage that runs now."""
+    """A bar for the stage of a sweep that runs now, and one for all of it."""
 
-    def __init__(self, console: Console, stages: dict[str, str]) -> None:
+    def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._stages = stages
         self._stage = ""
+        self._all = self._progress.add_task("all of it", total=1)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        name, start, end = SWEEP_STAGES[stage]
         if stage != self._stage:
             self._stage = stage
-            self._begin(self._stages[stage])
+            self._begin(name)
+        self._progress.update(self._all, completed=start + (end - start) * done / total)
         self._update(done, total)
 
 
@@ -109,19 +113,39 @@ class LiveProgress(_Live):
             self._begin(f"{precision} {_STAGES[stage][0]}".strip())
         _, start, end = _STAGES[stage]
         finished = max(0, len(self._seen) - 1) + start + (end - start) * done / total
-        self._progress.update(self._all, completed=finished)
+        # rounds of processes are not known before
+        self._progress.update(self._all, completed=finished, total=max(self._num(), len(self._seen)))
         self._update(done, total)
+
+    def _num(self) -> float:
+        return self._progress.tasks[self._all].total or 1.0
 
 
 class SearchProgress(_Live):
-    """A bar for the module's stage that runs now, of a search over both modules."""
+    """A bar for what runs now of a search over both modules, and one for all of it: of its budget, or of the
+    stages that are sure to come (how many plans and sweeps there are is decided on the way)."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, budget_s: float | None) -> None:
         super().__init__(console)
         self._now = ("", "")
+        self._kinds: list[str] = []
+        self._budget_s, self._start_s = budget_s, monotonic()
+        self._all = self._progress.add_task("", total=budget_s or len(_KINDS))
 
     def __call__(self, what: str, stage: str, done: int, total: int) -> None:
         if (what, stage) != self._now:
             self._now = (what, stage)
-            self._begin(f"{what}: {_STAGES[stage][0] if stage in _STAGES else SWEEP_STAGES[stage]}")
+            name = (_STAGES if stage in _STAGES else SWEEP_STAGES)[stage][0]
+            self._begin(f"{what}: {name}")
+            kind = what.split(maxsplit=1)[0]
+            if kind in _KINDS and kind not in self._kinds:
+                self._kinds.append(kind)
+        place = max(1, len(self._kinds))
+        title = f"stage {place} of {len(_KINDS)}: {_KINDS.get(self._kinds[-1]) if self._kinds else ''}"
+        spent_s = monotonic() - self._start_s
+        finished = place - 1 if self._budget_s is None else min(spent_s, self._budget_s)
+        self._progress.update(self._all, completed=finished, description=title)
         self._update(done, total)
+
+
+_KINDS = {"precision": "precisions", "plan": "plans", "contenders": "what is predicted to pay"}

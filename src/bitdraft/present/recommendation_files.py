@@ -18,7 +18,7 @@ SPEEDS = (
     "Speedup: over plain decoding at that precision, measured in turn with it; tokens/s of drafts are the "
     "precision's own times the speedup."
 )
-_MARKS: dict[str, Mark] = {"chosen": "best", "out": "quiet", "predicted": "quiet", "slower": ""}
+_MARKS: dict[str, Mark] = {"chosen": "good", "out": "quiet", "predicted": "quiet"}
 
 
 def publish(result: Recommendation, folder: Path | None) -> tuple[Recommendation, list[str]]:
@@ -75,10 +75,16 @@ def recommendation_table(result: Recommendation, rows: list[Contender] | None = 
             rank=5,
         ),
     ]
-    lines = [[Cell(value, _MARKS.get(c.standing, "")) for value in _values(c)] for c in rows or shown(result)]
+    lines = [_cells(contender) for contender in rows or shown(result)]
     kept = [i for i in range(len(columns)) if i < 3 or any(row[i].value not in (None, "") for row in lines)]
     title = f"What to deploy of {result.model.name or result.config.model}"
     return Table(title, [columns[i] for i in kept], [[row[i] for i in kept] for row in lines])
+
+
+def _cells(contender: Contender) -> list[Cell]:
+    mark = _MARKS.get(contender.standing, "")
+    first, *others = _values(contender)
+    return [Cell(first, "best" if contender.standing == "chosen" else mark), *(Cell(v, mark) for v in others)]
 
 
 def _values(c: Contender) -> list[Value]:

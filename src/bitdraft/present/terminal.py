@@ -17,6 +17,7 @@ from bitdraft.present.sweep_table import VERSUS_1, best_rows, fastest, plan_tabl
 from bitdraft.present.table import GLYPHS, Cell, Column, Table, interval_hint
 from bitdraft.present.words import joined
 from bitdraft.schema.comparison import Comparison
+from bitdraft.schema.findings import of_code
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.spec_decode import SpecDecodeResult
@@ -153,6 +154,12 @@ def show_verdict(
     if verbose:
         _lines(console, result.reasons, "· ")
         _lines(console, [f"Skipped {text}." for text in result.skipped], "! ", "yellow")
+    else:
+        why = [f"Why: {finding.text}" for finding in of_code(result.findings, "recommend.why")]
+        _lines(console, why, "")
+        if result.skipped:
+            first, *more = result.skipped
+            _quiet(console, f"Skipped {first}{f', and {len(more)} more (-v)' if more else ''}.")
     warnings = result.warnings if verbose else result.warnings[:_MOST_WARNINGS]
     _lines(console, warnings, "! ", "yellow")
     left = len(result.warnings) - len(warnings)

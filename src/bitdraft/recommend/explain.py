@@ -59,6 +59,7 @@ def answers(
     if option is None or choice.speed is None:
         said = [one for one in of_precision if one.severity == "answer"]
         cut = bool(of_code(found.skipped, "budget.precision") or of_code(found.skipped, "budget.contender"))
+        cut = cut or bool(of_code(found.skipped, "budget.time"))
         return [*said, answer("recommend.not_all")] if cut else said
     said = [answer("recommend.deploy", option.name, throughput=choice.speed.value)]
     if choice.speedup is not None:

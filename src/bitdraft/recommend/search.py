@@ -4,6 +4,7 @@ interrupted search goes on as it had begun."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from bitdraft.recommend.record import build
 from bitdraft.recommend.snippets import snippets_of
 from bitdraft.runs.cell import Cell
 from bitdraft.runs.conduct import Conduct, open_run
+from bitdraft.runs.deadline import alarm_after
 from bitdraft.schema.findings import Finding, Value, of_code, reason, skipped
 from bitdraft.schema.naming import Pair, draft_name, pair_folder, pair_name
 from bitdraft.schema.precision import PrecisionResult
@@ -49,6 +51,8 @@ _SHARED = (
     *("max_new_tokens", "ignore_eos", "execution"),
 )
 _QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase", "rounds")
+CONCLUDING_S = 5.0
+"""Of a budget, what the answer and its files take"""
 _DRAFTING = ("temperature", "top_k", "top_p", "drafts", "k")
 
 
@@ -85,12 +89,13 @@ class _Search:
         self, config: RecommendConfig, options: RunOptions, publishers: Publishers, report: Progress
     ) -> None:
         self.asked = self.config = config
-        self.options, self.publishers, self.report = options, publishers, report
+        self.options, self.publishers, self.on_progress = options, publishers, report
         self.found = Found()
         # every bad request is found before anything is measured
         self.workload: Workload = prepare(self._spec_config(PRECISIONS[0], None, plan=True))
         self._process_s = 0.0
         self._start_s, self._before_s = monotonic(), 0.0
+        self._now = "the precisions"
 
     # --- the run ------------------------------------------------------------------------------------
 
@@ -101,10 +106,14 @@ class _Search:
         self._decisions = Decisions(conduct.run.journal(cell))
         self._before_s, self._folder = self._decisions.spent_s(), conduct.folder
         try:
-            self._stages()
+            with alarm_after(self._left_s() - CONCLUDING_S):
+                self._stages()
         except KeyboardInterrupt:
-            self.found.skipped.append(skipped("run.interrupted"))
-            raise
+            if self._left_s() > CONCLUDING_S:
+                self.found.skipped.append(skipped("run.interrupted"))
+                raise
+            # time is up: what was measured so far is what the answer rests on
+            self.found.skipped.append(skipped("budget.time", self._now))
         self._say_if_late()
 
     def has_numbers(self) -> bool:
@@ -135,6 +144,13 @@ class _Search:
         for pair, wanted in by_pair(picked).items():
             self._sweep(pair, wanted)
 
+    def report(self, what: str, stage: str, done: int, total: int) -> None:
+        """Of a stage; beyond the budget it is ended here where no alarm can ring."""
+        self._now = what
+        if self._left_s() < 0:
+            raise Interrupted(signal.SIGINT)
+        self.on_progress(what, stage, done, total)
+
     # --- time ---------------------------------------------------------------------------------------
 
     def _spent_s(self) -> float:
@@ -145,7 +161,7 @@ class _Search:
         return float("inf") if limit_s is None else limit_s - self._spent_s()
 
     def _say_if_late(self) -> None:
-        if self._left_s() < 0:
+        if self._left_s() < -CONCLUDING_S:
             assert self.config.budget_s is not None
             figures: dict[str, Value] = {"budget_s": self.config.budget_s, "spent_s": self._spent_s()}
             self.found.notes.append(reason("recommend.late", **figures))

@@ -95,9 +95,13 @@ def _counted(folder: Path) -> frozenset[str] | None:
 
 
 def unfinished_runs(folder: Path) -> list[str]:
-    """What is said of the runs at any depth that are not finished, or whose manifest cannot be read."""
-    found = []
-    for file in _visible(folder, MANIFEST):
+    """What is said of the runs at any depth that are not finished, or whose manifest cannot be read. A step
+    of a run that is finished was ended by that one's time limit."""
+    found: list[str] = []
+    finished: list[Path] = []
+    for file in sorted(_visible(folder, MANIFEST), key=lambda file: len(file.parts)):
+        if any(file.parent.is_relative_to(run) for run in finished):
+            continue
         where = file.parent.relative_to(folder).as_posix()
         run = "its run" if where == "." else f"the run in {where}"
         try:
@@ -105,7 +109,9 @@ def unfinished_runs(folder: Path) -> list[str]:
         except UserError as error:
             found.append(f"of {run}, {error.problem.removeprefix('its ')}")
             continue
-        if manifest is not None and manifest.state != "finished":
+        if manifest is not None and manifest.state == "finished":
+            finished.append(file.parent)
+        elif manifest is not None:
             kept = "; what is shown of it is of before" if manifest.replaced and not manifest.files else ""
             found.append(f"{run} is not finished: give its command again to go on{kept}")
     return found

@@ -125,6 +125,7 @@ SENTENCES: dict[str, Sentence] = {
         "What measurements take is estimated."
     ),
     "recommend.pace": _pace,
+    "budget.time": lambda f: f"for the budget: time was up while this was measured: {f.subject}",
     "budget.precision": lambda f: f"for the budget: {f.subject} was not measured",
     "budget.prompts": lambda f: (
         f"for the budget: {f.number('kept'):.0f} prompts in place of {f.number('asked'):.0f}"
