@@ -20,7 +20,7 @@ def test_batches_leave_table_verdict_and_files(checkpoint: Path, text_file: Path
     text = " ".join(result.output.split())
     for expected in ("larger batches: groups done", "Several prompts at once", "vs. 1", "Batch 3: 2 groups"):
         assert expected in text
-    assert "Larger batches: all 24 texts, those of K = 0 included, are those of batch 1." in text
+    assert "Larger batches: all 24 texts, those of plain decoding included, are those of batch 1." in text
     loaded = read_result(tmp_path / "spec_decode_file-story.json", SpecDecodeResult)
     assert loaded.config.batch_sizes == (1, 2, 3)
     assert [(row.batch_size, row.draft, row.k, row.status) for row in loaded.batches] == [

@@ -48,7 +48,7 @@ def test_without_a_limit_a_regression_is_shown_and_the_exit_code_is_0(folders: d
     result = invoke(folders["a"], folders["slow"])
     assert result.exit_code == 0, result.output
     for expected in (
-        "B is faster in none of 4 rows, slower in 1; 3 cannot be told apart.",
+        "B is faster in none of 4 rows, slower in 1; 3 are statistically tied.",
         "▼ 0.800×",
         "[0.800, 0.800]",
         "small, K = 3",

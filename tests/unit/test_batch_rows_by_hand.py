@@ -163,7 +163,7 @@ def test_greedy_texts_are_those_of_each_prompt_alone(greedy: SpecDecodeResult) -
     for kept in larger(plain(greedy)):
         assert all("token_ids" not in run for run in kept["runs"])
     total = sum(row.lossless.num_prompts for row in greedy.batches if row.lossless)
-    sentence = f"Larger batches: all {total} texts, those of K = 0 included, are those of batch 1."
+    sentence = f"Larger batches: all {total} texts, those of plain decoding included, are those of batch 1."
     assert sentence in greedy.reasons
 
 

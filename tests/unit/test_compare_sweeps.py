@@ -96,7 +96,7 @@ def test_a_new_bug_is_a_regression_and_a_rounding_tie_is_none(compared: Compare)
     good, tie, bug = (with_divergence(kind) for kind in ("none", "rounding tie", "bug"))
     assert regressions_of(compared(good, tie), 0.05) == []
     (line,) = regressions_of(compared(good, bug), 0.05)
-    assert "not the text of K = 0 in 1 of 10, and rounding does not explain it" in line
+    assert "not the text of plain decoding in 1 of 10, and rounding does not explain it" in line
     assert regressions_of(compared(bug, bug), 0.05) == []
 
 

@@ -14,8 +14,13 @@ from bitdraft.config.commands import command_of, ranges
 
 
 def test_defaults_are_not_written() -> None:
-    assert command_of("precision", PrecisionConfig().model_dump(mode="json")) == "bitdraft precision demo/target"
-    assert command_of("spec_decode", SpecDecodeConfig().model_dump(mode="json")) == "bitdraft spec-decode demo/target"
+    assert (
+        command_of("precision", PrecisionConfig().model_dump(mode="json")) == "bitdraft precision demo/target"
+    )
+    assert (
+        command_of("spec_decode", SpecDecodeConfig().model_dump(mode="json"))
+        == "bitdraft spec-decode demo/target"
+    )
 
 
 def test_settings_become_flags() -> None:
@@ -49,7 +54,10 @@ def test_what_a_search_left_out_is_no_flag() -> None:
 def test_drafts_batches_and_k_have_forms_of_their_own() -> None:
     config = SpecDecodeConfig(drafts=("x=org/x", "ngram"), k=(1, 3, 4, 5), batch_sizes=(1, 4), plan=True)
     command = command_of("spec_decode", config.model_dump(mode="json"))
-    assert command == "bitdraft spec-decode demo/target --draft x=org/x --draft ngram --k 1,3-5 --batch-size 1,4 --plan"
+    assert (
+        command
+        == "bitdraft spec-decode demo/target --draft x=org/x --draft ngram --k 1,3-5 --batch-size 1,4 --plan"
+    )
 
 
 def test_a_name_cannot_leave_its_word() -> None:
@@ -59,7 +67,10 @@ def test_a_name_cannot_leave_its_word() -> None:
 
 
 def test_an_older_or_newer_configuration_is_read_as_far_as_it_is_known() -> None:
-    assert command_of("spec_decode", {"k": [2], "a_later_setting": 5}) == "bitdraft spec-decode demo/target --k 2"
+    assert (
+        command_of("spec_decode", {"k": [2], "a_later_setting": 5})
+        == "bitdraft spec-decode demo/target --k 2"
+    )
 
 
 @pytest.mark.parametrize(

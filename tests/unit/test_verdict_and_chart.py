@@ -89,14 +89,14 @@ def test_a_tie_in_speed_is_called_one_and_memory_decides() -> None:
     verdict = decide(rows, "fp32", LIMIT, "fp32")
     assert verdict.precision == "bf16"
     assert verdict.indistinguishable == ("bf16", "fp32")
-    assert "cannot be told from that of fp32; it takes less memory" in verdict.summary
+    assert "Statistically tied in speed with fp32; it takes less memory" in verdict.summary
 
 
 def test_a_full_tie_stays_at_the_reference() -> None:
     rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.01, 1e-4)]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
     assert verdict.precision == "fp32"
-    assert "cannot be told from that of bf16; it is the reference" in verdict.summary
+    assert "Statistically tied in speed with bf16; it is the reference" in verdict.summary
 
 
 def test_the_quality_limit_binds_by_the_intervals_upper_end() -> None:
@@ -179,7 +179,7 @@ def test_among_tied_the_reason_given_is_true() -> None:
     ]
     verdict = decide(rows, "fp32", LIMIT, "fp32")
     assert verdict.precision == "fp16"
-    assert "from that of fp32 and bf16; it takes less memory" in verdict.summary
+    assert "in speed with fp32 and bf16; it takes less memory" in verdict.summary
 
 
 def test_a_single_precision_is_not_compared() -> None:

@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.compare import compare
 from bitdraft.cli.doctor import doctor
-from bitdraft.cli.flags import Debug
+from bitdraft.cli.flags import Debug, Lang
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
 from bitdraft.cli.report import report
@@ -94,6 +94,7 @@ app.command(epilog=_examples("doctor", "doctor --device cuda:1 --no-measure"))(d
 def plot(
     folder: Annotated[Path, typer.Argument(help="A folder that holds result files.")],
     svg: Annotated[bool, typer.Option("--svg", help="As SVG, in place of PNG.", metavar="")] = False,
+    lang: Lang = "en",
     debug: Debug = False,
 ) -> None:
     """Draw the charts of all results in a folder again, from their JSON alone."""
@@ -116,10 +117,10 @@ def plot(
         try:
             formats = ("svg",) if svg else ("png",)
             for path in rows:
-                names = precision_files.draw(read_result(path, PrecisionResult), path.parent, formats)
+                names = precision_files.draw(read_result(path, PrecisionResult), path.parent, formats, lang)
                 print(*(path.parent / name for name in names), sep="\n")
             for path in sweeps:
-                names = sweep_files.draw(read_result(path, SpecDecodeResult), path.parent, formats)
+                names = sweep_files.draw(read_result(path, SpecDecodeResult), path.parent, formats, lang)
                 print(*(path.parent / name for name in names), sep="\n")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from bitdraft.cli.common import errors_to_exit
-from bitdraft.cli.flags import Debug
+from bitdraft.cli.flags import Debug, Lang
 from bitdraft.config.base import share
 
 if TYPE_CHECKING:
@@ -58,10 +58,13 @@ def compare(
     output: Annotated[
         Path | None,
         typer.Option(
+            "--output",
+            "-o",
             help="Folder for JSON, CSV, Markdown and the chart. Without, none is written. With --measure: "
-            "also for what is measured (by default `compared`)."
+            "also for what is measured (by default `compared`).",
         ),
     ] = None,
+    lang: Lang = "en",
     debug: Debug = False,
 ) -> None:
     """Compare two folders of results, row by row: what is significantly better or worse in B."""
@@ -98,7 +101,7 @@ def compare(
         else:
             comparison = compare_results(a, b, output=output)
         console = Console()
-        show_comparison(console, comparison)
+        show_comparison(console, comparison, language=lang)
         if output is not None:
             console.print(f"\nWritten to {output}/: comparison.json .csv .md .png")
         if given:

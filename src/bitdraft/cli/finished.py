@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -26,6 +26,7 @@ class Showing:
 
     verbose: bool
     quiet: bool
+    language: Literal["en", "zh"] = "en"
 
     def console(self) -> Console:
         """For progress: silent where the verdict alone is wanted."""
@@ -46,9 +47,12 @@ class Showing:
         from bitdraft.present import terminal
 
         if self.quiet:
-            Console().print(result.summary or "No verdict.", highlight=False, markup=False)
+            from bitdraft.present.sentences import with_sentences
+
+            said = with_sentences(result, self.language) if self.language != "en" else result
+            Console().print(said.summary or "No verdict.", highlight=False, markup=False)
         else:
-            getattr(terminal, name)(Console(), result, verbose=self.verbose)
+            getattr(terminal, name)(Console(), result, verbose=self.verbose, language=self.language)
 
     def say_kept(self, kind: str, config: Config, options: RunOptions) -> None:
         """Where the run and its page are; and if it had been finished before, since when."""
@@ -61,16 +65,16 @@ class Showing:
             when = manifest.finished_utc or manifest.updated_utc
             text = f"Measured on {when}; shown again. To measure anew: the same command with --fresh."
             console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
-        page = write_page(folder)
+        page = write_page(folder, self.language)
         where = f"Page: {page} (data and charts beside it)" if page else f"Written to {folder}/"
         console.print(where, highlight=False, markup=False, soft_wrap=True)
 
 
-def write_page(folder: Path) -> Path | None:
+def write_page(folder: Path, language: Literal["en", "zh"] = "en") -> Path | None:
     """The page of all results in a run's folder. None where it cannot be made: the run stands without it."""
     from bitdraft.present.page.page import make_report
 
     try:
-        return make_report(folder).path
+        return make_report(folder, None, language).path
     except (UserError, OSError):
         return None

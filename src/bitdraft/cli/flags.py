@@ -22,6 +22,10 @@ Verbose = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show the verdict alone: no progress, no table.", metavar="")
 ]
+Lang = Annotated[
+    Literal["en", "zh"],
+    typer.Option("--lang", help="Language of verdicts and pages: en or zh.", metavar="CHOICE"),
+]
 _SHORT = {"output": ("--output", "-o"), "num_prompts": ("--num-prompts", "-n")}
 _METAVARS = {
     "drafts": "NAME",

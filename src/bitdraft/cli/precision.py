@@ -8,7 +8,7 @@ import typer
 
 from bitdraft.cli.common import MODEL_HELP, errors_to_exit, run_options
 from bitdraft.cli.finished import Showing
-from bitdraft.cli.flags import Debug, Quiet, Verbose, takes
+from bitdraft.cli.flags import Debug, Lang, Quiet, Verbose, takes
 from bitdraft.config import PrecisionConfig, make_config
 from bitdraft.config.running import RunOptions
 
@@ -19,11 +19,12 @@ def precision(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
+    lang: Lang = "en",
     debug: Debug = False,
     **settings: Any,
 ) -> None:
     """Measure a causal language model at several precisions and say which to use."""
-    show = Showing(verbose, quiet)
+    show = Showing(verbose, quiet, lang)
     with errors_to_exit(debug, show.of("show_precision")):
         from bitdraft.api import evaluate_precision
         from bitdraft.present.progress import LiveProgress

@@ -8,7 +8,7 @@ import typer
 
 from bitdraft.cli.common import errors_to_exit, run_options
 from bitdraft.cli.finished import Showing
-from bitdraft.cli.flags import Debug, Quiet, Verbose, takes
+from bitdraft.cli.flags import Debug, Lang, Quiet, Verbose, takes
 from bitdraft.config import RecommendConfig, make_config
 from bitdraft.config.running import RunOptions
 
@@ -21,11 +21,12 @@ def recommend(
     model: Annotated[str | None, typer.Argument(metavar="[TARGET]", help=TRAINED_HELP)] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
+    lang: Lang = "en",
     debug: Debug = False,
     **settings: Any,
 ) -> None:
     """Say what to deploy: the precision, and the draft with its K or none."""
-    show = Showing(verbose, quiet)
+    show = Showing(verbose, quiet, lang)
     with errors_to_exit(debug, show.of("show_recommendation"), subject="TARGET"):
         from bitdraft.api import recommend_deployment
         from bitdraft.present.progress import SearchProgress

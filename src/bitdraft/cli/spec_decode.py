@@ -8,7 +8,7 @@ import typer
 
 from bitdraft.cli.common import MODEL_HELP, errors_to_exit, run_options
 from bitdraft.cli.finished import Showing
-from bitdraft.cli.flags import Debug, Quiet, Verbose, takes
+from bitdraft.cli.flags import Debug, Lang, Quiet, Verbose, takes
 from bitdraft.config import SpecDecodeConfig, make_config
 from bitdraft.config.running import RunOptions
 
@@ -19,11 +19,12 @@ def spec_decode(
     model: Annotated[str | None, typer.Argument(metavar="[TARGET]", help=MODEL_HELP)] = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
+    lang: Lang = "en",
     debug: Debug = False,
     **settings: Any,
 ) -> None:
     """Measure speculative decoding over drafts and K, and say whether it pays."""
-    show = Showing(verbose, quiet)
+    show = Showing(verbose, quiet, lang)
     with errors_to_exit(debug, show.of("show_spec_decode"), subject="TARGET"):
         from bitdraft.api import evaluate_spec_decode
         from bitdraft.present.progress import StageProgress

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bitdraft.present.sentences import Language
 from bitdraft.present.words import machine_text
 from bitdraft.schema.environment import Environment
 from bitdraft.schema.io import write_atomically
@@ -24,8 +26,14 @@ def write_texts(folder: Path, stem: str, texts: Mapping[str, str]) -> list[str]:
     return [f"{stem}.{ending}" for ending in texts]
 
 
-def write_charts(folder: Path, charts: Mapping[str, Chart], formats: Sequence[str] = ("png",)) -> list[str]:
+def write_charts(
+    folder: Path,
+    charts: Mapping[str, Chart],
+    formats: Sequence[str] = ("png",),
+    language: Language = "en",
+) -> list[str]:
     """By name without its ending; the files' names. All are drawn before any is written."""
+    charts = {name: replace(chart, language=language) for name, chart in charts.items()}
     ways: dict[str, Callable[[Chart], bytes]] = {
         "png": lambda chart: chart.png(),
         "svg": lambda chart: chart.svg().encode(),

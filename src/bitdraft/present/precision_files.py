@@ -8,7 +8,7 @@ from pathlib import Path
 from bitdraft.present.charts.precision import chart
 from bitdraft.present.files import conclusions, machine_line, write_charts, write_texts
 from bitdraft.present.precision_table import precision_table
-from bitdraft.present.sentences import with_sentences
+from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.table import Value, csv_text, interval_hint, markdown
 from bitdraft.schema.io import to_json
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
@@ -62,6 +62,8 @@ def publish(result: PrecisionResult, folder: Path | None) -> tuple[PrecisionResu
     return found, [*write_texts(folder, "precision", texts), *draw(found, folder)]
 
 
-def draw(result: PrecisionResult, folder: Path, formats: Sequence[str] = ("png",)) -> list[str]:
+def draw(
+    result: PrecisionResult, folder: Path, formats: Sequence[str] = ("png",), language: Language = "en"
+) -> list[str]:
     """The chart, from the result alone; its file's name in each format."""
-    return write_charts(folder, {CHART_NAME: chart(with_sentences(result))}, formats)
+    return write_charts(folder, {CHART_NAME: chart(with_sentences(result, language))}, formats, language)

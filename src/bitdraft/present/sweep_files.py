@@ -10,7 +10,7 @@ from bitdraft.present.charts import sweep
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.charts.batches import batch_chart
 from bitdraft.present.files import conclusions, machine_line, write_charts, write_texts
-from bitdraft.present.sentences import with_sentences
+from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.sweep_table import VERSUS_1, lossless_text, plan_table, sweep_table
 from bitdraft.present.table import Value, csv_text, interval_hint, markdown
 from bitdraft.schema.io import to_json
@@ -86,9 +86,11 @@ def publish(result: SpecDecodeResult, folder: Path | None) -> tuple[SpecDecodeRe
     return found, [*write_texts(folder, file_stem(found), texts), *draw(found, folder)]
 
 
-def draw(result: SpecDecodeResult, folder: Path, formats: Sequence[str] = ("png",)) -> list[str]:
+def draw(
+    result: SpecDecodeResult, folder: Path, formats: Sequence[str] = ("png",), language: Language = "en"
+) -> list[str]:
     """The charts of a result, from it alone; none where nothing was measured. Their files' names."""
-    name, found = _dataset(result), with_sentences(result)
+    name, found = _dataset(result), with_sentences(result, language)
     charts = {}
     if found.config.plan and found.plan:
         charts[f"speculation_plan_{name}"] = sweep.plan(found)
@@ -97,4 +99,6 @@ def draw(result: SpecDecodeResult, folder: Path, formats: Sequence[str] = ("png"
         charts[f"speculation_anatomy_{name}"] = anatomy(found)
         if any(row.status == "ok" for row in found.batches):
             charts[f"speculation_batches_{name}"] = batch_chart(found)
-    return write_charts(folder, {key: chart for key, chart in charts.items() if chart.panels}, formats)
+    return write_charts(
+        folder, {key: chart for key, chart in charts.items() if chart.panels}, formats, language
+    )

@@ -13,8 +13,10 @@ from bitdraft.present.charts.sweep import subject
 from bitdraft.present.comparison_table import ENDS, HINT, comparison_tables, differences_table
 from bitdraft.present.precision_table import precision_table
 from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS, recommendation_table, shown
+from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.sweep_table import VERSUS_1, best_rows, fastest, plan_table, sweep_table
 from bitdraft.present.table import GLYPHS, Cell, Column, Table, interval_hint
+from bitdraft.present.translate import translated
 from bitdraft.present.words import joined
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.findings import of_code
@@ -38,59 +40,76 @@ _MOST_WARNINGS = 2
 
 
 def print_table(
-    console: Console, table: Table, *, with_intervals: bool, always: Sequence[str] = (), spread_of: str = ""
+    console: Console, table: Table, *, with_intervals: bool, spread_of: str = "", language: Language = "en"
 ) -> None:
     """As many of its columns as there is room for; those that are not shown are named below it. Intervals of
     all columns, or of one."""
     hidden: list[str] = []
     order = sorted((c for c in table.columns if c.rank), key=lambda c: -c.rank)
-    made = _rich(table, with_intervals, spread_of)
+    made = _rich(table, with_intervals, spread_of, language)
     for column in order:
         # as wide as it wants to be
         wanted = Measurement.get(console, console.options.update_width(_ENDLESS), made).maximum
-        if wanted <= console.width or column.title in always:
+        if wanted <= console.width:
             continue
         hidden.append(column.title)
-        made = _rich(table.without(hidden), with_intervals, spread_of)
+        made = _rich(table.without(hidden), with_intervals, spread_of, language)
     console.print(made)
     if hidden:
-        _quiet(console, f"No room here for {joined(hidden)}: the files have all.")
+        _quiet(console, _no_room(hidden, language))
 
 
-def _rich(table: Table, with_intervals: bool, spread_of: str) -> RichTable:
+def _no_room(hidden: Sequence[str], language: Language) -> str:
+    if language == "zh":
+        return f"此处放不下：{'、'.join(translated(title, language) for title in hidden)}（文件中有全部）"
+    return f"No room here for {joined(hidden)}: the files have all."
+
+
+def _rich(table: Table, with_intervals: bool, spread_of: str, language: Language) -> RichTable:
     made = RichTable(title=Text(table.title), title_justify="left", title_style="bold")
     for index, column in enumerate(table.columns):
         made.add_column(
-            Text(column.title), justify="right" if index in table.numeric else "left", no_wrap=index > 0
+            Text(translated(column.title, language)),
+            justify="right" if index in table.numeric else "left",
+            no_wrap=index > 0,
         )
     for place, row in enumerate(table.rows):
         if place in table.groups:
             made.add_section()
         pairs = zip(table.columns, row, strict=True)
-        made.add_row(*(_shown(c, cell, with_intervals or c.title == spread_of) for c, cell in pairs))
+        made.add_row(
+            *(_shown(c, cell, with_intervals or c.title == spread_of, language) for c, cell in pairs)
+        )
     return made
 
 
-def _shown(column: Column, cell: Cell, with_interval: bool) -> Text:
-    text = Text(f"{GLYPHS.get(cell.mark, '')}{column.text(cell)}", style=_STYLES[cell.mark])
+def _shown(column: Column, cell: Cell, with_interval: bool, language: Language) -> Text:
+    shown = translated(column.text(cell), language)
+    text = Text(f"{GLYPHS.get(cell.mark, '')}{shown}", style=_STYLES[cell.mark])
     spread = column.spread(cell) if with_interval else ""
     return text.append(f" {spread}", style="dim not bold") if spread else text
 
 
-def show_precision(console: Console, result: PrecisionResult, *, verbose: bool = False) -> None:
+def show_precision(
+    console: Console, result: PrecisionResult, *, verbose: bool = False, language: Language = "en"
+) -> None:
     """A row a precision; then the verdict."""
+    result = with_sentences(result, language) if language != "en" else result
     table = precision_table(result)
     titled = Table(f"{result.model.name} · {result.environment.device}", table.columns, table.rows)
-    print_table(console, titled, with_intervals=verbose, spread_of="ΔPPL %")
+    print_table(console, titled, with_intervals=verbose, spread_of="ΔPPL %", language=language)
     hint = "★ best of a column, with what is statistically tied with it"
     _quiet(
         console, f"{hint}; {interval_hint(table)}" if verbose else f"{hint}; -v shows intervals and reasons"
     )
-    show_verdict(console, result, verbose=verbose)
+    show_verdict(console, result, verbose=verbose, language=language)
 
 
-def show_spec_decode(console: Console, result: SpecDecodeResult, *, verbose: bool = False) -> None:
+def show_spec_decode(
+    console: Console, result: SpecDecodeResult, *, verbose: bool = False, language: Language = "en"
+) -> None:
     """Plain decoding and what is best of each draft, or every (draft, K); or the plan; then the verdict."""
+    result = with_sentences(result, language) if language != "en" else result
     title = f"{subject(result)} · {result.text.dataset} · {result.config.precision}"
     if result.config.plan:
         table = plan_table(result)
@@ -104,23 +123,26 @@ def show_spec_decode(console: Console, result: SpecDecodeResult, *, verbose: boo
             hint += f"; the best of each draft, all {len(rows)} rows with -v"
     if table.rows:
         titled = Table(title, table.columns, table.rows, groups=table.groups)
-        print_table(console, titled, with_intervals=verbose, spread_of="Speedup")
-        _quiet(console, hint)
+        print_table(console, titled, with_intervals=verbose, spread_of="Speedup", language=language)
+        _quiet(console, translated(hint, language))
     if result.batches:
         table = sweep_table(result, fastest(result.batches), "Several prompts at once")
-        print_table(console, table, with_intervals=verbose, spread_of="Speedup")
+        print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)
         _quiet(console, f"each draft's fastest K at that size; {VERSUS_1}")
-    show_verdict(console, result, verbose=verbose)
+    show_verdict(console, result, verbose=verbose, language=language)
 
 
-def show_recommendation(console: Console, result: Recommendation, *, verbose: bool = False) -> None:
+def show_recommendation(
+    console: Console, result: Recommendation, *, verbose: bool = False, language: Language = "en"
+) -> None:
     """What was considered, then the choice; with all details also as code."""
+    result = with_sentences(result, language) if language != "en" else result
     rows = shown(result)
     if not verbose:
         rows = [row for row in rows if row.standing not in ("predicted", "out")] or rows
         rows = rows[:_MOST_ROWS]
     table = recommendation_table(result, rows)
-    print_table(console, table, with_intervals=verbose, spread_of="Speedup")
+    print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)
     left = len(result.contenders) - len(rows)
     if verbose:
         _quiet(console, SPEEDS)
@@ -131,23 +153,28 @@ def show_recommendation(console: Console, result: Recommendation, *, verbose: bo
             console.print(f"\n{SNIPPET_TITLES[name]}:", style="bold")
             # lines of code stay whole, so that they can be copied
             console.print(text.rstrip(), soft_wrap=True, highlight=False, markup=False)
-    show_verdict(console, result, verbose=verbose)
+    show_verdict(console, result, verbose=verbose, language=language)
 
 
-def show_comparison(console: Console, comparison: Comparison) -> None:
+def show_comparison(console: Console, comparison: Comparison, *, language: Language = "en") -> None:
     """A table a file, what else is not the same, and last the verdict."""
+    comparison = with_sentences(comparison, language) if language != "en" else comparison
     for table in comparison_tables(comparison):
-        print_table(console, table, with_intervals=False, spread_of="Tok/s ×")
+        print_table(console, table, with_intervals=False, spread_of="Tok/s ×", language=language)
     _quiet(console, f"{HINT}; {ENDS}")
     other = differences_table(comparison)
     if other is not None:
-        print_table(console, other, with_intervals=False)
+        print_table(console, other, with_intervals=False, language=language)
     _lines(console, comparison.reasons, "· ")
     console.print(comparison.summary, style="bold", highlight=False, markup=False)
 
 
 def show_verdict(
-    console: Console, result: PrecisionResult | SpecDecodeResult | Recommendation, *, verbose: bool
+    console: Console,
+    result: PrecisionResult | SpecDecodeResult | Recommendation,
+    *,
+    verbose: bool,
+    language: Language = "en",
 ) -> None:
     """Reasons where all is asked for; what takes trust from the result; and last what it says."""
     console.print()
@@ -155,7 +182,8 @@ def show_verdict(
         _lines(console, result.reasons, "· ")
         _lines(console, [f"Skipped {text}." for text in result.skipped], "! ", "yellow")
     else:
-        why = [f"Why: {finding.text}" for finding in of_code(result.findings, "recommend.why")]
+        title = "原因：" if language == "zh" else "Why: "
+        why = [f"{title}{finding.text}" for finding in of_code(result.findings, "recommend.why")]
         _lines(console, why, "")
         if result.skipped:
             first, *more = result.skipped

@@ -70,7 +70,7 @@ METRIC_TITLES = {
     "throughput_tok_s": "tokens/s",
     "tpot_ms": "TPOT",
     "ttft_ms": "TTFT",
-    "speedup": "speedup over K = 0",
+    "speedup": "speedup over plain decoding",
     "tokens_per_step": "tokens per step",
     "peak_vram_gb": "peak VRAM",
     "peak_ram_gb": "peak RAM",

@@ -173,7 +173,7 @@ def predictions(result: SpecDecodeResult) -> Panel | None:
         points = aside(measured, index, len(drafts))
         plot.whiskers(points, own)
         plot.dots(points, own)
-        ends.append((float(points[-1].x), float(points[-1].y), name))
+        ends.append((result.config.k[-1] + 0.4, float(points[-1].y), name))
         said.append(f"{name} {span([(row.k, row.metrics['decode_speedup'].value) for row in rows], 2)}")
     plot.names(ends)
     caption = "measured; dashed: predicted by replay; dotted: by Leviathan's formula"

@@ -5,6 +5,7 @@ panels under a finding."""
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import altair as alt
 
 from bitdraft.present.charts.style import INK, LIGHT, STAR, SeriesStyle, vega_config
+from bitdraft.present.sentences import Language
+from bitdraft.present.translate import spec_translated, translated
 from bitdraft.schema.records import Figure
 
 PIXELS_PER_UNIT = 2
@@ -253,24 +256,26 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture: the finding as its title, in grey below it machine and protocol, then panels in columns, and
-    a note at the foot."""
+    """A picture: the finding as its title, in grey below it machine and protocol, and a note; then panels in
+    columns. Fixed words are in its language; the finding is as it was said."""
 
     title: str
     about: str
     panels: Sequence[Panel]
     columns: int
     note: str = ""
+    language: Language = "en"
 
     def spec(self, colours: Mapping[str, str] = LIGHT) -> dict[str, Any]:
         """As Vega-Lite."""
-        captions = [_wrapped(panel.caption, panel.plot.width) for panel in self.panels]
+        words = [translated(panel.caption, self.language) for panel in self.panels]
+        captions = [_wrapped(text, panel.plot.width) for text, panel in zip(words, self.panels, strict=True)]
         panels = []
         for index, (panel, lines) in enumerate(zip(self.panels, captions, strict=True)):
             first = index - index % self.columns
             most = max(len(other) for other in captions[first : first + self.columns])
             padded = [*lines, *[" "] * (most - len(lines))]  # titles of a row stand on one line
-            title = alt.TitleParams(panel.title, subtitle=padded)
+            title = alt.TitleParams(translated(panel.title, self.language), subtitle=padded)
             plot = panel.plot
             panels.append(plot.layered().properties(width=plot.width, height=plot.height, title=title))
         width = sum(panel.plot.width + 60 for panel in self.panels[: self.columns])
@@ -286,7 +291,8 @@ class Chart:
             offset=18,
         )
         grid = alt.concat(*panels, columns=self.columns, spacing=30, title=title)
-        return _spec(grid) | {"config": vega_config(colours)}
+        found: dict[str, Any] = spec_translated(_spec(grid), self.language)
+        return found | {"config": vega_config(colours)}
 
     def png(self) -> bytes:
         import vl_convert
@@ -307,7 +313,9 @@ def _spec(chart: Any) -> dict[str, Any]:
 
 
 def _wrapped(text: str, width: float, character: float = 6.1) -> list[str]:
-    """Lines of about so many pixels."""
+    """Lines of about so many pixels; a Chinese character is as wide as two others."""
+    if not text.isascii() and any(unicodedata.east_asian_width(c) == "W" for c in text):
+        character *= 1.9
     return textwrap.wrap(text, max(20, int(width / character))) if text else []
 
 

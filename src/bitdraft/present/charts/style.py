@@ -15,7 +15,10 @@ COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
 # seven shapes beside six colours, so that no two of 42 series are alike
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right")
 STAR = "M0,-1L0.23,-0.32L0.95,-0.31L0.37,0.12L0.59,0.81L0,0.4L-0.59,0.81L-0.37,0.12L-0.95,-0.31L-0.23,-0.32Z"
-FONT = "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, 'Liberation Sans', 'Noto Sans CJK SC', sans-serif"
+FONT = (
+    "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, 'Liberation Sans', 'Noto Sans CJK SC', "
+    "'WenQuanYi Zen Hei', sans-serif"
+)
 
 LIGHT = {"ink": "#1b1f24", "muted": "#5d6670", "line": "#c3cad1", "grid": "#eaedf0", "paper": "#ffffff"}
 DARK = {"ink": "#e6e9ed", "muted": "#a5aeb9", "line": "#4a535e", "grid": "#2a3038", "paper": "#14171b"}

@@ -89,7 +89,7 @@ def _over_k(result: SpecDecodeResult, key: str, plain: Figure, words: tuple[str,
         plot.dots([p for p, row in zip(points, rows, strict=False) if (row.draft, row.k) not in best], own)
         if points:
             last = lines[name][-1] if lines[name] else points[-1]
-            ends.append((float(last.x), float(last.y), name))
+            ends.append((ks[-1] + 0.4, float(last.y), name))
             values = [(row.k, row.metrics[key].value) for row in rows if key in row.metrics]
             said.append(f"{name} {span(values, digits)}")
     for point, own in stars:
@@ -152,8 +152,7 @@ def acceptance(result: SpecDecodeResult) -> Panel:
         plot.line(line or measured, own, width=1.2)
         plot.whiskers(points, own)
         plot.dots(points, own)
-        last = (line or measured)[-1]
-        ends.append((float(last.x), float(last.y), name))
+        ends.append((ks[-1] + 0.4, float((line or measured)[-1].y), name))
         said.append(f"{name} {span([(int(p.x), float(p.y)) for p in measured], 3)}")
     plot.names(ends)
     caption = "(tokens per step − 1) / K: it falls with K even where a step gains"
@@ -243,8 +242,9 @@ def plan_panels(result: SpecDecodeResult) -> list[Panel]:
             plot.line(points, own)
             plot.dots(points, own, size=40)
         left.stars([best], own)
-        ends.append((float(line[-1].x), float(line[-1].y), f"{name}: best K = {best.x}"))
-        right_ends.append((float(rates[name][-1].x), float(rates[name][-1].y), name))
+        end = result.config.k[-1] + 0.4
+        ends.append((end, float(line[-1].y), f"{name}: best K = {best.x}"))
+        right_ends.append((end, float(rates[name][-1].y), name))
         said.append(f"{name}: best K = {best.x} with {float(best.y):.2f}")
     left.names(ends)
     right.names(right_ends)

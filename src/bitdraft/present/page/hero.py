@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bitdraft.metrics.repetition import MOST_NATURAL
 from bitdraft.present.charts import precision as precision_charts
@@ -11,21 +11,23 @@ from bitdraft.present.charts.plot import Panel
 from bitdraft.present.charts.recommendation import front
 from bitdraft.present.page.model import Chart, Code, Hero, Level, Trust
 from bitdraft.present.recommendation_files import SNIPPET_TITLES
+from bitdraft.present.sentences import Language
 from bitdraft.present.words import change_text, counted, pace_text, times_text
 from bitdraft.schema.findings import of_code, texts
 from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Contender, Recommendation
+from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult
-from bitdraft.stats.drift import DRIFT_WARNING, drift_of
+from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of
 
 FEW_PROMPTS = 10
 
 
-def hero_of(results: Sequence[AnyResult], command: str) -> Hero:
+def hero_of(results: Sequence[AnyResult], command: str, language: Language = "en") -> Hero:
     """Of a recommendation where there is one; else of precisions, or of a sweep."""
     first = results[0]
-    trust = trust_of(results)
+    trust = trust_of(results, language)
     code = Code("Measure again", command)
     if isinstance(first, Recommendation):
         return _of_recommendation(first, results, trust, code)
@@ -47,7 +49,7 @@ def _of_recommendation(
             before = f"{plain.throughput_tok_s.value:.0f}"
         if best.throughput_tok_s is not None:
             after = f"{best.throughput_tok_s.value:.0f}"
-        ratio = "" if best.speedup is None else times_text(best.speedup)
+        ratio = "" if best.speedup is None else times_text(_said(result, "recommend.speedup", best.speedup))
     if result.snippets:
         name, text = next(iter(result.snippets.items()))
         code = Code(SNIPPET_TITLES.get(name, name), text)
@@ -84,11 +86,18 @@ def _sweep_panel(result: Recommendation, results: Sequence[AnyResult]) -> Panel 
     return None
 
 
-def _why(result: AnyResult, *codes: str) -> str:
-    """The reason that says most: the first of these kinds, else the first of all."""
+def _said(result: AnyResult, code: str, otherwise: Figure) -> Figure:
+    """The figure of the answer, which is not chosen for its luck; one setting has one number."""
+    found = of_code(result.findings, code)
+    return found[0].figure("speedup") if found else otherwise
+
+
+def _why(result: AnyResult, *codes: str, about: str = "") -> str:
+    """The reason that says most: the first of these kinds, and about this, else the first of all."""
     own = [finding for finding in result.findings if finding.severity == "reason" and finding.text]
     for code in codes:
-        if found := of_code(own, code):
+        found = sorted(of_code(own, code), key=lambda finding: finding.subject != about)
+        if found:
             return found[0].text
     return own[0].text if own else ""
 
@@ -136,7 +145,8 @@ def _of_sweep(result: SpecDecodeResult, trust: Trust, code: Code) -> Hero:
     before = after = ratio = ""
     if best is not None and base is not None and best.k and "speedup" in best.metrics:
         before = f"{base.metrics['throughput_tok_s'].value:.0f}"
-        after, ratio = f"{best.metrics['throughput_tok_s'].value:.0f}", times_text(best.metrics["speedup"])
+        after = f"{best.metrics['throughput_tok_s'].value:.0f}"
+        ratio = times_text(_said(result, "spec.speculate", best.metrics["speedup"]))
     panel: Panel | None = None
     if result.config.plan and result.plan:
         panel = sweep_charts.plan_panels(result)[0]
@@ -151,32 +161,49 @@ def _of_sweep(result: SpecDecodeResult, trust: Trust, code: Code) -> Hero:
         ratio,
         answers[1:],
         (),
-        _why(result, "spec.step", "plan.draft"),
+        _why(result, "spec.step", "plan.draft", about=f"{result.verdict.draft}, K = {result.verdict.k}"),
         None if panel is None else Chart.of(panel),
         code,
     )
 
 
-def trust_of(results: Sequence[AnyResult]) -> Trust:
+def trust_of(results: Sequence[AnyResult], language: Language = "en") -> Trust:
     """How the machine kept its pace, how many prompts there were, how far the text repeats itself."""
     drift = max((found for result in results for found in drifts_of(result)), default=None)
     prompts = max(len(result.text.prompt_ids) for result in results)
-    repeats = [f for result in results for f in of_code(result.findings, "spec.repeats")]
+    repeats = [f.number("repeated") for result in results for f in of_code(result.findings, "spec.repeats")]
     num_warnings = sum(len(result.warnings) for result in results)
-    parts, doubts = [counted(prompts, "prompt")], 0
-    if drift is not None:
-        parts.append(f"the machine's pace changed {pace_text(drift)}")
-        doubts += 2 if drift > 1.3 else drift > DRIFT_WARNING
-    if repeats:
-        share = max(finding.number("repeated") for finding in repeats)
-        parts.append(f"{100 * share:.0f} % of the text repeats itself")
-        doubts += 2 if share > 2 * MOST_NATURAL else 1
-    doubts += prompts < FEW_PROMPTS
-    if num_warnings:
-        parts.append(counted(num_warnings, "warning"))
+    doubts = int(prompts < FEW_PROMPTS)
+    doubts += 0 if drift is None else 2 if drift > DRIFT_LIMIT else int(drift > DRIFT_WARNING)
+    doubts += 0 if not repeats else 2 if max(repeats) > 2 * MOST_NATURAL else 1
     level: Level = "good" if not doubts else "fair" if doubts == 1 else "poor"
     title = {"good": "Sound", "fair": "With reservations", "poor": "Handle with care"}[level]
-    return Trust(level, title, " · ".join(parts))
+    parts = _in_chinese if language == "zh" else _in_english
+    return Trust(level, title, " · ".join(parts(prompts, drift, max(repeats, default=None), num_warnings)))
+
+
+def _in_english(
+    prompts: int, drift: float | None, repeated: float | None, num_warnings: int
+) -> Iterator[str]:
+    yield counted(prompts, "prompt")
+    if drift is not None:
+        yield f"the machine's pace changed {pace_text(drift)}"
+    if repeated is not None:
+        yield f"{100 * repeated:.0f} % of the text repeats itself"
+    if num_warnings:
+        yield counted(num_warnings, "warning")
+
+
+def _in_chinese(
+    prompts: int, drift: float | None, repeated: float | None, num_warnings: int
+) -> Iterator[str]:
+    yield f"{prompts} 条提示词"
+    if drift is not None:
+        yield f"机器速度变化了 {100 * (drift - 1):.0f} %"
+    if repeated is not None:
+        yield f"文本有 {100 * repeated:.0f} % 重复自身"
+    if num_warnings:
+        yield f"{num_warnings} 条警告"
 
 
 def drifts_of(result: AnyResult) -> list[float]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from bitdraft.present.charts.plot import Panel
+from bitdraft.present.sentences import Language
 from bitdraft.present.table import Table
+from bitdraft.present.translate import spec_translated
 
 Level = Literal["good", "fair", "poor"]
 
@@ -59,6 +61,12 @@ class Chart:
     def of(cls, panel: Panel) -> Chart:
         """A number that is none is a ValueError."""
         return cls(panel, script_json({"spec": panel.in_page(), "title": panel.title}))
+
+    def said(self, language: Language) -> str:
+        """The specification in a language."""
+        return (
+            self.spec if language == "en" else script_json(spec_translated(json.loads(self.spec), language))
+        )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from bitdraft.present.page import overview
 from bitdraft.present.page.discover import read_folders
 from bitdraft.present.page.model import Block, Section, script_json
 from bitdraft.present.page.run import WARNINGS, Run, build_run
+from bitdraft.present.sentences import Language
+from bitdraft.present.translate import translated
 from bitdraft.schema.io import prepare_output, write_atomically
 
 if TYPE_CHECKING:
@@ -35,28 +37,35 @@ class Written:
     notes: Sequence[str]
 
 
-def write_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Path:
+def write_report(
+    dirs: str | Path | Sequence[str | Path], output: str | Path | None = None, *, lang: Language = "en"
+) -> Path:
     """Write one page of all results in one or more folders, by default as report.html in the first.
+
+    It is in English, or in Chinese (`lang="zh"`).
 
     Files that cannot be shown are named on the page and in a Python warning. Raises `UserError` where
     none can.
     """
-    written = make_report(dirs, output)
+    written = make_report(dirs, output, lang)
     for text in written.notes:
         warnings.warn(text, stacklevel=2)
     return written.path
 
 
-def make_report(dirs: str | Path | Sequence[str | Path], output: str | Path | None = None) -> Written:
+def make_report(
+    dirs: str | Path | Sequence[str | Path], output: str | Path | None = None, language: Language = "en"
+) -> Written:
+    """The page, and what is said of files that it could not show."""
     folders = [dirs] if isinstance(dirs, str | Path) else list(dirs)
-    runs = [build_run(folder) for folder in read_folders([Path(folder) for folder in folders])]
+    runs = [build_run(folder, language) for folder in read_folders([Path(folder) for folder in folders])]
     if not any(run.views for run in runs):
         problem = f"no result file can be shown ({runs[0].warnings[0][1].rstrip('.')})"
         raise UserError("DIR", folders[0], problem, "Measure again or name another folder")
     target = Path(output) if output is not None else Path(folders[0]) / DEFAULT_NAME
     if target.is_dir():
         raise UserError("output", target, "is a folder", f"Name a file, as {target / DEFAULT_NAME}")
-    html = render(runs)
+    html = render(runs, language)
     try:
         prepare_output(target.parent)
     except UserError as error:
@@ -89,7 +98,7 @@ class Entry:
     children: Sequence[Entry] = ()
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[Run], language: Language = "en") -> str:
     """The page. The same results give the same page."""
     scripts = (_vega(), _script(_read("page.js")))
     numbers = itertools.count(1)
@@ -97,6 +106,7 @@ def render(runs: Sequence[Run]) -> str:
     several = len(runs) > 1
     values: dict[str, Any] = {
         "title": f"{len(runs)} runs side by side" if several else runs[0].title,
+        "language": language,
         "version": bitdraft.__version__,
         "policy": content_policy(scripts),
         "style": _read("style.css"),
@@ -109,7 +119,9 @@ def render(runs: Sequence[Run]) -> str:
         "runs": placed,
         "new_id": lambda what: f"{what}-{next(numbers)}",
     }
-    return _environment().get_template("page.html").render(values)
+    environment = _environment()
+    environment.filters["t"] = lambda text: translated(text, language)
+    return environment.get_template("page.html").render(values)
 
 
 def _theme(colours: Mapping[str, str]) -> dict[str, Any]:

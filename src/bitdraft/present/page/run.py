@@ -15,7 +15,9 @@ from bitdraft.present.page import precision_section, raw_section, recommendation
 from bitdraft.present.page.discover import Folder, Found, unreadable
 from bitdraft.present.page.hero import hero_of
 from bitdraft.present.page.model import Block, Chart, Code, Facts, Grid, Hero, Items, Section, Text
+from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.table import Cell, Column, Table
+from bitdraft.present.translate import translated
 from bitdraft.present.words import machine_text
 from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
@@ -60,9 +62,12 @@ class Run:
         return [text for title, text in self.warnings if not title]
 
 
-def build_run(folder: Folder) -> Run:
+def build_run(folder: Folder, language: Language = "en") -> Run:
     """Every result's section, and in front the first screen."""
-    titles = _titles(folder.found)
+    if language != "en":  # English is what the files say
+        said = [replace(found, result=with_sentences(found.result, language)) for found in folder.found]
+        folder = replace(folder, found=tuple(said))
+    titles = [_title_in(language, title) for title in _titles(folder.found)]
     is_search = any(isinstance(found.result, Recommendation) for found in folder.found)
     views, warnings = [], [("", text) for text in folder.warnings]
     for found, title in zip(folder.found, titles, strict=True):
@@ -73,7 +78,7 @@ def build_run(folder: Folder) -> Run:
             warnings.append(("", unreadable(found.where, problem)))
             continue
         warnings += [(title, text) for text in _own_warnings(found.result, is_search)]
-    hero = hero_of([view.result for view in views], views[0].command.text) if views else None
+    hero = hero_of([view.result for view in views], views[0].command.text, language) if views else None
     views = [_without_chart(view, hero) for view in views]
     when = next(
         (
@@ -100,6 +105,12 @@ def _without_chart(view: View, hero: Hero | None) -> View:
     shown = hero.chart.spec if hero is not None and hero.chart is not None else None
     kept = [block for block in view.main.blocks if not (isinstance(block, Chart) and block.spec == shown)]
     return replace(view, main=replace(view.main, blocks=kept))
+
+
+def _title_in(language: Language, title: str) -> str:
+    """Of a result: what it is, and of what."""
+    what, on, rest = title.partition(" on ")
+    return title if language == "en" else f"{translated(what, language)}{'：' if on else ''}{rest}"
 
 
 def _own_warnings(result: AnyResult, is_search: bool) -> list[str]:

@@ -38,10 +38,10 @@ def _where_it_pays(text: str, f: Finding) -> str:
 def _batch_lossless(f: Finding) -> str:
     total, identical = int(f.number("total")), int(f.number("identical"))
     if identical == total:
-        return f"Larger batches: all {total} texts, those of K = 0 included, are those of batch 1."
+        return f"Larger batches: all {total} texts, those of plain decoding included, are those of batch 1."
     return (
-        f"Larger batches: {identical} of {total} texts, those of K = 0 included, are those of batch 1; the "
-        "others are unchecked (a batch can round differently)."
+        f"Larger batches: {identical} of {total} texts, those of plain decoding included, are those of batch "
+        "1; the others are unchecked (a batch can round differently)."
     )
 
 

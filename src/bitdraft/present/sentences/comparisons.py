@@ -14,7 +14,7 @@ def _speeds(f: Finding) -> str:
     others = [
         f"{f.number(key):.0f} {what}"
         for key, what in (
-            ("same", "cannot be told apart"),
+            ("same", "are statistically tied"),
             ("drift", "differ by no more than the machine itself did"),
             ("unknown", "have too few prompts for an interval"),
         )
@@ -25,7 +25,7 @@ def _speeds(f: Finding) -> str:
 
 def _same_speed(f: Finding) -> str:
     rows = f" in any of {f.number('total'):.0f} rows" if f.number("total") > 1 else ""
-    return f"The speeds of A and B cannot be told apart{rows}."
+    return f"The speeds of A and B are statistically tied{rows}."
 
 
 def _status_changed(f: Finding) -> str:
@@ -37,13 +37,13 @@ def _status_changed(f: Finding) -> str:
 def _not_lossless(f: Finding) -> str:
     total = f" of {f.word('total')}" if f.word("total") else ""
     return (
-        f"{f.subject}: not the text of K = 0 in {f.word('after')}{total}, and rounding does not explain it "
-        f"({f.word('before')} in A)"
+        f"{f.subject}: not the text of plain decoding in {f.word('after')}{total}, and rounding does not "
+        f"explain it ({f.word('before')} in A)"
     )
 
 
 def _not_in_turn(f: Finding) -> str:
-    free = " Only speedups over K = 0, measured in turn within each run, are free of it."
+    free = " Only speedups over plain decoding, measured in turn within each run, are free of it."
     return (
         "A and B were not measured in turn: what the machine did between the two runs is in the ratios and "
         f"not in their intervals.{free if f.figures.get('speedups') else ''}"
@@ -79,10 +79,10 @@ SENTENCES: dict[str, Sentence] = {
     "compare.ppl_same": lambda f: "Perplexity is the same.",
     "compare.ppl_changed": lambda f: f"Perplexity: {clauses(f)}.",
     "compare.ppl_too_few": lambda f: "Too few blocks of text were scored to compare perplexities.",
-    "compare.ppl_not_told_apart": lambda f: "Perplexity cannot be told apart.",
-    "compare.no_longer_runs": lambda f: f"What ran in A does not in B: {clauses(f)}.",
-    "compare.runs_now": lambda f: f"What did not run in A does in B: {clauses(f)}.",
-    "compare.missing": lambda f: f"Of what A has, B has not: {some(f.words('names'))}.",
+    "compare.ppl_not_told_apart": lambda f: "Perplexities are statistically tied.",
+    "compare.no_longer_runs": lambda f: f"Ran in A, failed in B: {clauses(f)}.",
+    "compare.runs_now": lambda f: f"Failed in A, runs in B: {clauses(f)}.",
+    "compare.missing": lambda f: f"In A, missing in B: {some(f.words('names'))}.",
     "compare.no_longer_lossless": lambda f: f"No longer lossless: {clauses(f)}.",
     "compare.ratio": lambda f: f"{METRIC_TITLES[f.subject]} {ratio_text(f.subject, f.figure('ratio'))}",
     "compare.typical_ratio": lambda f: (

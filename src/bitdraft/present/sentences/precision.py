@@ -13,7 +13,7 @@ def _tied(f: Finding) -> str:
         "reference": "it is the reference",
         "value": "it is the fastest of them by value",
     }[f.word("why")]
-    return f"Its speed cannot be told from that of {' and '.join(f.words('others'))}; {why}."
+    return f"Statistically tied in speed with {joined(f.words('others'))}; {why}."
 
 
 def _against(f: Finding) -> str:

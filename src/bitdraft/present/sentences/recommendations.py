@@ -102,7 +102,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "recommend.no_draft_measured": lambda f: "No draft could be measured.",
     "recommend.against": lambda f: f"Against plain decoding at {f.subject}: {times_text(f.figure('ratio'))}.",
-    "recommend.ties": lambda f: f"In speed, {joined(f.words('names'))} cannot be told from it.",
+    "recommend.ties": lambda f: f"Statistically tied in speed: {joined(f.words('names'))}.",
     "recommend.precision_first": lambda f: f"Precision first: {parts_as_text(f)}",
     "recommend.by_speed": lambda f: f"At {f.subject}, by speed alone: {parts_as_text(f)}",
     "recommend.at": lambda f: f"At {f.subject}: {parts_as_text(f)}",

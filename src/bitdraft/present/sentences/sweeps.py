@@ -39,35 +39,40 @@ def no_gain_text(speedup: Figure) -> str:
     high = speedup.high
     if high is not None and high < 1:
         return "is slower than"
-    return "cannot be told from" if speedup.low is not None and speedup.low <= 1 else "is hardly faster than"
+    return (
+        "is statistically tied with"
+        if speedup.low is not None and speedup.low <= 1
+        else "is hardly faster than"
+    )
 
 
 def _ties(f: Finding) -> str:
-    """`draft-small, K = 3, 4 and ngram, K = 5 cannot be told from it.`"""
+    """`Statistically tied: draft-small, K = 3 and 4; ngram, K = 5.`"""
     pairs = list(zip(f.words("drafts"), f.words("ks"), strict=True))
     parts = [
         f"{draft}, K = {joined([k for _, k in group])}"
         for draft, group in groupby(pairs, key=lambda pair: pair[0])
     ]
-    return f"{joined(parts)} cannot be told from it."
+    return f"Statistically tied: {'; '.join(parts)}."
 
 
 def _lossless(f: Finding) -> str:
     total, identical = int(f.number("total")), int(f.number("identical"))
     if identical == total:
-        return f"Lossless: all {total} runs gave the token ids of K = 0."
+        return f"Lossless: all {total} runs gave the token ids of plain decoding."
     kinds = [("ties", "rounding tie", "rounding ties"), ("bugs", "bug", "bugs")]
     parts = [counted(f.number(key), one, many) for key, one, many in kinds if f.number(key)]
     for kind in ("unexplained", "unchecked"):
         if f.figures.get(kind):
             parts.append(f"{f.number(kind):.0f} {kind}")
     others = ", ".join(parts) or "unchecked"
-    return f"{identical} of {total} runs gave the token ids of K = 0; the others: {others}."
+    return f"{identical} of {total} runs gave the token ids of plain decoding; the others: {others}."
 
 
 def unexplained_text(f: Finding) -> str:
-    """`2 of 15 texts are not those of K = 0, and rounding does not explain them (a gap of 5 logits …)`"""
-    text = f"{f.number('n'):.0f} of {f.number('of'):.0f} texts are not those of K = 0, and rounding "
+    """`2 of 15 texts are not those of plain decoding, and rounding does not explain it: …`"""
+    few = f"{f.number('n'):.0f} of {f.number('of'):.0f}"
+    text = f"{few} texts are not those of plain decoding, and rounding "
     if f.number("bugs"):
         return f"{text}does not explain it: they differ at a wider precision as well"
     if f.figures.get("gap") is not None:
@@ -104,7 +109,8 @@ SENTENCES: dict[str, Sentence] = {
     "spec.refuse": _refuse,
     "spec.chosen_among": lambda f: (
         f"The fastest of {f.number('n'):.0f} (draft, K) is partly the luckiest: the lower end of its "
-        "interval holds for all of them at once, and its speedup is told from prompts that did not choose it."
+        "interval holds for all of them at once, and its speedup is estimated from prompts that did not "
+        "choose it."
     ),
     "spec.ties": _ties,
     "spec.random_weights": lambda f: (
@@ -130,7 +136,7 @@ SENTENCES: dict[str, Sentence] = {
         f"that was ({f.number('speedup'):.2f}× against {f.number('asked'):.2f}× after the prefill)."
     ),
     "spec.bug": lambda f: (
-        f"{f.subject}: prompt {f.number('prompt'):.0f} leaves the text of K = 0 at token "
+        f"{f.subject}: prompt {f.number('prompt'):.0f} leaves the text of plain decoding at token "
         f"{f.number('position'):.0f}, and not by rounding. Please report this."
     ),
     "spec.replay_differs": _replay_differs,
@@ -151,14 +157,14 @@ SENTENCES: dict[str, Sentence] = {
     "spec.not_lossless": lambda f: f"{f.subject} is not recommended: {unexplained_text(f)}.",
     "spec.replay": lambda f: (
         f"Replay: the steps of {f.number('compared'):.0f} of {f.number('of'):.0f} runs were compared (those "
-        f"with the text of K = 0), and {f.number('same'):.0f} are as replayed."
+        f"with the text of plain decoding), and {f.number('same'):.0f} are as replayed."
     ),
     "spec.drift": lambda f: (
         f"The machine's own speed changed {pace_text(f.number('drift'))} during the sweep (fixed "
         "work, timed between the prompts). Rows ran in turn, so their ratios hold; their tokens/s are of a "
         "machine that changed."
     ),
-    "spec.no_control": lambda f: f"Differences to K = 0 have no control: {f.word('why')}.",
+    "spec.no_control": lambda f: f"Differences to plain decoding could not be rechecked: {f.word('why')}.",
     "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",
     "spec.fallback": _fallback,
     "spec.batches_static": lambda f: (
