@@ -36,5 +36,5 @@ def full_after(num_writes: int, code: int = 28) -> Callable[[int], None]:
 
 
 def files_of(folder: Path) -> set[str]:
-    """A run's results, without what it keeps for itself."""
-    return {path.name for path in folder.iterdir()} - {"run.json", "cells", ".lock"}
+    """A run's results, without what it keeps for itself, and its page."""
+    return {path.name for path in folder.iterdir()} - {"run.json", "cells", ".lock", "report.html"}

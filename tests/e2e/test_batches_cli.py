@@ -15,7 +15,7 @@ def test_batches_leave_table_verdict_and_files(checkpoint: Path, text_file: Path
     size = ["--num-prompts", "6", "--max-prompt-tokens", "20", "--max-new-tokens", "12", "--device", "cpu"]
     flags = ["--draft", "ngram", "--k", "2", "--dataset", f"file:{text_file}", "--execution", "static"]
     command = ["spec-decode", str(checkpoint), *flags, *size, "--output", str(tmp_path)]
-    result = CliRunner().invoke(app, [*command, "--batch-size", "1,2,3"])
+    result = CliRunner().invoke(app, [*command, "--batch-size", "1,2,3", "-v"])
     assert result.exit_code == 0, result.output
     text = " ".join(result.output.split())
     for expected in ("larger batches: groups done", "Several prompts at once", "vs. 1", "Batch 3: 2 groups"):

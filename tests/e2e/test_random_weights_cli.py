@@ -38,7 +38,7 @@ def test_precision_measures_speed_and_memory_alone(shape: Path, text_file: Path,
     assert "PPL" not in result.output
     assert "NaN" not in result.output
     loaded = read_result(output / "precision.json", PrecisionResult)
-    assert loaded.model.name == f"{shape} (random weights)"
+    assert loaded.model.name == f"{shape.name} (random weights)"
     assert loaded.model.random_weights
     assert loaded.config.random_weights
     for row in loaded.rows:
@@ -60,7 +60,7 @@ def test_spec_decode_plans_for_shapes(shape: Path, text_file: Path, tmp_path: Pa
     assert "Random weights: acceptance, and so speedup, says nothing" in one_line(result.output)
     assert "no smaller than the target" not in result.output
     loaded = read_result(tmp_path / "spec_decode_plan_file-story.json", SpecDecodeResult)
-    assert loaded.model.name == f"{shape} (random weights)"
+    assert loaded.model.name == f"{shape.name} (random weights)"
     assert loaded.drafts["draft-shape"].random_weights
     assert set(loaded.plan) == {"draft-shape", "ngram"}
     assert "(random weights)" in (tmp_path / "spec_decode_plan_file-story.md").read_text().splitlines()[0]

@@ -204,7 +204,7 @@ def test_a_budget_names_what_it_left_out(
     monkeypatch.setattr(module, "measure_precision", measure)
     monkeypatch.setattr(search, "monotonic", lambda: spent_s[-1])
     text = ["--dataset", f"file:{story}", "--output", tmp_path, "--precisions", "fp32"]
-    found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--budget", "60s")
+    found = invoke(checkpoint, *text, *SMALL, *QUALITY, "--budget", "60s", "-v")
     assert found.exit_code == 0, found.output
     result = read_result(tmp_path / "recommendation.json", Recommendation)
     assert [stage.stage for stage in result.stages] == ["pilot", "precision"]

@@ -96,19 +96,18 @@ def test_a_sweep_leaves_table_verdict_and_files(sweep: tuple[Result, Path]) -> N
         "cheap",
         "ngram",
         "peculate",
-        "Written to",
-        "Lossless: all 40 runs",
+        "Page: ",
     ):
         assert expected in result.output
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in output.glob("*.png"))
     with (output / "spec_decode_file-story.csv").open() as handle:
         lines = list(csv.DictReader(handle))
     assert [(line["draft"], line["k"]) for line in lines] == [
-        ("–", "0"),
+        ("", "0"),
         *((name, str(k)) for name in ("cheap", "ngram") for k in (1, 2, 3, 6)),
     ]
     assert all(float(line["throughput_tok_s"]) > 0 for line in lines)
-    assert "| cheap | 3 | ok |" in (output / "spec_decode_file-story.md").read_text()
+    assert "| cheap | 3 | " in (output / "spec_decode_file-story.md").read_text()
 
 
 def test_every_row_of_a_sweep_is_lossless_has_its_k_and_is_the_replays(sweep: tuple[Result, Path]) -> None:
@@ -206,7 +205,7 @@ def test_sampling_is_compared_with_its_expectation(
         assert row.replay_check is not None
         assert row.replay_check.measured_over_expected is not None
         assert 0.3 < row.replay_check.measured_over_expected.value < 3
-    assert "sampled" in result.output
+    assert "Same ids" in result.output
 
 
 def test_a_draft_that_breaks_loses_its_rows_alone(

@@ -43,6 +43,9 @@ _CONTENT = (
 )
 
 
+RANDOM = " (random weights)"
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A readable checkpoint. `stored_dtypes` counts elements by the dtype they are stored in; with
@@ -75,8 +78,10 @@ class Checkpoint:
     @property
     def label(self) -> str:
         """A folder is called by its own name, whatever lies above it."""
-        is_folder = not self.name.startswith("demo/") and Path(self.name).expanduser().is_dir()
-        return self.folder.resolve().name if is_folder else self.name
+        asked = self.name.removesuffix(RANDOM)
+        is_folder = not asked.startswith("demo/") and Path(asked).expanduser().is_dir()
+        own = self.folder.resolve().name if is_folder else asked
+        return f"{own}{RANDOM}" if self.random_weights else own
 
     def record(self) -> ModelRecord:
         """What a result says of it, without the folder's place on this machine; `content` tells it from
@@ -125,7 +130,7 @@ def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
     if shape and not text_settings.get("vocab_size"):
         raise UserError(field, config.model, "its config.json names no vocab_size", "Add it there")
     return Checkpoint(
-        name=f"{config.model} (random weights)" if shape else config.model,
+        name=f"{config.model}{RANDOM}" if shape else config.model,
         folder=folder,
         revision=revision,
         architecture=architecture,

@@ -37,6 +37,8 @@ _STYLES = {
 _ENDLESS = 1000
 _MOST_ROWS = 9
 _MOST_WARNINGS = 2
+_MOST_REASONS = 3
+_FAILURES = ("row.failed", "precision.out", "spec.failed", "spec.not_lossless", "plan.out", "batch.failed")
 
 
 def print_table(
@@ -182,6 +184,10 @@ def show_verdict(
         _lines(console, result.reasons, "· ")
         _lines(console, [f"Skipped {text}." for text in result.skipped], "! ", "yellow")
     else:
+        # why there is no answer is part of it, and what failed is never passed over
+        own = [f.text for f in result.findings if f.severity == "reason" and f.text]
+        failed = [f.text for f in result.findings if f.code in _FAILURES]
+        _lines(console, (own if result.best is None else failed)[:_MOST_REASONS], "· ")
         title = "原因：" if language == "zh" else "Why: "
         why = [f"{title}{finding.text}" for finding in of_code(result.findings, "recommend.why")]
         _lines(console, why, "")

@@ -151,18 +151,19 @@ CHINESE = {
 }
 
 
-def translated(text: str, language: Language) -> str:
+def translated(words: str, language: Language) -> str:
     """Whole, or part by part between semicolons; what is not known stays as it is."""
-    if language == "en" or not text:
-        return text
-    if text in CHINESE:
-        return CHINESE[text]
-    if "; " in text:
-        return "；".join(translated(part, language) for part in text.split("; "))
-    if text.endswith("."):
-        return f"{translated(text[:-1], language)}。" if text[:-1] in CHINESE else text
-    rest = text.removeprefix("plain decoding ")  # the label of a line, with its value
-    return text if rest == text else f"{CHINESE['plain decoding']} {rest}"
+    if language == "en" or not words:
+        return words
+    if words in CHINESE:
+        return CHINESE[words]
+    if "; " in words:
+        return "；".join(translated(part, language) for part in words.split("; "))
+    bare = words.removesuffix(".")
+    if bare in CHINESE:
+        return f"{CHINESE[bare]}。"
+    value = words.removeprefix("plain decoding ")  # the label of a line, with its value
+    return words if value == words else f"{CHINESE['plain decoding']} {value}"
 
 
 def spec_translated(spec: Any, language: Language) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 from pydantic import field_serializer
@@ -70,6 +71,15 @@ class Result(Conclusions, Record):
             raise UserError("to_pandas", "pandas", "is not installed", "pip install pandas") from error
         return pandas.DataFrame(self.to_records())
 
+    def chart(self) -> Any:
+        """The picture that the result is told by: a notebook shows it, `.png()` and `.svg()` are its bytes
+        and text. None where nothing was measured."""
+        return _shown().chart_of(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return str(_shown().html_of(self))
+
     def __repr__(self) -> str:
         """Three lines: what was measured, its speeds, what it says."""
         prompts = len(self.text.prompt_ids)
@@ -96,6 +106,11 @@ class Result(Conclusions, Record):
     @field_serializer("config", check_fields=False)
     def _config_without_places(self, config: Config) -> dict[str, Any]:
         return config.model_dump(mode="json", exclude=set(UNRECORDED))
+
+
+def _shown() -> Any:
+    """Showing is a room above this one; it is entered when a person asks a result for its looks."""
+    return import_module("bitdraft.present.notebook")
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -294,6 +294,10 @@ class Chart:
         found: dict[str, Any] = spec_translated(_spec(grid), self.language)
         return found | {"config": vega_config(colours)}
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """Shown by a notebook: drawn by its own Vega-Lite where it has one."""
+        return {"application/vnd.vegalite.v6+json": self.spec(), "image/svg+xml": self.svg()}
+
     def png(self) -> bytes:
         import vl_convert
 

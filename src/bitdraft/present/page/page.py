@@ -19,6 +19,7 @@ from bitdraft.present.page.discover import read_folders
 from bitdraft.present.page.model import Block, Section, script_json
 from bitdraft.present.page.run import WARNINGS, Run, build_run
 from bitdraft.present.sentences import Language
+from bitdraft.present.table import Table
 from bitdraft.present.translate import translated
 from bitdraft.schema.io import prepare_output, write_atomically
 
@@ -173,6 +174,13 @@ def _environment() -> Environment:
     )
     environment.filters["groupby_runs"] = _neighbours
     return environment
+
+
+def table_html(table: Table) -> str:
+    """A table alone, as HTML."""
+    environment = _environment()
+    environment.filters["t"] = str
+    return str(environment.get_template("blocks.html").module.table(table))  # type: ignore[attr-defined]
 
 
 def _neighbours(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
