@@ -119,7 +119,7 @@ def test_an_overflowing_precision_is_a_finding_and_the_others_go_on(text_file: P
         (["--dataset", "file:/no/such/file"], "dataset file:/no/such/file: cannot be read"),
         (["--device", "tpu"], "--device tpu: "),
         (["--device", "cuda:77"], "--device cuda:77: this machine has"),
-        (["--num-prompts", "500"], "--num-prompts 500: file-text has only"),
+        (["--num-prompts", "500"], "--num-prompts 500: file-text has not so many windows"),
         (["--max-new-tokens", "250"], "exceed the model's context of 256 tokens"),
         (["--max-ppl-increase", "little"], "--max-ppl-increase little: "),
         (["--output", "/proc/nothing"], "output /proc/nothing: cannot be written"),

@@ -153,10 +153,15 @@ def models(debug: Debug = False) -> None:
         Console().print(table)
 
 
-def main(arguments: list[str] | None = None, **settings: Any) -> None:
-    """Entry point of the `bitdraft` command: run, and exit. A flag that cannot be read is one line, too."""
+def main(arguments: list[str] | None = None, command: str | None = None, **settings: Any) -> None:
+    """Entry point of the `bitdraft` command, or of one of its commands alone: run, and exit. A flag that
+    cannot be read is one line, too."""
     try:
-        code = app(arguments, standalone_mode=False, **settings)
+        if command is None:
+            code = app(arguments, standalone_mode=False, **settings)
+        else:
+            group: Any = typer.main.get_command(app)
+            code = group.commands[command].main(arguments, standalone_mode=False, **settings)
     except TyperException as error:
         message = error.format_message().rstrip(".")
         if message:  # none where the help was shown instead

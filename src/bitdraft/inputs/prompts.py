@@ -132,7 +132,7 @@ def select_prompts(dataset: Dataset, config: TextConfig, encoder: Encoder, seed:
             if len(prompts) == config.num_prompts:
                 break
     if len(prompts) < config.num_prompts:
-        raise _too_few(dataset, config, len(prompts))
+        raise _too_few(dataset, config, encoder, len(prompts))
     return prompts
 
 
@@ -164,14 +164,23 @@ def _order(dataset: Dataset, config: TextConfig, chance: random.Random | None) -
     return [index for one in rounds for index in one if index is not None]
 
 
-def _too_few(dataset: Dataset, config: TextConfig, num_found: int) -> UserError:
-    remedy = f"Ask for --num-prompts {num_found} or fewer" if num_found else "Choose another dataset"
-    if dataset.has_long_rows:
-        what = f"windows of {config.max_prompt_tokens} tokens"
-        remedy += ", a smaller --max-prompt-tokens or a longer text"
-    else:
-        what = f"texts over {config.min_text_chars} characters"
-    return UserError("num_prompts", config.num_prompts, f"{dataset.name} has only {num_found} {what}", remedy)
+def _too_few(dataset: Dataset, config: TextConfig, encoder: Encoder, num_found: int) -> UserError:
+    """What was asked for is too much of this text, and how much is not."""
+    if not dataset.has_long_rows:
+        remedy = f"Ask for --num-prompts {num_found} or fewer" if num_found else "Choose another dataset"
+        problem = f"{dataset.name} has only {num_found} texts over {config.min_text_chars} characters"
+        return UserError("num_prompts", config.num_prompts, problem, remedy)
+    fitting = config.num_prompts // 2
+    while fitting and len(_windows(dataset, _of(config, fitting), encoder, None)) < fitting:
+        fitting //= 2
+    more = "a smaller --max-prompt-tokens or a longer text"
+    remedy = f"Ask for --num-prompts {fitting} or fewer, {more}" if fitting else f"Give {more}"
+    problem = f"{dataset.name} has not so many windows of {config.max_prompt_tokens} tokens"
+    return UserError("num_prompts", config.num_prompts, problem, remedy)
+
+
+def _of(config: TextConfig, num_prompts: int) -> TextConfig:
+    return config.model_copy(update={"num_prompts": num_prompts})
 
 
 def _windows(

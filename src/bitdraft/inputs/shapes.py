@@ -22,11 +22,12 @@ def find_shape(config: ModelConfig, field: str) -> Path:
     """The shape's folder; settings that mean nothing without a checkpoint are a `UserError`."""
     name = config.model
     _refuse_checkpoint_settings(config)
-    if name in SHAPES:
+    known = name.rpartition("/")[2]  # as on the hub: EleutherAI/pythia-2.8b
+    if known in SHAPES and not Path(name).expanduser().is_dir():
         if config.trust_remote_code:
             problem = f"the shape {name} brings no code"
             raise UserError("trust_remote_code", True, problem, "Leave it out")
-        return SHAPE_FOLDER / name
+        return SHAPE_FOLDER / known
     if name.startswith("demo/"):
         remedy = f"Leave --random-weights out, or {_REMEDY[0].lower()}{_REMEDY[1:]}"
         raise UserError(field, name, "is an embedded model with trained weights, no shape", remedy)

@@ -7,6 +7,6 @@ import sys
 
 from bitdraft.cli import main
 
-DEFAULTS = {"precision": {"model": "EleutherAI/pythia-2.8b", "dataset": "wikitext"}}
+DEFAULTS = {"model": "EleutherAI/pythia-2.8b", "dataset": "wikitext"}
 
-main(["precision", *sys.argv[1:]], default_map=DEFAULTS, prog_name="python -m bitdraft")
+main(sys.argv[1:], "precision", default_map=DEFAULTS, prog_name="python -m bitdraft.precision")

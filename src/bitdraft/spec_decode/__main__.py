@@ -2,4 +2,4 @@
 
 from bitdraft.spec_decode import wikitext_eval
 
-wikitext_eval.run()
+wikitext_eval.run(module="")

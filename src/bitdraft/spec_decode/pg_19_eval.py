@@ -3,4 +3,4 @@
 from bitdraft.spec_decode.wikitext_eval import run
 
 if __name__ == "__main__":
-    run("pg19")
+    run("pg19", "pg_19_eval")

@@ -14,11 +14,12 @@ DEFAULTS = {
 }
 
 
-def run(dataset: str = "wikitext") -> None:
+def run(dataset: str = "wikitext", module: str = "wikitext_eval") -> None:
+    """The command with these defaults, under the module's own name."""
     from bitdraft.cli import main
 
-    defaults = {"spec-decode": DEFAULTS | {"dataset": dataset}}
-    main(["spec-decode", *sys.argv[1:]], default_map=defaults, prog_name="python -m bitdraft")
+    name = f"python -m bitdraft.spec_decode.{module}".removesuffix(".")
+    main(sys.argv[1:], "spec-decode", default_map=DEFAULTS | {"dataset": dataset}, prog_name=name)
 
 
 if __name__ == "__main__":
