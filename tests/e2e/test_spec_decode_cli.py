@@ -368,7 +368,10 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (["--draft", "ngram", "--temperature", "1", "--top-p", "1.5"], "--top-p 1.5: "),
         (["--draft", "ngram", "--precision", "int3"], "--precision int3: "),
         (["--draft", "ngram", "--max-new-tokens", "250"], "exceed the target's context of 256 tokens"),
-        (["--draft", "ngram", "--num-prompts", "500"], "--num-prompts 500: file-story has not so many windows"),
+        (
+            ["--draft", "ngram", "--num-prompts", "500"],
+            "--num-prompts 500: file-story has not so many windows",
+        ),
         (["--draft", "ngram", "--output", "/proc/nothing"], "output /proc/nothing: cannot be written"),
     ],
 )

@@ -17,6 +17,7 @@ from bitdraft.config.base import Config
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import Interrupted, UserError
 from bitdraft.runs.cell import Cell, Failure
+from bitdraft.runs.deadline import undisturbed
 from bitdraft.runs.executors import make_executor
 from bitdraft.runs.executors.base import Executor
 from bitdraft.runs.schedule import OnEvent, run_cells
@@ -69,8 +70,9 @@ class Conduct(Generic[_R]):
             if fold.has_numbers():
                 error.result = self._publish(fold, publish, is_complete=False)[0]
             raise
-        result, files = self._publish(fold, publish, is_complete=True)
-        self.run.finish(files)
+        with undisturbed():
+            result, files = self._publish(fold, publish, is_complete=True)
+            self.run.finish(files)
         if self.run.unsaved is not None:
             remedy = "Free space there, and give the command again"
             problem = UserError("output", self.folder, self.run.unsaved, remedy)

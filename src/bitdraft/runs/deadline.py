@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 from collections.abc import Iterator
+from time import monotonic
 
 from bitdraft.errors import Interrupted
 
@@ -30,3 +31,18 @@ def alarm_after(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """No alarm rings meanwhile: what has been measured is written whole. It rings after."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    start_s = monotonic()
+    left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0]
+    try:
+        yield
+    finally:
+        if left_s:
+            signal.setitimer(signal.ITIMER_REAL, max(left_s - (monotonic() - start_s), 0.01))
