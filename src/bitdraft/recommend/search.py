@@ -141,7 +141,8 @@ class _Search:
         picked = contenders(self.found.predictions(), precision, self.config)
         if self.found.plans and not picked:
             self.found.notes.append(reason("recommend.none_near"))
-        for pair, wanted in by_pair(picked).items():
+        # within a budget what is most alike in all but the precision comes first
+        for pair, wanted in sorted(by_pair(picked).items(), key=lambda item: item[0][1] is not None):
             self._sweep(pair, wanted)
 
     def report(self, what: str, stage: str, done: int, total: int) -> None:
@@ -283,7 +284,7 @@ class _Search:
     def _plan(self, pair: Pair, drafts: Sequence[str] | None = None) -> None:
         precision, other = pair
         what, name = pair_name(pair), f"plan-{pair_folder(pair)}"
-        if not self._decisions.of(name, lambda: self._left_s() >= self._plan_seconds(precision)):
+        if not self._decisions.of(name, lambda: self._left_s() >= self._plan_seconds(pair)):
             self.found.skipped.append(skipped("budget.plan", what))
             return
         start_s = monotonic()
@@ -295,14 +296,16 @@ class _Search:
         self.found.notes += [reason("recommend.plan_at", what, [one]) for one in lost]
         self._note_stage(name, "plan", what, start_s)
 
-    def _plan_seconds(self, precision: str) -> float:
+    def _plan_seconds(self, pair: Pair) -> float:
         """What has to be left for a plan: its own time for the first; for others as long as one took before,
-        and a sweep's."""
+        and a sweep's. Drafts at another precision come behind a sweep at each of the target's own."""
+        precision, other = pair
         work = self.config.num_prompts, self._plain_s(precision), self._process_s
         before = [stage.seconds for stage in self.found.stages if stage.stage == "plan"]
         if not before:
             return budget.plan_seconds(*work)
-        return max(before) + budget.sweep_seconds([1.0], *work)
+        num_sweeps = 1 if other is None else 1 + len(self.found.plans)
+        return max(before) + num_sweeps * budget.sweep_seconds([1.0], *work)
 
     def _mixed_plans(self) -> None:
         """Draft models at other precisions than the target's, where they could bring the fastest."""
