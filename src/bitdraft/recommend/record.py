@@ -92,6 +92,9 @@ def _contenders(
         _contender(one, _standing(one, choice, is_complete), change[one.precision], name, front)
         for one, front in zip(ordered, fronts, strict=True)
     ]
+    if is_complete and choice.option is not None and choice.speedup is not None:
+        # one setting has one number: the one that is not chosen for its luck
+        rows[0] = rows[0].model_copy(update={"throughput_tok_s": choice.speed, "speedup": choice.speedup})
     tried = found.tried()
     for prediction in found.predictions():
         if (prediction.pair, prediction.draft, prediction.k) not in tried:

@@ -17,7 +17,7 @@ from bitdraft.present.sentences import Language
 from bitdraft.present.translate import spec_translated, translated
 from bitdraft.schema.records import Figure
 
-PIXELS_PER_UNIT = 2
+PIXELS_PER_UNIT = 1.5
 LABEL_HEIGHT = 14
 Align = Literal["left", "right", "center"]
 Side = Literal["x", "y"]
@@ -59,7 +59,7 @@ class Axis:
         if self.ticks is not None:
             settings["values"] = list(self.ticks)
         elif self.names is None:
-            settings["tickCount"] = 5
+            settings["tickCount"] = 4 if side == "x" else 5
         if self.format is not None:
             settings["format"] = self.format
         if side == "y" and self.names is None:

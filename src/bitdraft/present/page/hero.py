@@ -172,10 +172,13 @@ def trust_of(results: Sequence[AnyResult], language: Language = "en") -> Trust:
     drift = max((found for result in results for found in drifts_of(result)), default=None)
     prompts = max(len(result.text.prompt_ids) for result in results)
     repeats = [f.number("repeated") for result in results for f in of_code(result.findings, "spec.repeats")]
-    num_warnings = sum(len(result.warnings) for result in results)
+    # a recommendation repeats the warnings of its steps
+    warned = results[:1] if isinstance(results[0], Recommendation) else results
+    num_warnings = sum(len(result.warnings) for result in warned)
     doubts = int(prompts < FEW_PROMPTS)
     doubts += 0 if drift is None else 2 if drift > DRIFT_LIMIT else int(drift > DRIFT_WARNING)
     doubts += 0 if not repeats else 2 if max(repeats) > 2 * MOST_NATURAL else 1
+    doubts = doubts or int(num_warnings > 0)
     level: Level = "good" if not doubts else "fair" if doubts == 1 else "poor"
     title = {"good": "Sound", "fair": "With reservations", "poor": "Handle with care"}[level]
     parts = _in_chinese if language == "zh" else _in_english
