@@ -18,7 +18,12 @@ SPEEDS = (
     "Speedup: over plain decoding at that precision, measured in turn with it; tokens/s of drafts are the "
     "precision's own times the speedup."
 )
-_MARKS: dict[str, Mark] = {"chosen": "good", "out": "quiet", "predicted": "quiet"}
+_MARKS: dict[str, Mark] = {
+    "chosen": "good",
+    "indistinguishable": "tied",
+    "out": "quiet",
+    "predicted": "quiet",
+}
 
 
 def publish(result: Recommendation, folder: Path | None) -> tuple[Recommendation, list[str]]:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from bitdraft.schema.records import Figure
 
 Value = Figure | float | int | str | None
-Mark = Literal["", "best", "good", "bad", "better", "worse", "drift", "quiet"]
-"""`best` is shared by all that are statistically tied with the best; `good` and `bad` are what a verdict
+Mark = Literal["", "best", "good", "tied", "bad", "better", "worse", "drift", "quiet"]
+"""`best` is shared by all that are statistically tied with the best; `good`, `tied` and `bad` are what a verdict
 says; `better`, `worse` and `drift` (no further than the machine changed) are of a comparison; `quiet` is set
 back."""
 GLYPHS = {"best": "★ ", "better": "▲ ", "worse": "▼ ", "drift": "~ "}

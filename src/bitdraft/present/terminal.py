@@ -27,6 +27,7 @@ from bitdraft.schema.spec_decode import SpecDecodeResult
 _STYLES = {
     "best": "bold green",
     "good": "green",
+    "tied": "cyan",
     "bad": "red",
     "better": "bold green",
     "worse": "bold red",

@@ -80,23 +80,17 @@ METRIC_TITLES = {
 _IN_PERCENT = ("ppl", "bits_per_byte")
 
 
-def ratio_value(name: str, ratio: Figure) -> str:
-    """`0.931×`; of what hardly ever changes by as much, the change: `+0.012 %`."""
-    return f"{100 * (ratio.value - 1):+.3f} %" if name in _IN_PERCENT else f"{ratio.value:.3f}×"
-
-
-def ratio_interval(name: str, ratio: Figure) -> str:
-    """`[0.902, 0.958]`, or nothing."""
-    if ratio.low is None or ratio.high is None:
-        return ""
-    if name in _IN_PERCENT:
-        return f"[{100 * (ratio.low - 1):+.3f}, {100 * (ratio.high - 1):+.3f}]"
-    return f"[{ratio.low:.3f}, {ratio.high:.3f}]"
-
-
 def ratio_text(name: str, ratio: Figure) -> str:
-    """Both."""
-    return f"{ratio_value(name, ratio)} {ratio_interval(name, ratio)}".rstrip()
+    """`0.931× [0.902, 0.958]`, without brackets where there is no interval; of what hardly ever changes by as
+    much, the change: `+0.012 % [+0.001, +0.023]`."""
+    ends = [ratio.value] if ratio.low is None or ratio.high is None else [ratio.value, ratio.low, ratio.high]
+    if name in _IN_PERCENT:
+        value, *interval = (f"{100 * (end - 1):+.3f}" for end in ends)
+        value += " %"
+    else:
+        value, *interval = (f"{end:.3f}" for end in ends)
+        value += "×"
+    return f"{value} [{', '.join(interval)}]" if interval else value
 
 
 def machine_text(environment: Environment) -> str:

@@ -1,1 +1,1 @@
-"""Charts as PNG, drawn from results alone."""
+"""Charts as pictures and as parts of the page, drawn from results alone."""

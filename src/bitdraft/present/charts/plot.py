@@ -94,9 +94,9 @@ class Plot:
             alt.Chart(data, mark=mark).encode(**{k: v for k, v in both.items() if v is not None})
         )
 
-    def bars(self, points: Sequence[Point], style: SeriesStyle, *, low: str = "", **settings: Any) -> None:
-        """From zero, or stacked from each row's own start where `low` names it."""
-        mark = alt.MarkDef(type="bar", cornerRadiusEnd=2, **_coloured(style), **settings)
+    def bars(self, points: Sequence[Point], style: SeriesStyle) -> None:
+        """From zero, over names."""
+        mark = alt.MarkDef(type="bar", cornerRadiusEnd=2, **_coloured(style))
         self._add(_rows(points), mark, tooltip=_tooltip(points))
 
     def floating_bars(
