@@ -1,6 +1,6 @@
 #!/usr/bin/env python
-"""The pictures of the READMEs, all of one run of `scripts/demo`, in English and Chinese: the terminal, the first
-screen of the page, and the two modules' charts.
+"""The pictures of the READMEs, all of one run of `scripts/demo`, in English and Chinese: the terminal, the
+first screen of the page, and the two modules' charts.
 
 The page's picture needs Chromium and playwright (extra dev), Chinese ones a font that has the characters.
 

@@ -7,6 +7,7 @@ if [ ! -x .venv/bin/python ]; then
   "${PYTHON:-python3}" -m venv .venv
 fi
 if ! cmp -s <(cat pyproject.toml constraints.txt) "$stamp"; then
+  echo "Installing bitdraft[$extras] into .venv: two to five minutes, about 2 GB." >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
   cat pyproject.toml constraints.txt > "$stamp"
 fi

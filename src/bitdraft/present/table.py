@@ -13,9 +13,9 @@ from bitdraft.schema.records import Figure
 
 Value = Figure | float | int | str | None
 Mark = Literal["", "best", "good", "tied", "bad", "better", "worse", "drift", "quiet"]
-"""`best` is shared by all that are statistically tied with the best; `good`, `tied` and `bad` are what a verdict
-says; `better`, `worse` and `drift` (no further than the machine changed) are of a comparison; `quiet` is set
-back."""
+"""`best` is shared by all that are statistically tied with the best; `good`, `tied` and `bad` are what a
+verdict says; `better`, `worse` and `drift` (no further than the machine changed) are of a comparison; `quiet`
+is set back."""
 GLYPHS = {"best": "★ ", "better": "▲ ", "worse": "▼ ", "drift": "~ "}
 NEAR = 0.02
 """Single values as close as this are a tie"""
