@@ -34,6 +34,12 @@ def test_a_recommendation_is_told_with_its_speed_before_and_after() -> None:
     assert "from_pretrained" in hero.code.text or "load" in hero.code.text
 
 
+def test_precisions_are_told_against_the_reference() -> None:
+    hero = hero_of([precision_result()], "")
+    assert (hero.before, hero.before_is, hero.after) == ("100", "fp32", "200")
+    assert hero.ratio == "2.00× [1.90, 2.10]"
+
+
 def test_the_number_is_the_verdicts_own() -> None:
     """The figure that is not chosen for its luck, not the row's."""
     told = Figure(value=1.5, low=1.2, high=1.76, n=6)

@@ -108,6 +108,7 @@ class Hero:
     answer: str
     trust: Trust
     before: str = ""
+    before_is: str = "plain"
     after: str = ""
     ratio: str = ""
     more: Sequence[str] = ()
