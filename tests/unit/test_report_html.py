@@ -92,7 +92,7 @@ def test_the_page_holds_every_part_with_the_verdict_on_top(tmp_path: Path) -> No
         "320 tokens/s",
         "Why. It is the fastest within the limits.",
         "6 prompts",
-        "3 warnings",
+        "1 warning",
         "Speed over memory, every way that was measured",
         "model = load('<here>') # & there",
         "Warnings",
