@@ -68,8 +68,8 @@ def test_the_wheel_measures_and_reports(site: Path, tmp_path: Path) -> None:
         "--output",
         "out",
     ]
-    assert "Use fp32" in run(site, tmp_path, *command)
+    assert "Page: " in run(site, tmp_path, *command)
     run(site, tmp_path, "-m", "bitdraft", "report", "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Use fp32" in page
+    assert "Which precision" in page
     assert "vegaEmbed" in page

@@ -31,7 +31,7 @@ def test_a_recommendation_is_told_with_its_speed_before_and_after() -> None:
     assert (hero.before, hero.after, hero.ratio) == ("200", "320", "1.60× [1.44, 1.76]")
     assert dict(hero.facts) == {"peak RAM": "0.60 GiB", "TTFT": "20 ms", "PPL": "+0.20 % [+0.10 %, +0.30 %]"}
     assert hero.code is not None
-    assert "from_pretrained" in hero.code.text or "load" in hero.code.text
+    assert hero.code.text == "bitdraft spec-decode", "the snippet that is whole"
 
 
 def test_precisions_are_told_against_the_reference() -> None:
@@ -81,6 +81,12 @@ def test_few_prompts_warnings_and_repetition_take_trust() -> None:
         assert found.level == level
         assert f"{100 * share:.0f} % of the text repeats itself" in found.text
     assert "15 条提示词" in trust_of([swept()], "zh").text
+
+
+def test_processes_that_differ_take_trust() -> None:
+    noisy = precision_result(findings=(warning("precision.noisy", factor=2.0),))
+    assert trust_of([noisy]).level == "poor"
+    assert "2-fold" in trust_of([noisy]).text
 
 
 def test_warnings_of_the_steps_of_a_search_count_once() -> None:

@@ -47,7 +47,7 @@ def test_the_best_share_their_mark_with_what_is_tied() -> None:
     assert best_of([far, near, low], higher_is_better=False) == {2}
     assert best_of([far, near], higher_is_better=True) == set(), "nothing is distinguishable"
     assert best_of([far, None], higher_is_better=True) == set()
-    single = [Figure(value=value) for value in (1.0, 1.01, 1.2)]
+    single = [Figure(value=value) for value in (1.0, 1.05, 1.2)]
     assert best_of(single, higher_is_better=False) == {0, 1}
 
 
@@ -64,12 +64,13 @@ def test_markdown_is_aligned_escaped_and_marked() -> None:
 
 def test_csv_has_units_ends_and_no_dashes() -> None:
     records: list[dict[str, Value]] = [
-        {"draft": None, "peak_ram_gb": Figure(value=0.5), "speedup": None},
+        {"draft": None, "peak_ram_gb": Figure(value=0.5), "peak_ram_gb_loading": 0.4, "speedup": None},
         {"draft": "a", "speedup": figure(2.0)},
     ]
     lines = list(csv.DictReader(io.StringIO(csv_text(records))))
     assert (lines[0]["draft"], lines[0]["peak_ram_gib"], lines[0]["speedup"]) == ("", "0.5", "")
     assert (lines[1]["speedup"], lines[1]["speedup_low"], lines[1]["speedup_n"]) == ("2.0", "1.8", "6")
+    assert lines[0]["peak_ram_gib_loading"] == "0.4"
     assert "–" not in csv_text(records)
 
 

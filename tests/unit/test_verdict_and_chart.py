@@ -129,6 +129,20 @@ def test_a_machine_that_changed_its_pace_by_more_is_no_judge_of_speed() -> None:
     assert decide(rows[:1], "fp32", LIMIT, "fp32").precision == "fp32", "nothing is compared"
 
 
+def test_nor_is_one_whose_alike_processes_differ_widely() -> None:
+    rows = [ok_row("fp32", 0.01), ok_row("bf16", 0.005, 1e-4)]
+    slow = ok_row("fp32", 0.02).runs
+    both = [
+        rows[0].model_copy(update={"more_runs": (slow,)}),
+        rows[1].model_copy(update={"more_runs": (rows[1].runs,)}),
+    ]
+    verdict = decide(both, "fp32", LIMIT, "fp32")
+    assert verdict.precision is None
+    assert verdict.summary.startswith("Speeds of precisions are not compared")
+    table = precision_table(result(*both))
+    assert "Speed ×" not in [column.title for column in table.columns], "nor shown"
+
+
 def test_what_was_measured_at_a_changed_pace_is_measured_again_in_turn(
     checkpoint: Path, text_file: Path
 ) -> None:
@@ -139,6 +153,8 @@ def test_what_was_measured_at_a_changed_pace_is_measured_again_in_turn(
         patch.setattr(evaluate, "machine_drift", lambda _: next(drifts))
         result = evaluate_precision(str(checkpoint), **settings)
     assert [len(row.rounds) for row in result.rows] == [3, 3]
+    assert any("timed 2 more times, in turn" in reason for reason in result.reasons)
+    assert len(repr(result.rows[0])) < 200
 
 
 def test_no_difference_counts_that_is_smaller_than_the_drift_however_small_that_is() -> None:

@@ -50,6 +50,11 @@ def errors_to_exit(
                 show(result)
             done = "What was finished is shown above" if result is not None else "No row was finished"
             kept = f", and all that was measured is in {folder}" if folder is not None else ""
+            if result is not None and folder is not None:
+                from bitdraft.cli.finished import write_page
+
+                page = write_page(Path(str(folder)))
+                kept += f" ({page.name} shows it)" if page is not None else ""
             again = " Give the same command again to go on." if folder is not None else ""
             print(f"Interrupted. {done}{kept}.{again}", file=sys.stderr)
             number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT

@@ -130,7 +130,7 @@ def _read(path: Path, newline: str | None = None, asked: str | None = None) -> s
         with path.open(encoding="utf-8", newline=newline) as handle:
             text = handle.read()
     except OSError as error:
-        remedy = "Give a readable UTF-8 text file, or a --data-root laid out as the README shows"
+        remedy = "Give a readable UTF-8 text file, or a --data-root laid out as docs/runs.md says"
         raise UserError("dataset", shown, f"cannot be read ({one_line(error)})", remedy) from error
     except UnicodeDecodeError as error:
         raise UserError("dataset", shown, "is not UTF-8 text", "Convert the file to UTF-8") from error
@@ -239,7 +239,7 @@ def wikitext_rows(text: str) -> tuple[str, ...]:
 
 def _from_files(name: str, root: Path) -> Dataset:
     if not root.is_dir():
-        raise UserError("data_root", root, "is not a folder", "Name a folder laid out as the README shows")
+        raise UserError("data_root", root, "is not a folder", "Name a folder laid out as docs/runs.md says")
     if name == "wikitext":
         path = root / "wikitext-2-raw-v1" / "test.txt"
         rows = wikitext_rows(_read(path))

@@ -21,7 +21,7 @@ from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, TextRecord
-from bitdraft.schema.findings import Finding, answer, warning
+from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict
 from bitdraft.schema.results import UNRECORDED
 from bitdraft.stats.drift import DRIFT_LIMIT
@@ -206,7 +206,7 @@ class _Fold:
             text=self.workload.text,
             rows=tuple(rows),
             verdict=verdict,
-            findings=(*findings, *warnings_of(rows), *self._lost_rounds()),
+            findings=(*findings, *self._more_rounds(), *warnings_of(rows), *self._lost_rounds()),
         )
 
     def _rows(self) -> list[PrecisionRow]:
@@ -244,6 +244,9 @@ class _Fold:
         found = [self.records.get(round_name(precision, number)) for number in numbers]
         wanted = len(self.workload.prompts)
         return [one for one in found if one is not None and len(one.generations) == wanted]
+
+    def _more_rounds(self) -> list[Finding]:
+        return [reason("precision.more_rounds", n=self.num_more)] if self.num_more else []
 
     def _lost_rounds(self) -> list[Finding]:
         return [

@@ -125,12 +125,18 @@ def decide(
     first = [answer("precision.other_reference", base.precision, asked=reference)] if base and other else []
     noise = process_noise(rows)
     drift = machine_drift(rows)
-    if len(eligible) > 1 and drift > DRIFT_LIMIT and base is not None:
+    differ = 1.0 if noise is None else math.exp(math.sqrt(noise.variance))
+    too_noisy = drift > DRIFT_LIMIT or math.log(differ) > WIDE_INTERVAL
+    if len(eligible) > 1 and too_noisy and base is not None:
         verdict = PrecisionVerdict(
             comparisons=tuple(_comparison(r, base, noise) for r in finished if r is not base),
             max_ppl_increase=max_ppl_increase,
         )
-        return verdict, (*first, answer("precision.too_drifted", base.precision, drift=drift), *reasons)
+        return verdict, (
+            *first,
+            answer("precision.too_drifted", base.precision, drift=max(drift, differ)),
+            *reasons,
+        )
     judged = _Judge(drift, noise, math.comb(len(eligible), 2))
     chosen, tied = _fastest(eligible, base.precision if base else reference, judged)
     if formats.find(stored_dtype or "").bits == 16:

@@ -25,7 +25,7 @@ def csv_of(comparison: Comparison) -> str:
 def _record(row: RowComparison) -> dict[str, Value]:
     record: dict[str, Value] = row.name.model_dump() | {"status_a": row.status_a, "status_b": row.status_b}
     for metric, entry in row.ratios.items():
-        name = f"{metric.removesuffix('_gb')}_gib" if metric.endswith("_gb") else metric
+        name = metric.replace("_gb", "_gib")
         record |= {f"{name}_a": entry.a, f"{name}_b": entry.b, f"{name}_ratio": entry.ratio}
         record[f"{name}_standing"] = entry.standing
     if row.acceptance is not None:

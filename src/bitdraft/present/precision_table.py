@@ -7,6 +7,7 @@ import math
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.charts.precision import quality_is_skipped
 from bitdraft.present.table import Cell, Column, Mark, Table, best_of
+from bitdraft.schema.findings import of_code
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 
@@ -47,7 +48,8 @@ def precision_table(result: PrecisionResult) -> Table:
     if quality_is_skipped(rows):
         of_quality = ("ppl", "delta_ln_ppl", "kl_divergence", "top1_agreement")
         columns = [column for column in columns if column.key not in of_quality]
-    speedups = {entry.precision: entry.speedup for entry in result.verdict.comparisons}
+    is_judged = not of_code(result.findings, "precision.too_drifted")
+    speedups = {entry.precision: entry.speedup for entry in result.verdict.comparisons if is_judged}
     figures = [_figures(row) | _paired(row, speedups) for row in rows]
     columns = [column for column in columns if any(column.key in own for own in figures)]
     marks = {

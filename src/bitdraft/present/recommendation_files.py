@@ -126,7 +126,7 @@ def shown(result: Recommendation) -> list[Contender]:
 def markdown_text(result: Recommendation) -> str:
     lines = [
         *conclusions(result, f"What to deploy: {result.model.name or result.config.model}"),
-        *markdown(recommendation_table(result)),
+        *(markdown(recommendation_table(result)) if result.contenders else []),
         "",
         f"{SPEEDS} ΔPPL: against the reference. "
         "Pareto: by value nothing measured is better in one of speed, quality, memory and no worse in all. "

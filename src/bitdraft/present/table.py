@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,8 +18,8 @@ Mark = Literal["", "best", "good", "tied", "bad", "better", "worse", "drift", "q
 verdict says; `better`, `worse` and `drift` (no further than the machine changed) are of a comparison; `quiet`
 is set back."""
 GLYPHS = {"best": "★ ", "better": "▲ ", "worse": "▼ ", "drift": "~ "}
-NEAR = 0.02
-"""Single values as close as this are a tie"""
+NEAR = 0.10
+"""Single values as close as this are a tie: nothing says how far they vary"""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def csv_text(records: Sequence[Mapping[str, Value]]) -> str:
 def _flat(record: Mapping[str, Value]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in record.items():
-        name = f"{key.removesuffix('_gb')}_gib" if key.endswith("_gb") else key
+        name = re.sub(r"_gb(?=_|$)", "_gib", key)
         if isinstance(value, Figure):
             found[name] = value.value
             found |= {f"{name}_{end}": getattr(value, end) for end in ("low", "high", "n")}
@@ -153,7 +154,7 @@ def _flat(record: Mapping[str, Value]) -> dict[str, Any]:
 
 def best_of(figures: Sequence[Figure | None], higher_is_better: bool) -> set[int]:
     """The best value and all that are statistically tied with it (intervals that overlap; single values
-    within 2 %); none where that is all of them."""
+    within 10 %); none where that is all of them."""
     values = {i: figure for i, figure in enumerate(figures) if figure is not None}
     if len(values) < 2:
         return set()

@@ -145,7 +145,8 @@ def show_recommendation(
         rows = [row for row in rows if row.standing not in ("predicted", "out")] or rows
         rows = rows[:_MOST_ROWS]
     table = recommendation_table(result, rows)
-    print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)
+    if rows:
+        print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)
     left = len(result.contenders) - len(rows)
     if verbose:
         _quiet(console, SPEEDS)

@@ -19,6 +19,7 @@ from bitdraft.schema.records import (
     Status,
     WorkSeconds,
     refuse_twice,
+    row_text,
 )
 from bitdraft.schema.results import Result
 
@@ -113,6 +114,10 @@ class PrecisionRow(Record):
         if any(len(runs) != len(self.runs) for runs in self.more_runs):
             raise ValueError("rounds of different numbers of requests")
         return self
+
+    def __repr__(self) -> str:
+        """One line: its raw records are many."""
+        return row_text(f"PrecisionRow({self.precision}, {self.status}", self.metrics)
 
     @property
     def rounds(self) -> list[tuple[Generation, ...]]:

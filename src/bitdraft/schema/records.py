@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -68,6 +68,15 @@ class Figure(Record):
         if self.n < 2:
             return "a single value"
         return "fewer than 5 items" if self.n < 5 else "pooled over all items"
+
+
+def row_text(head: str, metrics: Mapping[str, Figure]) -> str:
+    """A row's first figures: `PrecisionRow(fp32, ok, throughput_tok_s 93.3 [90.1, 95.2], …)`"""
+    shown = []
+    for name, figure in list(metrics.items())[:4]:
+        ends = "" if figure.low is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
+        shown.append(f"{name} {figure.value:.4g}{ends}")
+    return f"{', '.join([head, *shown])}{', …' if len(metrics) > 4 else ''})"
 
 
 def _not_negative(figures: dict[str, Figure]) -> dict[str, Figure]:

@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from bitdraft.config.runs import SpecDecodeConfig
 from bitdraft.schema.environment import ModelRecord
+from bitdraft.schema.naming import draft_name
 from bitdraft.schema.records import (
     Divergence,
     Figure,
@@ -19,6 +20,7 @@ from bitdraft.schema.records import (
     Status,
     WorkSeconds,
     refuse_twice,
+    row_text,
 )
 from bitdraft.schema.results import Result
 from bitdraft.schema.shared_texts import with_known_texts, without_known_texts
@@ -150,6 +152,11 @@ class SpecDecodeRow(Record):
     runs: tuple[Generation, ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
     detail: str | None = None
+
+    def __repr__(self) -> str:
+        """One line: its raw records are many."""
+        name = draft_name(self.draft, self.k)
+        return row_text(f"SpecDecodeRow({name}, batch {self.batch_size}, {self.status}", self.metrics)
 
     @property
     def configuration(self) -> Configuration:

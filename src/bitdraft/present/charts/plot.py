@@ -19,6 +19,7 @@ from bitdraft.schema.records import Figure
 
 PIXELS_PER_UNIT = 1.5
 LABEL_HEIGHT = 14
+AXIS_HEIGHT = 40
 Align = Literal["left", "right", "center"]
 Side = Literal["x", "y"]
 
@@ -248,8 +249,10 @@ class Panel:
 
     def in_page(self) -> dict[str, Any]:
         """The specification without title, colours of the surface and width, which are the page's."""
+        # a page's height holds the axis, too
+        height = self.plot.height + (AXIS_HEIGHT if self.plot.x.is_shown else 0)
         chart = self.plot.layered().properties(
-            width="container", height=self.plot.height, autosize={"type": "fit", "contains": "padding"}
+            width="container", height=height, autosize={"type": "fit", "contains": "padding"}
         )
         return _spec(chart)
 
@@ -265,6 +268,10 @@ class Chart:
     columns: int
     note: str = ""
     language: Language = "en"
+
+    def __repr__(self) -> str:
+        """What it says, and how many panels it has."""
+        return f"Chart({self.title!r}, {len(self.panels)} panels)"
 
     def spec(self, colours: Mapping[str, str] = LIGHT) -> dict[str, Any]:
         """As Vega-Lite."""

@@ -72,6 +72,9 @@ def vega_config(colours: Mapping[str, str]) -> dict[str, Any]:
             "tickSize": 4,
         },
         "axisX": {"grid": False},
+        # a mark's own default colour would hide its style's
+        "text": {"color": ink},
+        "rule": {"color": ink},
         "title": {
             "anchor": "start",
             "frame": "group",
@@ -84,12 +87,12 @@ def vega_config(colours: Mapping[str, str]) -> dict[str, Any]:
             "offset": 10,
         },
         "style": {
-            "ink": {"fill": ink, "stroke": ink},
-            "drawn": {"stroke": ink},
-            "label": {"fill": ink, "fontSize": 12},
-            "strong": {"fill": ink, "fontSize": 12, "fontWeight": 600},
-            "quiet": {"fill": muted, "fontSize": 11.5},
-            "level": {"stroke": muted},
-            "shade": {"fill": muted, "opacity": 0.14},
+            "ink": {"color": ink, "stroke": ink},
+            "drawn": {"color": ink},
+            "label": {"color": ink, "fontSize": 12},
+            "strong": {"color": ink, "fontSize": 12, "fontWeight": 600},
+            "quiet": {"color": muted, "fontSize": 11.5},
+            "level": {"color": muted},
+            "shade": {"color": muted, "opacity": 0.14},
         },
     }

@@ -88,7 +88,8 @@ def _over_k(result: SpecDecodeResult, key: str, plain: Figure, words: tuple[str,
         stars += [(p, own) for p, row in zip(points, rows, strict=False) if (row.draft, row.k) in best]
         plot.dots([p for p, row in zip(points, rows, strict=False) if (row.draft, row.k) not in best], own)
         if points:
-            last = lines[name][-1] if lines[name] else points[-1]
+            is_last = rows[-1].k == ks[-1] or not lines[name]
+            last = points[-1] if is_last else lines[name][-1]
             ends.append((ks[-1] + 0.4, float(last.y), name))
             values = [(row.k, row.metrics[key].value) for row in rows if key in row.metrics]
             said.append(f"{name} {span(values, digits)}")

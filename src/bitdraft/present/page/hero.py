@@ -46,13 +46,12 @@ def _of_recommendation(
         facts = _facts(best, result)
         plain = next((c for c in result.contenders if c.precision == best.precision and not c.k), None)
         if best.k and plain is not None and plain.throughput_tok_s is not None:
-            before = f"{plain.throughput_tok_s.value:.0f}"
+            before = _speed(plain.throughput_tok_s)
         if best.throughput_tok_s is not None:
-            after = f"{best.throughput_tok_s.value:.0f}"
+            after = _speed(best.throughput_tok_s)
         ratio = "" if best.speedup is None else times_text(_said(result, "recommend.speedup", best.speedup))
-    if result.snippets:
-        name, text = next(iter(result.snippets.items()))
-        code = Code(SNIPPET_TITLES.get(name, name), text)
+    if "native" in result.snippets:  # the shortest, and whole; the others stand below
+        code = Code(SNIPPET_TITLES["native"], result.snippets["native"])
     panel = _sweep_panel(result, results) or front(result)
     return Hero(
         "What to deploy",
@@ -84,6 +83,11 @@ def _sweep_panel(result: Recommendation, results: Sequence[AnyResult]) -> Panel 
             if same == (choice.precision, choice.draft_precision):
                 return sweep_charts.speedup(sweep)
     return None
+
+
+def _speed(figure: Figure) -> str:
+    """Tokens/s, as many digits as say something."""
+    return f"{figure.value:.0f}" if figure.value >= 20 else f"{figure.value:.1f}"
 
 
 def _said(result: AnyResult, code: str, otherwise: Figure) -> Figure:
@@ -120,9 +124,9 @@ def _of_precision(result: PrecisionResult, trust: Trust, code: Code) -> Hero:
     speeds = {row.precision: row.metrics.get("throughput_tok_s") for row in result.rows}
     before = after = ratio = ""
     if base is not None and (own := speeds.get(base.precision)) and (other := speeds.get(base.reference)):
-        before, after, ratio = f"{other.value:.0f}", f"{own.value:.0f}", times_text(base.speedup)
+        before, after, ratio = _speed(other), _speed(own), times_text(base.speedup)
     elif result.verdict.precision and (own := speeds.get(result.verdict.precision)):
-        after = f"{own.value:.0f}"
+        after = _speed(own)
     panel = precision_charts.bars(result)[0]
     return Hero(
         "Which precision",
@@ -144,8 +148,8 @@ def _of_sweep(result: SpecDecodeResult, trust: Trust, code: Code) -> Hero:
     best, base = result.best, result.baseline
     before = after = ratio = ""
     if best is not None and base is not None and best.k and "speedup" in best.metrics:
-        before = f"{base.metrics['throughput_tok_s'].value:.0f}"
-        after = f"{best.metrics['throughput_tok_s'].value:.0f}"
+        before = _speed(base.metrics["throughput_tok_s"])
+        after = _speed(best.metrics["throughput_tok_s"])
         ratio = times_text(_said(result, "spec.speculate", best.metrics["speedup"]))
     panel: Panel | None = None
     if result.config.plan and result.plan:
@@ -168,7 +172,8 @@ def _of_sweep(result: SpecDecodeResult, trust: Trust, code: Code) -> Hero:
 
 def trust_of(results: Sequence[AnyResult], language: Language = "en") -> Trust:
     """How the machine kept its pace, how many prompts there were, how far the text repeats itself."""
-    drift = max((found for result in results for found in drifts_of(result)), default=None)
+    noisy = [f.number("factor") for result in results for f in of_code(result.findings, "precision.noisy")]
+    drift = max([*noisy, *(found for result in results for found in drifts_of(result))], default=None)
     prompts = max(len(result.text.prompt_ids) for result in results)
     repeats = [f.number("repeated") for result in results for f in of_code(result.findings, "spec.repeats")]
     # a recommendation repeats the warnings of its steps

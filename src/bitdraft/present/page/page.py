@@ -17,7 +17,7 @@ from bitdraft.present.charts.style import DARK, LIGHT, vega_config
 from bitdraft.present.page import overview
 from bitdraft.present.page.discover import read_folders
 from bitdraft.present.page.model import Block, Section, script_json
-from bitdraft.present.page.run import WARNINGS, Run, build_run
+from bitdraft.present.page.run import PLAN, WARNINGS, Run, build_run
 from bitdraft.present.sentences import Language
 from bitdraft.present.table import Table
 from bitdraft.present.translate import translated
@@ -139,13 +139,21 @@ def _anchored(run: Run, anchor: str) -> list[tuple[str, Section]]:
 
 def _contents(placed: Sequence[tuple[Run, str, Sequence[tuple[str, Section]]]]) -> list[Entry]:
     """Sections of a single run; else the overview, and the sections below each run."""
-    below = [[Entry(section.title, own) for own, section in sections] for _, _, sections in placed]
+    below = [
+        [Entry(section.title, own) for own, section in sections if not _is_step(section)]
+        for _, _, sections in placed
+    ]
     if len(placed) == 1:
         return below[0]
     runs = [
         Entry(run.label, anchor, children) for (run, anchor, _), children in zip(placed, below, strict=True)
     ]
     return [Entry("Side by side", "overview"), *runs]
+
+
+def _is_step(section: Section) -> bool:
+    """A plan on the way to a recommendation: folded, and not worth a line on top."""
+    return section.is_folded and section.title.startswith(PLAN)
 
 
 def content_policy(scripts: Sequence[str]) -> str:

@@ -123,7 +123,7 @@ def base_title(result: AnyResult) -> str:
         return "Recommendation"
     if isinstance(result, PrecisionResult):
         return "Precision" if not quality_is_skipped(result.rows) else "Precision, random weights"
-    what = "Plan of speculation" if result.config.plan else "Speculation"
+    what = PLAN if result.config.plan else "Speculation"
     title = f"{what} on {result.text.dataset}, {result.config.precision}"
     if result.config.random_weights:
         title += ", random weights"
@@ -230,6 +230,7 @@ def _sections(views: Sequence[View], warnings: Sequence[tuple[str, str]]) -> lis
     return sections
 
 
+PLAN = "Plan of speculation"
 WARNINGS, MOST_WARNINGS = "Warnings", 4
 _RAW = "Every figure with the ends of its 95 % interval, its number of items and the items' median."
 _COMMANDS = (

@@ -234,9 +234,10 @@ SENTENCES: dict[str, Sentence] = {
     "precision.none_measured": lambda f: "没有任何精度测量成功，无法推荐。",
     "precision.none_within_limits": lambda f: "没有精度满足限制，无法推荐。",
     "precision.too_drifted": lambda f: (
-        f"不比较各精度的速度：运行期间机器自身的速度变化了{_pace(f.number('drift'))}，重测后仍然如此。"
+        f"不比较各精度的速度：同样的工作在各进程之间速度变化了{_pace(f.number('drift'))}。"
         "质量与内存结论有效。请在空闲的机器上测量。"
     ),
+    "precision.more_rounds": lambda f: f"机器速度有变化，因此每种精度又轮流计时了 {f.number('n'):.0f} 次。",
     "precision.use": lambda f: f"使用 {f.subject}。",
     "precision.use_by_speed": lambda f: f"随机权重：未测质量。仅凭速度与内存：{f.subject}。",
     "precision.tied": _tied_precision,

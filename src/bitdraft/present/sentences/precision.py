@@ -48,9 +48,13 @@ SENTENCES: dict[str, Sentence] = {
         "No measured precision keeps within the limits, so none can be recommended."
     ),
     "precision.too_drifted": lambda f: (
-        f"Speeds of precisions are not compared: the machine's own changed {pace_text(f.number('drift'))} "
-        "while they ran, and again when they were measured once more. Quality and memory hold. Measure on a "
+        "Speeds of precisions are not compared: the same work changed its speed "
+        f"{pace_text(f.number('drift'))} between their processes. Quality and memory hold. Measure on a "
         "quiet machine."
+    ),
+    "precision.more_rounds": lambda f: (
+        "The machine changed its pace, so that each precision was timed "
+        f"{f.number('n'):.0f} more times, in turn."
     ),
     "precision.use": lambda f: f"Use {f.subject}.",
     "precision.use_by_speed": lambda f: (
@@ -82,7 +86,8 @@ SENTENCES: dict[str, Sentence] = {
         "quiet machine."
     ),
     "precision.wide_interval": lambda f: (
-        f"{f.subject}: throughput varies widely between prompts (interval {100 * f.number('width'):.0f} %)."
+        f"{f.subject}: throughput varies widely between prompts: its interval is "
+        f"{100 * f.number('width'):.0f} % of it wide."
     ),
     "precision.kl_missing": lambda f: f"{f.subject}: no KL divergence ({f.word('why')}).",
     "quality.unjudged": lambda f: (
