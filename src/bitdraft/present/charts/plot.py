@@ -247,12 +247,15 @@ class Panel:
     is_wide: bool = False
     is_small: bool = False
 
+    @property
+    def page_height(self) -> int:
+        """In the page, where it holds the axis, too."""
+        return self.plot.height + (AXIS_HEIGHT if self.plot.x.is_shown else 0)
+
     def in_page(self) -> dict[str, Any]:
         """The specification without title, colours of the surface and width, which are the page's."""
-        # a page's height holds the axis, too
-        height = self.plot.height + (AXIS_HEIGHT if self.plot.x.is_shown else 0)
         chart = self.plot.layered().properties(
-            width="container", height=height, autosize={"type": "fit", "contains": "padding"}
+            width="container", height=self.page_height, autosize={"type": "fit", "contains": "padding"}
         )
         return _spec(chart)
 
