@@ -10,7 +10,7 @@ import pytest
 
 from bitdraft.present.charts import anatomy, batches, overview, precision, recommendation, sweep
 from bitdraft.present.charts.plot import Axis, Panel, Plot, Point, figure_text, reach
-from bitdraft.present.charts.style import COLOURS, SHAPES, style_at
+from bitdraft.present.charts.style import COLOURS, SHAPES, style_at, styles_of
 from bitdraft.present.files import write_charts
 from bitdraft.present.page.model import Chart
 from bitdraft.schema.precision import Quality
@@ -244,6 +244,15 @@ def test_a_domain_holds_values_and_intervals() -> None:
 
 def test_no_two_of_42_series_look_alike() -> None:
     assert len({style_at(index) for index in range(len(COLOURS) * len(SHAPES))}) == 42
+
+
+def test_a_draft_has_one_colour_whatever_stands_beside_it() -> None:
+    alone, together = styles_of(["draft-medium"]), styles_of(["draft-small", "draft-medium", "ngram"])
+    assert alone["draft-medium"] == together["draft-medium"]
+    assert len({style.colour for style in together.values()}) == 3
+    many = styles_of([f"draft-{index}" for index in range(6)])
+    assert len({style.colour for style in many.values()}) == 6, "as many as there are colours"
+    assert len(styles_of([f"draft-{index}" for index in range(9)])) == 9
 
 
 def test_figures_without_an_interval_say_their_count_alone() -> None:

@@ -143,6 +143,13 @@ CHINESE = {
     "tokens in the forward": "前向的 token 数",
     "batch size, prompts decoded at once": "批大小（同时解码的提示词数）",
     "not measured": "未测",
+    "Throughput by precision (tokens/s)": "各精度的吞吐（tokens/s）",
+    "plain decoding, one prompt at a time": "常规解码，一次一条提示词",
+    "Best speculation (× plain decoding)": "最佳投机解码（× 常规解码）",
+    "Peak memory GiB": "内存峰值 GiB",
+    "Sweep": "扫描",
+    "Fastest": "最快",
+    "Each folder was measured on its own: nothing is paired between them, so compare intervals, and only where text and settings are the same (see the protocols).": "每个文件夹各自测量，彼此没有配对：请比较区间，且仅在文本与设置相同时（见测量协议）。",
     # 终端
     "★ best of a column, with what is statistically tied with it": "★ 该列最佳，及与其无显著差异者",
     "★ recommended, with what is statistically tied with it": "★ 推荐，及与其无显著差异者",

@@ -4,7 +4,7 @@ measured speedup, and what one forward costs. Drawn from a result alone."""
 from __future__ import annotations
 
 from bitdraft.present.charts.plot import Axis, Chart, Panel, Plot, Point, figure_text, reach
-from bitdraft.present.charts.style import BLUE, INK, ORANGE, SKY, SeriesStyle, style_at
+from bitdraft.present.charts.style import BLUE, INK, ORANGE, SKY, SeriesStyle, styles_of
 from bitdraft.present.charts.sweep import about, aside, drafts_of, k_axis, span, title
 from bitdraft.present.words import times_text
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
@@ -205,10 +205,10 @@ def costs(result: SpecDecodeResult) -> Panel | None:
     ends = [(float(sizes[-1]), float(points[-1].y), "target")]
     first, last = (f"{target[size].value:.2f} over {size}" for size in (sizes[0], sizes[-1]))
     said = [f"target {first} to {last} tokens"]
-    for index, (name, figure) in enumerate(drafts.items()):
+    for (name, figure), own in zip(drafts.items(), styles_of(list(drafts)).values(), strict=True):
         hover = {"title": f"{name}, one token", "time": figure_text(figure, 4, "ms")}
         point = Point(1, figure.value, figure, hover)
-        plot.dots([point], style_at(index))
+        plot.dots([point], own)
         ends.append((1.0, figure.value, name))
         said.append(f"{name} {figure.value:.3f}")
     plot.names(ends)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bitdraft.present.charts.plot import Axis, Chart, Panel, Plot, Point, figure_text, reach
-from bitdraft.present.charts.style import INK, style_at
+from bitdraft.present.charts.style import INK, styles_of
 from bitdraft.present.charts.sweep import HEIGHT, WIDTH, about, title
 from bitdraft.present.sweep_table import points_by_size
 from bitdraft.schema.records import Figure
@@ -51,10 +51,10 @@ def batch_panels(result: SpecDecodeResult) -> list[Panel]:
     right.level(1.0)
     left_ends = [(float(sizes[-1]), float(points[-1].y), "plain decoding")]
     right_ends = [(float(sizes[-1]), 1.0, "plain decoding")]
-    indices = {name: index for index, name in enumerate(result.labels)}
+    styles = styles_of(result.labels)
     said = []
     for name in drafts:
-        own = style_at(indices[name])
+        own = styles[name]
         for plot, found, ends, digits, unit in (
             (left, rates, left_ends, 1, "tok/s"),
             (right, gains, right_ends, 2, "×"),

@@ -3,7 +3,8 @@ shapes and labels say the same in grey. Ink, lines and paper are the surface's: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ GREY = "#8A929B"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, RED)
 # seven shapes beside six colours, so that no two of 42 series are alike
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right")
+NUM_STYLES = len(COLOURS) * len(SHAPES)
 STAR = "M0,-1L0.23,-0.32L0.95,-0.31L0.37,0.12L0.59,0.81L0,0.4L-0.59,0.81L-0.37,0.12L-0.95,-0.31L-0.23,-0.32Z"
 FONT = (
     "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, 'Liberation Sans', 'Noto Sans CJK SC', "
@@ -38,6 +40,25 @@ INK = SeriesStyle(None)
 def style_at(index: int) -> SeriesStyle:
     """Of the first, second, … series: a draft has one everywhere."""
     return SeriesStyle(COLOURS[index % len(COLOURS)], SHAPES[index % len(SHAPES)])
+
+
+def styles_of(names: Sequence[str]) -> dict[str, SeriesStyle]:
+    """Of drafts, by their names: one has the same style in every chart, whatever stands beside it; only
+    where two would have one colour the later of them takes the next that is free."""
+    found: dict[str, SeriesStyle] = {}
+    for name in dict.fromkeys(names):
+        index = int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % NUM_STYLES
+        taken = {style.colour for style in found.values()}
+        while len(taken) < len(COLOURS) and _of_draft(index).colour in taken:
+            index += 1
+        found[name] = _of_draft(index)
+    return found
+
+
+def _of_draft(index: int) -> SeriesStyle:
+    """In an order of its own: the two blues last of all."""
+    order = (BLUE, GREEN, ORANGE, PINK, RED, SKY)
+    return SeriesStyle(order[index % len(order)], SHAPES[index % len(SHAPES)])
 
 
 def style_of(precision: str) -> SeriesStyle:

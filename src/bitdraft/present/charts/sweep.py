@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.present.charts.plot import Axis, Chart, Panel, Plot, Point, figure_text, reach
-from bitdraft.present.charts.style import SeriesStyle, style_at
+from bitdraft.present.charts.style import SeriesStyle, styles_of
 from bitdraft.present.words import machine_text, times_text
 from bitdraft.schema.records import Figure
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
@@ -20,10 +20,10 @@ StyledRows = dict[str, tuple[SeriesStyle, list[SpecDecodeRow]]]
 def drafts_of(result: SpecDecodeResult) -> StyledRows:
     """By draft: its style and finished rows, those without any left out."""
     styled = {}
-    for index, name in enumerate(result.labels):
+    for name, own in styles_of(result.labels).items():
         rows = [row for row in result.sweep if row.draft == name and row.status == "ok"]
         if rows:
-            styled[name] = (style_at(index), rows)
+            styled[name] = (own, rows)
     return styled
 
 
@@ -217,7 +217,7 @@ def plan(result: SpecDecodeResult) -> Chart:
 
 def plan_panels(result: SpecDecodeResult) -> list[Panel]:
     """Predicted speedup over K by replay and by formula; acceptance by replay."""
-    styles = {name: style_at(index) for index, name in enumerate(result.plan)}
+    styles = styles_of(list(result.plan))
     curves = {name: _by_replay(result, name) for name in result.plan}
     values = [float(point.y) for line in curves.values() for point in line]
     formulas = {
