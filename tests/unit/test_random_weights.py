@@ -100,7 +100,7 @@ def test_a_shape_is_a_marked_checkpoint_with_the_embedded_tokenizer(tmp_path: Pa
     config = ModelConfig(model=str(save_shape(tmp_path)), random_weights=True)
     found = find_checkpoint(config)
     record = found.record()
-    assert record.name == f"{tmp_path} (random weights)"
+    assert record.name == f"{tmp_path.name} (random weights)"
     assert (record.random_weights, record.stored_dtype, record.stored_bytes) == (True, "none", 0)
     assert (found.architecture, found.context_tokens) == ("GPTNeoXForCausalLM", 256)
     embedded = load_tokenizer(find_checkpoint(ModelConfig()), ModelConfig())
@@ -115,7 +115,7 @@ def test_a_shape_is_a_marked_checkpoint_with_the_embedded_tokenizer(tmp_path: Pa
     ("settings", "field", "message"),
     [
         ({"model": "pythia-6.9b"}, "model", "no such shape or folder. Choose pythia-70m, "),
-        ({"model": "EleutherAI/pythia-70m"}, "model", "no such shape or folder. Choose pythia-70m, "),
+        ({"model": "EleutherAI/gpt-j-6b"}, "model", "no such shape or folder. Choose pythia-70m, "),
         ({"model": "demo/target"}, "model", "trained weights, no shape. Leave --random-weights out"),
         ({"model": __file__}, "model", "is a file"),
         ({"model": str(SHAPE_FOLDER)}, "model", "holds no config.json"),
