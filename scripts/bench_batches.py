@@ -162,7 +162,6 @@ def decoders_of(
             EngineSetup(
                 target,
                 {DRAFT: draft},
-                pair.vocab_size,
                 SamplingConfig(),
                 execution="static",
                 capacity=capacity,

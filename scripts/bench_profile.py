@@ -96,7 +96,7 @@ def measure(
 
     def prepared() -> NativeEngine:
         capacity = len(prompt) + config.max_new_tokens
-        made = NativeEngine(EngineSetup(model, {}, None, GREEDY, execution=execution, capacity=capacity))
+        made = NativeEngine(EngineSetup(model, {}, GREEDY, execution=execution, capacity=capacity))
         made.prepare(prompt, config)
         step_ms(made)
         return made

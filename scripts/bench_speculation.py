@@ -182,12 +182,12 @@ def sides_of(pair: Pair, precision: Precision, settings: Settings) -> dict[str, 
     lookup: dict[str, Any] = {LOOKUP: None} if pair.alpha is None else {}
     sides: dict[str, Any] = {
         execution: NativeEngine(
-            EngineSetup(target, drafts | lookup, pair.vocab_size, GREEDY, execution=execution, capacity=512)
+            EngineSetup(target, drafts | lookup, GREEDY, execution=execution, capacity=512)
         )
         for execution in executions
     }
     if pair.alpha is None:
-        sides[PEER] = TransformersEngine(EngineSetup(*models(), pair.vocab_size, GREEDY))
+        sides[PEER] = TransformersEngine(EngineSetup(*models(), GREEDY))
     return sides
 
 

@@ -58,9 +58,9 @@ class Check:
 
     def decoder(self) -> NativeEngine:
         capacity = self.sizes.prompt_tokens + self.sizes.new_tokens
-        target, vocab = self.models["target"].model, self.sizes.vocab_size
+        target = self.models["target"].model
         return NativeEngine(
-            EngineSetup(target, self.draft_models, vocab, GREEDY, execution="static", capacity=capacity)
+            EngineSetup(target, self.draft_models, GREEDY, execution="static", capacity=capacity)
         )
 
 

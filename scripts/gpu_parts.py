@@ -97,7 +97,7 @@ def assisted(check: Check, reserve_s: float) -> Part:
     sizes, draft, k = check.sizes, check.sizes.drafts[0], check.sizes.assisted_k
     target = check.models["target"].model
     native = check.decoder()
-    peer = TransformersEngine(EngineSetup(target, check.draft_models, sizes.vocab_size, GREEDY))
+    peer = TransformersEngine(EngineSetup(target, check.draft_models, GREEDY))
     sides: dict[str, Any] = {"native": native, "transformers": peer}
     arms: dict[tuple[str, int], Callable[[list[int]], Generation]] = {
         (side, drafted): lambda _, side=side, drafted=drafted: sides[side].decode(  # type: ignore[misc]

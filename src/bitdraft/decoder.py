@@ -22,7 +22,13 @@ from bitdraft.config import (
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import load_model, resolve_device
-from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer, text_encoder
+from bitdraft.inputs.tokenizers import (
+    check_token_ids,
+    draft_tokenizer_problem,
+    foreign_ids,
+    load_tokenizer,
+    text_encoder,
+)
 from bitdraft.inputs.variants import Variant
 from bitdraft.schema.records import Generation
 
@@ -64,8 +70,8 @@ class Decoder:
         checkpoint = find_checkpoint(config)
         device = resolve_device(config.device)
         self._tokenizer = load_tokenizer(checkpoint, config)
-        self._checkpoint, sizes = checkpoint, [checkpoint.vocab_size]
-        self._context = checkpoint.context
+        self._checkpoint, self._context = checkpoint, checkpoint.context
+        foreign: dict[str, tuple[int, ...]] = {}
         drafts: dict[str, Any] = {}
         if config.draft == NGRAM:
             drafts[NGRAM] = None
@@ -76,13 +82,12 @@ class Decoder:
             problem = draft_tokenizer_problem(own_tokenizer, self._tokenizer, _SAMPLE)
             if problem is not None:
                 raise UserError("draft", config.draft, problem, f"Choose one with the tokenizer of {model}")
-            sizes.append(found.vocab_size)
+            foreign[config.draft] = foreign_ids(own_tokenizer, self._tokenizer)
             self._context = min(self._context, found.context)
             precision = config.draft_precision or config.precision
             drafts[config.draft] = load_model(Variant(found, precision), device, own).model
         target = load_model(Variant(checkpoint, config.precision), device, config).model
-        vocab_size = min((size for size in sizes if size), default=None)
-        setup = EngineSetup(target, drafts, vocab_size, config, config.execution)
+        setup = EngineSetup(target, drafts, config, config.execution, foreign=foreign)
         self._decoder = NativeEngine(setup)
 
     def generate(

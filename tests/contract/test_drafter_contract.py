@@ -25,7 +25,7 @@ Ask = Callable[[Sequence[int], int], Draft]
 def eager(name: str) -> tuple[EagerDrafter, Ask]:
     drafter: EagerDrafter = NgramDrafter(CPU, VOCAB)
     if name == "model":
-        drafter = ModelDrafter(Runner(tiny_model(), VOCAB), CPU)
+        drafter = ModelDrafter(Runner(tiny_model()), CPU)
 
     def ask(text: Sequence[int], k: int) -> Draft:
         return drafter.draft(EagerStep(text, k, None, torch.zeros(k)))
@@ -36,7 +36,7 @@ def eager(name: str) -> tuple[EagerDrafter, Ask]:
 def static(name: str) -> tuple[StaticDrafter, Ask]:
     drafter: StaticDrafter = StaticNgramDrafter()
     if name == "model":
-        drafter = StaticModelDrafter(StaticForward(tiny_model(), VOCAB))
+        drafter = StaticModelDrafter(StaticForward(tiny_model()))
 
     def ask(text: Sequence[int], k: int) -> Draft:
         state = State.empty(1, 64, k, (), CPU)

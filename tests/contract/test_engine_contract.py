@@ -10,14 +10,14 @@ from bitdraft.backends import ENGINES, Engine, EngineSetup, make_engine
 from bitdraft.config import BackendName, DecodingConfig, Execution, SamplingConfig
 from bitdraft.engine.drafters.base import Prefills
 from bitdraft.metrics.speed import decode_span, request_seconds, ttft_ms
-from tiny import VOCAB, noisy_copy, tiny_model, tokens
+from tiny import noisy_copy, tiny_model, tokens
 
 PROMPT = tokens(3, 20)
 LENGTH = DecodingConfig(max_new_tokens=16)
 
 
 def engine(name: BackendName, **changes: Any) -> Engine:
-    setup: dict[str, Any] = {"drafts": {"draft": noisy_copy("gpt_neox", 0, 0.05)}, "vocab_size": VOCAB}
+    setup: dict[str, Any] = {"drafts": {"draft": noisy_copy("gpt_neox", 0, 0.05)}}
     return make_engine(name, EngineSetup(tiny_model(), **setup | {"execution": "eager"} | changes))
 
 
@@ -78,7 +78,7 @@ def test_eos_ends_a_text_where_it_is_asked_to(name: BackendName) -> None:
     text = plain()
     target = tiny_model()
     target.generation_config.eos_token_id = text[7]
-    own = make_engine(name, EngineSetup(target, {}, VOCAB, execution="eager"))
+    own = make_engine(name, EngineSetup(target, {}, execution="eager"))
     run = own.generate(PROMPT, DecodingConfig(max_new_tokens=16, ignore_eos=False))
     assert (run.token_ids, run.finish_reason) == (text[: text.index(text[7]) + 1], "eos")
     assert own.generate(PROMPT, LENGTH).token_ids == text

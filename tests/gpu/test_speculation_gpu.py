@@ -48,7 +48,7 @@ def decoder(
 ) -> NativeEngine:
     target, draft = (model.to(DEVICE, dtype) for model in (tiny_model(kind), noisy_copy(kind, 0, 0.05)))
     drafts = {"draft": draft, "ngram": None}
-    return NativeEngine(EngineSetup(target, drafts, VOCAB, sampling, execution=execution, capacity=capacity))
+    return NativeEngine(EngineSetup(target, drafts, sampling, execution=execution, capacity=capacity))
 
 
 def seen(run: Generation) -> tuple[Any, ...]:

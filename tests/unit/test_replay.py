@@ -140,7 +140,7 @@ def test_replay_is_the_measurement_step_by_step(kind: str, seed: int, noise: flo
     drafts = {"draft": noisy_copy(kind, seed, noise), "ngram": None}
     prompt = tokens(seed + 7, 12)
     config = DecodingConfig(max_new_tokens=30, ignore_eos=not with_eos)
-    setup = EngineSetup(target, drafts, VOCAB, execution="eager")
+    setup = EngineSetup(target, drafts, execution="eager")
     probe = NativeEngine(setup)
     free = DecodingConfig(max_new_tokens=30)
     probe.prepare(prompt, free)
@@ -164,7 +164,7 @@ def test_expected_acceptance_of_samples_is_the_measured_one() -> None:
     draft = tiny_model("llama", 0, vocab_size=vocab, num_hidden_layers=1)
     for parameter in draft.parameters():
         parameter.mul_(0.9)
-    runs = NativeEngine(EngineSetup(target, {"draft": draft}, vocab, sampling))
+    runs = NativeEngine(EngineSetup(target, {"draft": draft}, sampling))
     config = DecodingConfig(max_new_tokens=length)
     prompt = [1, 2, 3, 4]
     runs.prepare(prompt, config)
@@ -197,7 +197,7 @@ def embedded() -> NativeEngine:
         return load_model(Variant(find_checkpoint(config), "fp32"), torch.device("cpu"), config).model
 
     drafts = {"draft-small": load("draft-small"), "draft-medium": load("draft-medium"), "ngram": None}
-    return NativeEngine(EngineSetup(load("target"), drafts, 2048))
+    return NativeEngine(EngineSetup(load("target"), drafts))
 
 
 @pytest.mark.parametrize("dataset", ["wikitext", "pg19"])

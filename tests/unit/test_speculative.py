@@ -18,9 +18,12 @@ from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.native import NativeEngine
 from bitdraft.backends.transformers import TransformersEngine, UnexpectedK, _IdClock, _steps
 from bitdraft.config import DecodingConfig, SamplingConfig
+from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.drafters.lookup import NgramDrafter
 from bitdraft.engine.loop import NonFiniteDecoding
+from bitdraft.engine.runner import Runner
 from bitdraft.engine.static import forward
+from bitdraft.engine.vocabulary import DraftVocabulary
 from bitdraft.errors import UserError
 from bitdraft.schema.records import Generation, Step
 from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
@@ -42,7 +45,7 @@ def execution(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 def speculation(target: Any, vocab: int = VOCAB, sampling: SamplingConfig = GREEDY, **drafts: Any) -> Any:
-    return NativeEngine(EngineSetup(target, drafts, vocab, sampling))
+    return NativeEngine(EngineSetup(target, drafts, sampling))
 
 
 def greedy(model: Any, prompt: list[int], num_tokens: int) -> list[int]:
@@ -185,23 +188,60 @@ def test_phases_cover_the_time_of_the_steps() -> None:
     assert sum(run.phase_s.values()) == pytest.approx(span_s - prefill_s, rel=0.05, abs=2e-4)
 
 
-@pytest.mark.parametrize(("target_vocab", "draft_vocab"), [(VOCAB + 24, VOCAB + 8), (VOCAB, VOCAB + 40)])
-def test_embeddings_may_be_padded_differently(target_vocab: int, draft_vocab: int) -> None:
-    target = tiny_model("gpt_neox", 0, vocab_size=target_vocab)
+def with_loud_tail(vocab: int, first: int) -> Any:
+    """A target that often says the ids from `first` on."""
+    model = tiny_model("gpt_neox", 0, vocab_size=vocab)
+    model.get_output_embeddings().weight[first:] *= 3
+    return model
+
+
+@pytest.mark.parametrize("execution", ["eager", "static"])
+@pytest.mark.parametrize(
+    ("target_vocab", "draft_vocab", "foreign"),
+    [
+        (VOCAB + 24, VOCAB + 8, ()),
+        (VOCAB, VOCAB + 40, ()),
+        (VOCAB, VOCAB - 8, ()),  # a draft without rows for what the target says
+        (VOCAB, VOCAB, (VOCAB - 1, VOCAB - 2, 5)),
+        (VOCAB + 2, VOCAB - 8, (3, VOCAB + 1)),
+    ],
+)
+def test_a_drafts_vocabulary_never_changes_what_the_target_says(
+    target_vocab: int, draft_vocab: int, foreign: tuple[int, ...], execution: Any
+) -> None:
+    target = with_loud_tail(target_vocab, min(target_vocab, draft_vocab, VOCAB - 2) - 2)
     draft = tiny_model("gpt_neox", 1, vocab_size=draft_vocab)
-    common = min(target_vocab, draft_vocab)
-    runs = NativeEngine(EngineSetup(target, {"draft": draft, "ngram": None}, common, GREEDY))
-    config = DecodingConfig(max_new_tokens=30)
-    runs.prepare(tokens(0, 20), config)
-    plain = runs.decode(config, None, 0, 0)
-    assert runs.decode(config, "draft", 4, 0).token_ids == plain.token_ids
-    assert max(plain.token_ids) < common
-    for draft_name in ("draft", "ngram"):
-        warm = NativeEngine(
-            EngineSetup(target, {"draft": draft, "ngram": None}, common, SamplingConfig(temperature=1.0))
-        )
-        warm.prepare(tokens(0, 20), config)
-        assert len(warm.decode(config, draft_name, 4, 1).token_ids) == 30
+    drafts = {"draft": draft, "ngram": None}
+    config, prompt = DecodingConfig(max_new_tokens=30), tokens(0, 20)
+    own = greedy(target, prompt, 30)
+    assert max(own) >= min(target_vocab, draft_vocab, VOCAB - 2) - 2
+    setup = EngineSetup(target, drafts, GREEDY, execution, foreign={"draft": foreign})
+    runs = NativeEngine(setup)
+    runs.prepare(prompt, config)
+    for name, k in ((None, 0), ("draft", 4), ("ngram", 4)):
+        assert list(runs.decode(config, name, k, 0).token_ids) == own
+    drawn = EngineSetup(target, drafts, SamplingConfig(temperature=1.0), execution, foreign=setup.foreign)
+    warm = NativeEngine(drawn)
+    warm.prepare(prompt, config)
+    for name in ("draft", "ngram"):
+        assert len(warm.decode(config, name, 4, 1).token_ids) == 30
+
+
+def test_what_a_draft_may_not_say_is_never_proposed() -> None:
+    """Its favourite token and all behind its last row have no probability, and no logit is infinite."""
+    draft, prompt = tiny_model("gpt_neox", 1, vocab_size=VOCAB - 8), torch.tensor([tokens(0, 20)])
+    plain = Runner(draft)
+    plain.start(32)
+    favourite = int(plain.forward(prompt)[0, -1].argmax())
+    runner = Runner(draft, DraftVocabulary(draft, VOCAB, (favourite,)))
+    runner.start(32)
+    logits_V = runner.forward(prompt)[0, -1]
+    assert logits_V.shape == (VOCAB,)
+    assert logits_V.isfinite().all()
+    p_V = Sampler(SamplingConfig(temperature=1.0)).probabilities(logits_V)
+    assert p_V[favourite] == 0
+    assert not p_V[VOCAB - 8 :].any()
+    assert p_V.sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_draft_and_target_have_precisions_of_their_own() -> None:
@@ -307,7 +347,7 @@ def chi_square_is_small(counts: Counter[Any], law: dict[Any, float]) -> bool:
     return statistic < quantile
 
 
-@pytest.mark.parametrize("draft", ["draft", "ngram"])
+@pytest.mark.parametrize("draft", ["draft", "ngram", "smaller"])
 @pytest.mark.parametrize(
     "sampling",
     [SamplingConfig(temperature=1.0), SamplingConfig(temperature=1.5, top_k=5, top_p=0.9)],
@@ -317,7 +357,9 @@ def test_sampled_texts_are_distributed_as_the_targets(draft: str, sampling: Samp
     vocab, length, prompt = 8, 3, [1, 2, 3, 1, 2]
     target = tiny_model("llama", 0, vocab_size=vocab, num_hidden_layers=1)
     other = tiny_model("llama", 1, vocab_size=vocab, num_hidden_layers=1)
-    runs = NativeEngine(EngineSetup(target, {"draft": other, "ngram": None}, vocab, sampling))
+    smaller = tiny_model("llama", 1, vocab_size=vocab - 2, num_hidden_layers=1)
+    drafts = {"draft": other, "ngram": None, "smaller": smaller}
+    runs = NativeEngine(EngineSetup(target, drafts, sampling, foreign={"smaller": (2,)}))
     config = DecodingConfig(max_new_tokens=length)
     runs.prepare(prompt, config)
     counts: Counter[Any] = Counter(runs.decode(config, draft, 2, seed).token_ids for seed in range(1500))
@@ -346,7 +388,7 @@ def test_both_backends_give_the_same_ids_and_a_true_k(kind: str) -> None:
         config = DecodingConfig(max_new_tokens=24)
         runs = []
         for name in ENGINES:
-            decoder = make_engine(name, EngineSetup(target, {"draft": draft}, VOCAB))
+            decoder = make_engine(name, EngineSetup(target, {"draft": draft}))
             decoder.prepare(tokens(seed, 20), config)
             runs.append(decoder.decode(config, "draft", k, 0))
             assert decoder.decode(config, None, 0, 0).token_ids == runs[0].token_ids
@@ -361,7 +403,7 @@ def test_both_backends_give_the_same_ids_and_a_true_k(kind: str) -> None:
 def test_the_assistants_own_settings_come_back() -> None:
     draft = tiny_model("gpt_neox", 1)
     before = draft.generation_config
-    runs = TransformersEngine(EngineSetup(tiny_model(), {"draft": draft}, VOCAB, GREEDY))
+    runs = TransformersEngine(EngineSetup(tiny_model(), {"draft": draft}, GREEDY))
     config = DecodingConfig(max_new_tokens=8)
     runs.prepare(tokens(0, 10), config)
     runs.decode(config, "draft", 3, 0)
@@ -372,7 +414,7 @@ def test_an_assistants_eos_does_not_shorten_its_draft() -> None:
     target = tiny_model()
     config = DecodingConfig(max_new_tokens=24)
     draft = tiny_model()
-    runs = TransformersEngine(EngineSetup(target, {"draft": draft}, VOCAB, GREEDY))
+    runs = TransformersEngine(EngineSetup(target, {"draft": draft}, GREEDY))
     runs.prepare(tokens(0, 20), config)
     draft.generation_config.eos_token_id = greedy(target, tokens(0, 20), 24)[5]
     assert {s.num_drafted for s in runs.decode(config, "draft", 4, 0).steps if not s.truncated} == {4}
@@ -389,7 +431,7 @@ def test_a_k_that_is_not_k_is_an_error() -> None:
 
 def test_transformers_takes_no_other_padding() -> None:
     draft = tiny_model("gpt_neox", 1, vocab_size=VOCAB + 8)
-    runs = TransformersEngine(EngineSetup(tiny_model(), {"draft": draft}, VOCAB, GREEDY))
+    runs = TransformersEngine(EngineSetup(tiny_model(), {"draft": draft}, GREEDY))
     runs.prepare(tokens(0, 10), DecodingConfig(max_new_tokens=8))
     with pytest.raises(UserError, match="two vocabularies"):
         runs.decode(DecodingConfig(max_new_tokens=8), "draft", 3, 0)

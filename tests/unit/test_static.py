@@ -27,6 +27,7 @@ from bitdraft.engine.static import trace as record_module
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.graphs import Graphs
+from bitdraft.engine.vocabulary import DraftVocabulary
 from bitdraft.errors import UserError
 from bitdraft.schema.records import Generation
 from tiny import CONFIGS, VOCAB, noisy_copy, tiny_model, tokens
@@ -40,7 +41,7 @@ ARMS: tuple[tuple[str | None, int], ...] = ((None, 0), ("draft", 1), ("draft", 4
 
 def decoder(kind: str, sampling: SamplingConfig, execution: Any) -> NativeEngine:
     drafts = {"draft": noisy_copy(kind, 0, 0.05), "ngram": None}
-    return NativeEngine(EngineSetup(tiny_model(kind), drafts, VOCAB, sampling, execution=execution))
+    return NativeEngine(EngineSetup(tiny_model(kind), drafts, sampling, execution=execution))
 
 
 def ways(runs: NativeEngine) -> list[str]:
@@ -90,7 +91,7 @@ def test_rows_end_on_their_own_and_stay_as_they_are(  # noqa: PLR0917 - drawn by
     drafts = {"draft": noisy_copy("llama", seed, 0.1), "ngram": None}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forward_module, "sample_of", lambda _: None)
-        free = NativeEngine(EngineSetup(target, drafts, VOCAB, GREEDY, execution="static"))
+        free = NativeEngine(EngineSetup(target, drafts, GREEDY, execution="static"))
         free.prepare_batch(prompts, config)
         texts = [run.token_ids for run in free.decode_batch(config, None, 0, range(len(prompts)))]
         stop = data.draw(st.none() | st.sampled_from(texts[0]))
@@ -98,7 +99,7 @@ def test_rows_end_on_their_own_and_stay_as_they_are(  # noqa: PLR0917 - drawn by
             target.generation_config.eos_token_id = stop
             config = DecodingConfig(max_new_tokens=num_tokens, ignore_eos=False)
             texts = [t[: t.index(stop) + 1] if stop in t else t for t in texts]
-        static = NativeEngine(EngineSetup(target, drafts, VOCAB, GREEDY, execution="static"))
+        static = NativeEngine(EngineSetup(target, drafts, GREEDY, execution="static"))
         static.prepare_batch(prompts, config)
         runs = static.decode_batch(config, draft if k else None, k, range(len(prompts)))
     assert [run.token_ids for run in runs] == texts
@@ -139,7 +140,7 @@ def test_a_drafts_own_last_token_is_fed_once_more_or_not_at_all() -> None:
     draft.register_forward_pre_hook(
         lambda _module, _inputs, given: sizes.append(given["input_ids"].shape[1]), with_kwargs=True
     )
-    runs = NativeEngine(EngineSetup(target, {"draft": draft}, VOCAB, GREEDY, execution="static"))
+    runs = NativeEngine(EngineSetup(target, {"draft": draft}, GREEDY, execution="static"))
     runs.prepare(PROMPTS[0], THIRTY)
     runs.prefill_seconds("draft")
     sizes.clear()
@@ -264,7 +265,7 @@ def test_an_allocation_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyP
 @torch.inference_mode()
 def test_recorded_forwards_are_the_models_own_bit_for_bit(kind: str, dtype: torch.dtype) -> None:
     model = tiny_model(kind).to(dtype)
-    recorded = StaticForward(model, VOCAB - 20)
+    recorded = StaticForward(model, DraftVocabulary(model, VOCAB + 20, (3, VOCAB - 1)))
     for num_rows, capacity in ((1, 80), (2, 150), (5, 90)):
         recorded.allocate(num_rows, capacity)
         for row in range(num_rows):
@@ -346,7 +347,7 @@ def test_compiled_equals_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         sizes = {"num_hidden_layers": 1, "max_position_embeddings": 512}
         target, draft = (tiny_model("gpt_neox", seed, **sizes) for seed in (0, 1))
         settings: Any = {"execution": execution, "capacity": 512}
-        runs = NativeEngine(EngineSetup(target, {"draft": draft}, VOCAB, GREEDY, **settings))
+        runs = NativeEngine(EngineSetup(target, {"draft": draft}, GREEDY, **settings))
         for prompt in (tokens(0, 300), tokens(1, 40), tokens(2, 480)):
             runs.prepare(prompt, DecodingConfig(max_new_tokens=16))
             for draft_name, k in ((None, 0), ("draft", 2), ("draft", 5)):
@@ -363,7 +364,7 @@ def test_without_a_compiler_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch)
         return raising
 
     monkeypatch.setattr(torch, "compile", fail)
-    runs = NativeEngine(EngineSetup(tiny_model(), {}, VOCAB, GREEDY, execution="compiled"))
+    runs = NativeEngine(EngineSetup(tiny_model(), {}, GREEDY, execution="compiled"))
     runs.prepare(PROMPTS[0], THIRTY)
     with pytest.raises(UserError, match="--execution static"):
         runs.decode(THIRTY, None, 0, 0)
@@ -385,7 +386,7 @@ def test_other_models_are_run_eagerly_and_say_so(kind: str, changes: dict[str, A
     for name, value in changes.items():
         setattr(model.config, name, value)
     assert reason in str(unsupported_reason(model))
-    runs = NativeEngine(EngineSetup(tiny_model(kind), {"draft": model}, VOCAB, GREEDY))
+    runs = NativeEngine(EngineSetup(tiny_model(kind), {"draft": model}, GREEDY))
     assert runs.mode == runs.execution(None)["execution"] == "eager"
     assert "because draft draft can" in str(runs.fallback_reason)
     with pytest.raises(UserError, match="batch_size"):
@@ -413,7 +414,7 @@ def test_automatic_execution_takes_the_faster_one(
 
     monkeypatch.setattr(sys.modules[NativeEngine.__module__], "now", lambda: spent_s)
     monkeypatch.setattr(NativeEngine, "decode", decode)
-    assert NativeEngine(EngineSetup(tiny_model(), {}, VOCAB, GREEDY)).mode == expected
+    assert NativeEngine(EngineSetup(tiny_model(), {}, GREEDY)).mode == expected
 
 
 # --- linear layers -----------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_a_draft_with_oracle_tokens_is_kept_where_it_was_told_to_agree(
         monkeypatch.setattr(forward, "sample_of", lambda _: None)
     config = DecodingConfig(max_new_tokens=NEW)
     target, draft = tiny_model(), tiny_model("gpt_neox", 1)
-    runs = NativeEngine(EngineSetup(target, {"draft": draft}, VOCAB, SamplingConfig(), execution=execution))
+    runs = NativeEngine(EngineSetup(target, {"draft": draft}, SamplingConfig(), execution=execution))
     runs.prepare(tokens(0, 20), config)
     text = runs.decode(config, None, 0, 0).token_ids
     bits = agreement_bits(ALPHA, NEW, 0, 0)

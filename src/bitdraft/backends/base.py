@@ -17,6 +17,7 @@ import torch
 
 from bitdraft.config import Capabilities, DecodingConfig, Execution, SamplingConfig
 from bitdraft.engine.cpu.products import ProductChoices
+from bitdraft.engine.vocabulary import DraftVocabulary, num_ids
 from bitdraft.schema.records import Generation
 
 GREEDY = SamplingConfig()
@@ -29,7 +30,7 @@ class TokenModel(Protocol):
     """
 
     device: torch.device
-    vocab_size: int | None
+    vocab_size: int
 
     def start(self, capacity: int) -> None:
         """Begin a sequence of at most `capacity` tokens."""
@@ -55,16 +56,22 @@ class TokenModel(Protocol):
 @dataclass(frozen=True)
 class EngineSetup:
     """What an engine is made of. A draft that is None is prompt lookup; `drafts` holds the models by their
-    labels. `vocab_size` is where all logits end. `capacity` is the longest text to come, in tokens, if that
-    is known. `choices` are which products read which weights on a CPU."""
+    labels, and `foreign` the ids that mean another token to one of them. `capacity` is the longest text to
+    come, in tokens, if that is known. `choices` are which products read which weights on a CPU."""
 
     target: Any
     drafts: Mapping[str, Any | None] = field(default_factory=dict)
-    vocab_size: int | None = None
     sampling: SamplingConfig = GREEDY
     execution: Execution = "auto"
     capacity: int = 0
     choices: ProductChoices = field(default_factory=ProductChoices)
+    foreign: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def vocabulary(self, draft: str | None) -> DraftVocabulary | None:
+        """A draft model's, in the target's ids; None for the target."""
+        if draft is None:
+            return None
+        return DraftVocabulary(self.drafts[draft], num_ids(self.target), self.foreign.get(draft, ()))
 
 
 class Engine:

@@ -17,6 +17,7 @@ from bitdraft.engine.runner import Runner
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.run import SamplingState
+from bitdraft.engine.vocabulary import num_ids
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation
@@ -46,10 +47,12 @@ class NativeEngine(Engine):
         self._models = {None: target} | {label: model for label, model in drafts.items() if model is not None}
         for model in self._models.values():
             prepare_linears(model, setup.choices)
-        self._vocab_size, self.device = setup.vocab_size, target.device
-        self._runners = {label: Runner(model, setup.vocab_size) for label, model in self._models.items()}
+        self.device = target.device
+        self._runners = {
+            label: Runner(model, setup.vocabulary(label)) for label, model in self._models.items()
+        }
         self.drafters: dict[str, EagerDrafter] = {
-            label: NgramDrafter(self.device, setup.vocab_size or 0)
+            label: NgramDrafter(self.device, num_ids(target))
             if model is None
             else ModelDrafter(self._runners[label], self.device)
             for label, model in drafts.items()
@@ -78,7 +81,7 @@ class NativeEngine(Engine):
 
     def _go_static(self, drafts: Mapping[str, Any | None]) -> None:
         self._forwards = {
-            label: StaticForward(model, self._vocab_size, self.mode, self._capacity)
+            label: StaticForward(model, self._runners[label].vocabulary, self.mode, self._capacity)
             for label, model in self._models.items()
         }
         self._static_drafters = {

@@ -176,7 +176,7 @@ class TransformersEngine(Engine):
     def runner(self, draft: str | None) -> Runner:
         """See `Engine`."""
         setup = self._setup
-        return Runner(setup.target if draft is None else setup.drafts[draft], setup.vocab_size)
+        return Runner(setup.target if draft is None else setup.drafts[draft], setup.vocabulary(draft))
 
 
 def _refuse_other_padding(target: Any, assistant: Any) -> None:

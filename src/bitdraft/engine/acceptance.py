@@ -99,8 +99,12 @@ class Sampler:
         # the largest first taken off: a tiny temperature must not divide to infinity
         scaled_TV = (scaled_TV - scaled_TV.amax(-1, keepdim=True)) / self.config.temperature
         if self.config.top_k is not None and self.config.top_k < scaled_TV.shape[-1]:
+            # exactly k: of equals at the edge the first ones, as argmax has it
             least_T1 = scaled_TV.topk(self.config.top_k).values[..., -1:]
-            scaled_TV = scaled_TV.masked_fill(scaled_TV < least_T1, -torch.inf)
+            above_TV, equal_TV = scaled_TV > least_T1, scaled_TV == least_T1
+            room_T1 = self.config.top_k - above_TV.sum(-1, keepdim=True)
+            kept_TV = above_TV | (equal_TV & (equal_TV.cumsum(-1, dtype=torch.int32) <= room_T1))
+            scaled_TV = scaled_TV.masked_fill(~kept_TV, -torch.inf)
         if self.config.top_p is not None and self.config.top_p < 1:
             ordered_TV, index_TV = scaled_TV.sort(descending=True, stable=True)
             p_TV = ordered_TV.softmax(-1)

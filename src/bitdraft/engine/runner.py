@@ -15,6 +15,7 @@ import torch
 
 from bitdraft.engine.cpu.layers import few_row_kernels, rows_of
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
+from bitdraft.engine.vocabulary import DraftVocabulary, num_ids
 from bitdraft.errors import UserError
 
 
@@ -28,16 +29,17 @@ def adapts_to_length(model: Any) -> bool:
 class Runner:
     """Forwards of one row. The cache grows to the largest capacity asked for and is reused.
 
-    With `vocab_size` logits end there: models of one tokenizer may pad their embeddings differently.
+    A draft's are in the vocabulary of its target, where that is given.
     """
 
-    def __init__(self, model: Any, vocab_size: int | None = None) -> None:
+    def __init__(self, model: Any, vocabulary: DraftVocabulary | None = None) -> None:
         reason = unsupported_reason(model)
         if reason is not None:
             remedy = "Choose a model all of whose layers keep a key-value cache"
             raise UserError("model", type(model).__name__, reason, remedy)
         self.model = model
-        self.vocab_size = vocab_size
+        self.vocabulary = vocabulary
+        self.vocab_size = num_ids(model) if vocabulary is None else vocabulary.num_target_ids
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.num_layers: int = model.config.get_text_config().num_hidden_layers
@@ -66,14 +68,20 @@ class Runner:
         extra: dict[str, Any] = {"logits_to_keep": num_logits} if self._keeps_logits else {}
         with few_row_kernels(num_tokens, self.device, self.dtype, self._rows):
             logits_BTV: torch.Tensor = self.model(
-                input_ids=tokens_BT,
+                input_ids=self._read(tokens_BT),
                 position_ids=torch.arange(start, start + num_tokens, device=self.device)[None],
                 past_key_values=self.cache,
                 use_cache=True,
                 **extra,
             ).logits
         self.cache.advance(num_tokens)
-        return logits_BTV[:, -num_logits:, : self.vocab_size]
+        return self._fit(logits_BTV[:, -num_logits:])
+
+    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
+        return tokens if self.vocabulary is None else self.vocabulary.read(tokens)
+
+    def _fit(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits if self.vocabulary is None else self.vocabulary.fit(logits)
 
     @functools.cached_property
     def kv_bytes_per_token(self) -> int:
@@ -85,14 +93,13 @@ class Runner:
 
     def hidden_states(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Final hidden states of a whole sequence, B × T × hidden size, without touching the cache."""
-        output = self.model.base_model(input_ids=tokens_BT, use_cache=False)
+        output = self.model.base_model(input_ids=self._read(tokens_BT), use_cache=False)
         states: torch.Tensor = output.last_hidden_state
         return states
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states (the output embedding alone)."""
-        logits: torch.Tensor = self.model.get_output_embeddings()(states)
-        return logits[..., : self.vocab_size]
+        return self._fit(self.model.get_output_embeddings()(states))
 
     def head_is_plain(self, tokens_BT: torch.Tensor) -> bool:
         """Whether the model's logits are its output embedding of its hidden states and nothing more.
@@ -103,7 +110,7 @@ class Runner:
             self._head_is_plain = False  # its layers cannot be asked without its head (Llama 4)
         if self._head_is_plain is None:
             probe_BT = tokens_BT[:, :8]
-            expected = self.model(input_ids=probe_BT, use_cache=False).logits[..., : self.vocab_size]
+            expected = self._fit(self.model(input_ids=self._read(probe_BT), use_cache=False).logits)
             found = self.head(self.hidden_states(probe_BT))
             self._head_is_plain = torch.equal(found.nan_to_num(), expected.nan_to_num())
         return self._head_is_plain

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import os
 import re
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from bitdraft.config import ModelConfig
-from bitdraft.errors import UserError, one_line
+from bitdraft.errors import UserError
+from bitdraft.inputs.architectures import read_settings, recognise
+from bitdraft.inputs.hub import Snapshot, download
 from bitdraft.inputs.shapes import SHAPES, find_shape
+from bitdraft.inputs.weight_files import read_headers, weight_files
 from bitdraft.schema.environment import ModelRecord
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
@@ -26,19 +27,14 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 DEMO_MODELS = ("target", "draft-medium", "draft-small")
 
 DEFAULT_CONTEXT = 2048
+_NO_GGUF = "Name the checkpoint that it was made from"
 
-_CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-
-
-_SIDE_FILES = ("*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py")
-
-_PICKLE_FILES = ("*.bin",)
 _CONTENT = (
     "config.json",
     "generation_config.json",
     "*.safetensors",
     "*.safetensors.index.json",
-    *_PICKLE_FILES,
+    "*.bin",
     *("tok*.json", "vocab*", "merges.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"),
 )
 
@@ -122,167 +118,68 @@ def _sha256_of(path: Path, _size: int, _mtime_ns: int) -> str:
 def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
     """Resolve and check; raises `UserError` with what is wrong and what to do."""
     shape = config.random_weights
-    folder, revision = (find_shape(config, field), None) if shape else _find_folder(config, field)
-    settings = _read_config(folder, config.model, field)
-    architecture = _check_architecture(settings, config, field)
-    dtypes, num_bytes = ({}, 0) if shape else _check_weights(folder, config, field)
+    found = Snapshot(find_shape(config, field), "") if shape else _find_folder(config, field)
+    settings = read_settings(found.folder, config, field)
+    architecture = recognise(found.folder, settings, config, field)
+    dtypes, num_bytes = ({}, 0) if shape else _check_weights(found, config, field)
     text_settings = settings.get("text_config") or settings
-    if shape and not text_settings.get("vocab_size"):
+    vocab_size = text_settings.get("vocab_size")
+    if shape and not vocab_size:
         raise UserError(field, config.model, "its config.json names no vocab_size", "Add it there")
     return Checkpoint(
         name=f"{config.model}{RANDOM}" if shape else config.model,
-        folder=folder,
-        revision=revision,
+        folder=found.folder,
+        revision=found.revision or None,
         architecture=architecture,
         context_tokens=_context_tokens(text_settings),
-        vocab_size=int(text_settings.get("vocab_size", 0)),
+        vocab_size=vocab_size if isinstance(vocab_size, int) else 0,
         stored_dtypes=dtypes,
         stored_bytes=num_bytes,
         random_weights=shape,
     )
 
 
-def _find_folder(config: ModelConfig, field: str) -> tuple[Path, str | None]:
+def _find_folder(config: ModelConfig, field: str) -> Snapshot:
     name = config.model
     if name.startswith("demo/"):
         if name.removeprefix("demo/") not in DEMO_MODELS:
             known = ", ".join(f"demo/{demo}" for demo in DEMO_MODELS)
             raise UserError(field, name, "no such embedded model", f"Choose from {known}")
-        return DEMO_FOLDER / name.removeprefix("demo/"), None
+        return _own_folder(DEMO_FOLDER / name.removeprefix("demo/"), config)
     path = Path(name).expanduser()
     if path.is_dir():
-        return path, None
+        return _own_folder(path, config)
     if path.exists():
-        raise UserError(field, name, "is a file", "Name the folder that holds config.json and the weights")
+        remedy = "Name the folder that holds config.json and the weights"
+        if path.suffix == ".gguf":
+            raise UserError(field, name, "is a GGUF file, which only llama.cpp runs", _NO_GGUF)
+        raise UserError(field, name, "is a file", remedy)
     if name.startswith((".", "/", "~")) or (name.count("/") != 1 and "/" in name) or os.sep == "\\" in name:
         raise UserError(field, name, "no such folder", "Name an existing checkpoint folder or a hub id")
     if name in SHAPES:
         remedy = f"Add --random-weights, or name EleutherAI/{name}"
         raise UserError(field, name, "is a shape without weights", remedy)
-    return _download(config, field)
+    return download(config, field)
 
 
-def _download(config: ModelConfig, field: str) -> tuple[Path, str | None]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+def _own_folder(path: Path, config: ModelConfig) -> Snapshot:
+    if config.revision is not None:
+        problem = f"means nothing for {config.model}, which is a folder and no repository of the hub"
+        raise UserError("revision", config.revision, problem, "Leave it out")
+    return Snapshot(path, "")
 
-    name = config.model
-    patterns = [*_SIDE_FILES, "*.safetensors", *(_PICKLE_FILES if config.allow_pickle else ())]
+
+def _check_weights(found: Snapshot, config: ModelConfig, field: str) -> tuple[dict[str, int], int]:
+    """Of what is cached only in part, what there is and what isn't."""
     try:
-        folder = Path(snapshot_download(name, revision=config.revision, allow_patterns=patterns))
-    except GatedRepoError as error:
-        remedy = "Accept its terms on the hub and log in with: hf auth login"
-        raise UserError(field, name, "is gated on the hub", remedy) from error
-    except RevisionNotFoundError as error:
-        raise UserError("revision", config.revision, f"{name} has no such revision", "Check it") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        remedy = "Check the spelling, log in for a private model, or use demo/target or a local folder"
-        raise UserError(field, name, "no such model on the hub or folder here", remedy) from error
-    except LocalEntryNotFoundError as error:
-        remedy = "Check the network and HF_ENDPOINT, or use demo/target or a local folder"
-        raise UserError(field, name, "the hub cannot be reached and nothing is cached", remedy) from error
-    except OSError as error:
-        remedy = "Try again: finished files are kept"
-        raise UserError(field, name, f"download failed ({one_line(error)})", remedy) from error
-    return folder, folder.name
-
-
-def _read_config(folder: Path, name: str, field: str) -> dict[str, Any]:
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        remedy = "Name a folder saved by save_pretrained"
-        raise UserError(field, name, "holds no config.json", remedy) from error
-    except (OSError, ValueError) as error:
-        remedy = "Download or save the checkpoint again"
-        raise UserError(field, name, f"config.json cannot be read ({one_line(error)})", remedy) from error
-    if not isinstance(settings, dict):
-        raise UserError(field, name, "config.json is no object", "Download or save the checkpoint again")
-    return settings
-
-
-def _check_architecture(settings: dict[str, Any], config: ModelConfig, field: str) -> str:
-    architectures = settings.get("architectures")
-    architecture = str(architectures[0]) if architectures else _default_architecture(settings, config)
-    if not architecture.endswith(_CAUSAL_ENDINGS):
-        problem = f"is not a causal language model (its architecture is {architecture})"
-        raise UserError(field, config.model, problem, "Choose a decoder-only model (…ForCausalLM)")
-    if settings.get("auto_map") and "AutoModelForCausalLM" in settings["auto_map"]:
-        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
-
-        if settings.get("model_type") not in CONFIG_MAPPING_NAMES and not config.trust_remote_code:
-            remedy = "Read that code, then pass --trust-remote-code"
-            raise UserError(field, config.model, "needs Python code from its checkpoint", remedy)
-    return architecture
-
-
-def _default_architecture(settings: dict[str, Any], config: ModelConfig) -> str:
-    """Of a config.json that names none: what a shape's kind of model is built as."""
-    if not config.random_weights:
-        return "unknown"
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return str(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(settings.get("model_type"), "unknown"))
-
-
-def _check_weights(folder: Path, config: ModelConfig, field: str) -> tuple[dict[str, int], int]:
-    """Element counts by stored dtype and the weight files' bytes, from the headers alone."""
-    from safetensors import SafetensorError, safe_open
-
-    files = _weight_files(folder, config, field)
-    counts: Counter[str] = Counter()
-    for path in files:
-        try:
-            with safe_open(path, framework="numpy") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
-                    piece = tensors.get_slice(key)
-                    num_elements = 1
-                    for size in piece.get_shape():
-                        num_elements *= size
-                    dtype = piece.get_dtype()
-                    counts[_stored_name(dtype)] += num_elements
-        except (SafetensorError, OSError) as error:
-            problem = f"{path.name} is truncated or corrupt ({one_line(error)})"
-            raise UserError(field, config.model, problem, "Download or save the checkpoint again") from error
-    return dict(counts), sum(path.stat().st_size for path in files)
-
-
-def _stored_name(dtype: str) -> str:
-    """`fp32` for safetensors' `F32`, `bf16` for `BF16`."""
-    return f"fp{dtype[1:]}".lower() if dtype.startswith("F") else dtype.lower()
-
-
-def _weight_files(folder: Path, config: ModelConfig, field: str) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            problem = f"{index.name} cannot be read"
-            raise UserError(field, config.model, problem, "Download the checkpoint again") from error
-        missing = sorted(named - {path.name for path in files})
-        if missing:
-            problem = f"weight file {missing[0]} is missing"
-            raise UserError(field, config.model, problem, "Download the checkpoint again")
-        return [folder / name for name in sorted(named)]
-    if (folder / "model.safetensors").exists():
-        return [folder / "model.safetensors"]
-    if files:
-        problem = f"has {files[0].name} but neither model.safetensors nor its index"
-        raise UserError(field, config.model, problem, "Download the checkpoint again")
-    has_pickle = any(path for pattern in _PICKLE_FILES for path in folder.glob(pattern))
-    if has_pickle and config.allow_pickle:
-        return []
-    remedy = "Convert it to safetensors, or pass --allow-pickle if you trust its author"
-    what = "has its weights as pickle only" if has_pickle else "has no safetensors weights"
-    raise UserError(field, config.model, what, remedy)
+        files = weight_files(found.folder, config, field)
+    except UserError as error:
+        if found.offline is None:
+            raise
+        problem = f"is cached only in part ({error.problem}), and the hub cannot be reached ({found.offline})"
+        remedy = f"Fetch it where there is a network: hf download {config.model}"
+        raise UserError(field, config.model, problem, remedy) from error
+    return read_headers(files, config.model, field)
 
 
 def _context_tokens(settings: dict[str, Any]) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.inputs.checkpoints import DEMO_FOLDER, Checkpoint
+from bitdraft.inputs.files import refuse_stand_ins
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
@@ -18,15 +19,20 @@ def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "mo
 
     remedy = "Save the tokenizer beside the weights (tokenizer.json)"
     folder = DEMO_FOLDER / "target" if checkpoint.random_weights else checkpoint.folder
-    if not any(path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)):
+    files = sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)})
+    if not files:
         # transformers would build an empty one and encode every text to nothing
         raise UserError(field, checkpoint.name, "has no tokenizer", remedy)
+    refuse_stand_ins([*files, folder / "tokenizer_config.json"], checkpoint.name, field)
     try:
         return AutoTokenizer.from_pretrained(
             folder, trust_remote_code=config.trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        problem = f"its tokenizer cannot be loaded ({one_line(error)})"
+    except Exception as error:  # the tokenizers library raises bare ones
+        import tokenizers
+
+        problem = f"tokenizers {tokenizers.__version__} cannot load its tokenizer ({one_line(error)})"
+        remedy = "Save it beside the weights again, or install the tokenizers that it was saved with"
         raise UserError(field, checkpoint.name, problem, remedy) from error
 
 
@@ -43,11 +49,14 @@ def check_token_ids(largest: int, checkpoint: Checkpoint, field: str = "model") 
 
 
 def draft_tokenizer_problem(draft: Any, target: Any, sample: str) -> str | None:
-    """Why a draft's tokenizer is not the target's: they need the same tokens under the same ids, and the same
-    ids for a piece of text. Embeddings may be padded differently behind them."""
+    """Why a draft's tokenizer is not the target's: they need the same tokens under the same ids, those that
+    were added to either excepted (`foreign_ids`), and the same ids for a piece of text. Embeddings may be
+    padded differently behind them."""
     ours, theirs = target.get_vocab(), draft.get_vocab()
-    if ours != theirs:
-        token = min((ours.items() ^ theirs.items()), key=lambda item: item[1])[0]
+    added = target.get_added_vocab().items() | draft.get_added_vocab().items()
+    differing = (ours.items() ^ theirs.items()) - added
+    if differing:
+        token = min(differing, key=lambda item: (item[1], item[0]))[0]
         return (
             f"its vocabulary is another one than the target's ({len(theirs)} and {len(ours)} tokens; "
             f"{token!r} is {theirs.get(token, 'missing')} and {ours.get(token, 'missing')})"
@@ -55,6 +64,12 @@ def draft_tokenizer_problem(draft: Any, target: Any, sample: str) -> str | None:
     if text_encoder(target)(sample) != text_encoder(draft)(sample):
         return "its tokenizer has the target's tokens but splits text differently"
     return None
+
+
+def foreign_ids(draft: Any, target: Any) -> tuple[int, ...]:
+    """The ids that mean another token to a draft than to its target, or to one of them nothing: added tokens,
+    as a model's fine-tuned versions have them."""
+    return tuple(sorted({token_id for _, token_id in target.get_vocab().items() ^ draft.get_vocab().items()}))
 
 
 def tokens_in_front(tokenizer: Any, bos: str) -> tuple[int, ...]:

@@ -37,6 +37,7 @@ class Worker:
     prompts: list[list[int]]
     folders: dict[str, str | None]
     vocab_size: int
+    foreign: dict[str, list[int]]
     emit: Emit
     done: list[Event] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
@@ -52,7 +53,13 @@ class Worker:
         transformers_logging.set_verbosity_error()
         config = SpecDecodeConfig(**payload["config"])
         worker = cls(
-            config, payload["prompts"], payload["drafts"], payload["vocab_size"], emit, payload["done"]
+            config,
+            payload["prompts"],
+            payload["drafts"],
+            payload["vocab_size"],
+            payload["foreign"],
+            emit,
+            payload["done"],
         )
         worker.clusters = payload["clusters"]
         worker.choices = ProductChoices(worker.decided.get("products") or {})
@@ -92,7 +99,7 @@ class Worker:
         config = self.config
         capacity = max(map(len, self.prompts)) + config.max_new_tokens
         execution: Execution = mode or self.decided.get("mode") or config.execution
-        setup = EngineSetup(target, drafts, self.vocab_size, config, execution, capacity, self.choices)
+        setup = EngineSetup(target, drafts, config, execution, capacity, self.choices, self.foreign)
         with self.emit.slow():
             return make_engine(config.backend, setup)
 

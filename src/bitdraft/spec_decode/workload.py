@@ -14,7 +14,7 @@ from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.prompts import Prompt, check_context, encoder_of, select_prompts, text_record
-from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer
+from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, foreign_ids, load_tokenizer
 from bitdraft.runs.cell import fingerprint
 from bitdraft.schema.environment import TextRecord
 from bitdraft.schema.findings import Finding, warning
@@ -40,7 +40,7 @@ class Workload:
     drafts: tuple[DraftSource, ...]
     text: TextRecord
     prompts: list[Prompt]
-    vocab_size: int
+    foreign: dict[str, tuple[int, ...]]
     warnings: tuple[Finding, ...]
 
     @cached_property
@@ -61,7 +61,8 @@ class Workload:
             "drafts": folders,
             "prompts": [prompt.token_ids for prompt in self.prompts],
             "clusters": [prompt.cluster for prompt in self.prompts],
-            "vocab_size": self.vocab_size,
+            "vocab_size": self.target.vocab_size,
+            "foreign": self.foreign,
         }
 
 
@@ -80,19 +81,19 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     sample = next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
     context = target.context
     check_context(prompts, config, config.max_new_tokens, context, "the target's")
-    largest = max(max(prompt.token_ids) for prompt in prompts)
-    check_token_ids(largest, target)
+    check_token_ids(max(max(prompt.token_ids) for prompt in prompts), target)
+    foreign: dict[str, tuple[int, ...]] = {}
     for draft, checkpoint in models:
-        problem = draft_tokenizer_problem(load_tokenizer(checkpoint, config, "drafts"), tokenizer, sample)
+        own = load_tokenizer(checkpoint, config, "drafts")
+        problem = draft_tokenizer_problem(own, tokenizer, sample)
         if problem is not None:
             remedy = f"Choose a draft with the tokenizer of {config.model}, or ngram"
             raise UserError("drafts", draft.label, problem, remedy)
-        check_token_ids(largest, checkpoint, "drafts")
+        foreign[draft.label] = foreign_ids(own, tokenizer)
         room = checkpoint.context
         check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
-    sizes = [c.vocab_size for c in (target, *(checkpoint for _, checkpoint in models)) if c.vocab_size]
     record = text_record(dataset, prompts, config, encoder)
-    return Workload(target, drafts, record, prompts, min(sizes), _size_warnings(target, models))
+    return Workload(target, drafts, record, prompts, foreign, _size_warnings(target, models))
 
 
 def _check_settings(config: SpecDecodeConfig) -> None:
