@@ -143,7 +143,7 @@ def measure(work: Work, settings: Settings) -> tuple[list[dict[str, Any]], list[
     notes: list[str] = []
     for precision in PRECISIONS:
         loaded = load(work.name, precision, settings.device)
-        streams[precision] = Streams(loaded.streamed_bytes, Runner(loaded.model).kv_bytes_per_token)
+        streams[precision] = Streams(loaded.streamed_bytes or 0, Runner(loaded.model).kv_bytes_per_token)
         on_cpu = settings.device.type == "cpu"
         peer = load(work.name, precision, settings.device).model if on_cpu else loaded.model
         ways = ways_of(loaded.model, peer, work, settings.may_compile(work.name))

@@ -61,7 +61,7 @@ def _plain_part(
         num_warmup=1,
         has_time=lambda: check.budget.left_s(reserve_s) > 0,
     )
-    streams = bench_plain.Streams(loaded.streamed_bytes, Runner(loaded.model).kv_bytes_per_token)
+    streams = bench_plain.Streams(loaded.streamed_bytes or 0, Runner(loaded.model).kv_bytes_per_token)
     lines = bench_plain.lines_of(check.target, runs, {precision: streams}, check.copy_bytes_s)
     note = f"MBU is against the measured copy bandwidth, {check.copy_bytes_s / 1e9:.0f} GB/s."
     text = [f"## {title}", table(bench_plain.COLUMNS, lines), note]

@@ -71,14 +71,26 @@ def _section(console: Console, title: str, lines: Sequence[tuple[str, str]]) -> 
 def _machine(environment: Environment) -> list[tuple[str, str]]:
     lines = [
         ("processor", f"{environment.cpu}, {environment.cpu_capability}"),
-        ("cores", f"{environment.num_cores}, of which {environment.num_threads} threads are used"),
-        ("memory", f"{environment.ram_gb} GiB"),
+        ("cores", _cores(environment)),
+        ("memory", _memory(environment)),
         ("system", str(environment.system)),
         ("device", environment.device or "?"),
     ]
     if environment.gpu:
         lines.append(("GPU", f"{environment.gpu}, {environment.gpu_memory_gb} GiB, CUDA {environment.cuda}"))
     return lines
+
+
+def _cores(environment: Environment) -> str:
+    usable = environment.usable_cpus
+    limited = usable is not None and usable < (environment.num_cores or 0)
+    may = f", of which this process may use {usable:g}" if limited else ""
+    return f"{environment.num_cores}{may}; {environment.num_threads} threads"
+
+
+def _memory(environment: Environment) -> str:
+    limit = environment.memory_limit_gb
+    return f"{environment.ram_gb} GiB" + (f", of which this process may use {limit} GiB" if limit else "")
 
 
 def _installed(environment: Environment) -> list[tuple[str, str]]:
@@ -93,6 +105,6 @@ def _installed(environment: Environment) -> list[tuple[str, str]]:
 
 def _largest(environment: Environment, precision: str) -> str:
     """Parameters whose weights leave room for the rest."""
-    memory = environment.gpu_memory_gb or environment.ram_gb or 0.0
+    memory = environment.gpu_memory_gb or environment.memory_limit_gb or environment.ram_gb or 0.0
     billions = SHARE_OF_MEMORY * memory * 2**30 / (formats.find(precision).bits / 8) / 1e9
     return f"models of up to about {billions:.1f} billion parameters"

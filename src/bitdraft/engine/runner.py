@@ -77,6 +77,10 @@ class Runner:
         self.cache.advance(num_tokens)
         return self._fit(logits_BTV[:, -num_logits:])
 
+    def without_cache(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Logits of a whole sequence, B × T × V, in one forward without a cache."""
+        return self._fit(self.model(input_ids=self._read(tokens_BT), use_cache=False).logits)
+
     def _read(self, tokens: torch.Tensor) -> torch.Tensor:
         return tokens if self.vocabulary is None else self.vocabulary.read(tokens)
 
@@ -110,7 +114,7 @@ class Runner:
             self._head_is_plain = False  # its layers cannot be asked without its head (Llama 4)
         if self._head_is_plain is None:
             probe_BT = tokens_BT[:, :8]
-            expected = self._fit(self.model(input_ids=self._read(probe_BT), use_cache=False).logits)
+            expected = self.without_cache(probe_BT)
             found = self.head(self.hidden_states(probe_BT))
             self._head_is_plain = torch.equal(found.nan_to_num(), expected.nan_to_num())
         return self._head_is_plain

@@ -3,6 +3,7 @@ can be measured, or which other kind, by name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ _ENCODERS = frozenset({
 })  # fmt: skip
 _WITHOUT_CACHE = frozenset({"flaubert", "xlm", "xlnet"})
 _OTHER_FORMATS = {"params.json": "Meta's or Mistral's own", "model.onnx": "ONNX"}
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _DECODER = "Choose a decoder-only model (…ForCausalLM)"
 
 
@@ -89,9 +91,22 @@ def _no_settings(folder: Path, name: str, field: str) -> UserError:
     return UserError(field, name, "holds no config.json", remedy)
 
 
-def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field: str) -> str:
-    """The architecture of a causal language model whose weights are plain numbers. Raises `UserError` for
-    any other, by its kind."""
+@dataclass(frozen=True)
+class Architecture:
+    """A causal language model as its configuration says: `name` is its class's, `context_tokens` None where
+    nothing bounds it. From `rope_switch` tokens on its rotary embeddings are others, for the whole text
+    (LongRoPE) or, `at_every_length`, anew with each token (dynamic scaling)."""
+
+    name: str
+    vocab_size: int
+    context_tokens: int | None
+    rope_switch: int | None = None
+    at_every_length: bool = False
+
+
+def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field: str) -> Architecture:
+    """A causal language model whose weights are plain numbers. Raises `UserError` for any other, by its
+    kind."""
     name = config.model
     _refuse_quantised(settings, name, field)
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -109,8 +124,7 @@ def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field
         raise UserError(field, name, "needs Python code from its checkpoint", remedy)
     if not has_code:
         _refuse_unknown_type(kind, usual, architecture, name, field)
-    _check_settings(folder, config, field)
-    return architecture
+    return _describe(architecture, _load_settings(folder, config, field))
 
 
 def _refuse_quantised(settings: dict[str, Any], name: str, field: str) -> None:
@@ -163,17 +177,38 @@ def _refuse_unknown_type(kind: object, usual: object, architecture: str, name: s
         raise UserError(field, name, problem, _DECODER)
 
 
-def _check_settings(folder: Path, config: ModelConfig, field: str) -> None:
+def _load_settings(folder: Path, config: ModelConfig, field: str) -> Any:
     """transformers checks what it reads, by exceptions of many types; what it can't take is found here and
     not in the middle of a run."""
     import transformers
 
     try:
-        transformers.AutoConfig.from_pretrained(
+        found = transformers.AutoConfig.from_pretrained(
             folder, trust_remote_code=config.trust_remote_code, local_files_only=True
         )
+        return found.get_text_config()
     except Exception as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         problem = f"transformers {transformers.__version__} refuses its config.json ({why})"
         remedy = "Correct that entry, or install the transformers that the checkpoint was saved with"
         raise UserError(field, config.model, problem, remedy) from error
+
+
+def _describe(name: str, text: Any) -> Architecture:
+    """From transformers' own reading of the settings, which fills in what the file leaves out."""
+    numbers = [getattr(text, key, None) for key in _CONTEXT_KEYS]
+    context = next((number for number in numbers if isinstance(number, int) and number > 0), None)
+    vocab_size = getattr(text, "vocab_size", None)
+    rope = getattr(text, "rope_parameters", None)
+    rope = rope if isinstance(rope, dict) else {}
+    kind, switch = str(rope.get("rope_type", "")), None
+    if kind in ("longrope", "dynamic"):
+        own = rope.get("original_max_position_embeddings")
+        switch = own or getattr(text, "original_max_position_embeddings", None) or context
+    return Architecture(
+        name=name,
+        vocab_size=vocab_size if isinstance(vocab_size, int) else 0,
+        context_tokens=context,
+        rope_switch=switch,
+        at_every_length=kind == "dynamic",
+    )

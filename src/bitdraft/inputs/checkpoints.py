@@ -12,7 +12,6 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
@@ -40,6 +39,7 @@ _CONTENT = (
 
 
 RANDOM = " (random weights)"
+_UNTOLD = ("folder", "name", "rope_switch", "rope_always_changes")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Checkpoint:
     stored_dtypes: dict[str, int]
     stored_bytes: int
     random_weights: bool = False
+    rope_switch: int | None = None
+    rope_always_changes: bool = False
 
     @property
     def stored_dtype(self) -> str:
@@ -82,7 +84,7 @@ class Checkpoint:
     def record(self) -> ModelRecord:
         """What a result says of it, without the folder's place on this machine; `content` tells it from
         others of the same name."""
-        kept = {key: value for key, value in asdict(self).items() if key not in ("folder", "name")}
+        kept = {key: value for key, value in asdict(self).items() if key not in _UNTOLD}
         return ModelRecord(**kept, name=self.label, content=content_id(self), stored_dtype=self.stored_dtype)
 
 
@@ -120,22 +122,22 @@ def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
     shape = config.random_weights
     found = Snapshot(find_shape(config, field), "") if shape else _find_folder(config, field)
     settings = read_settings(found.folder, config, field)
-    architecture = recognise(found.folder, settings, config, field)
+    kind = recognise(found.folder, settings, config, field)
     dtypes, num_bytes = ({}, 0) if shape else _check_weights(found, config, field)
-    text_settings = settings.get("text_config") or settings
-    vocab_size = text_settings.get("vocab_size")
-    if shape and not vocab_size:
+    if shape and not settings.get("vocab_size"):
         raise UserError(field, config.model, "its config.json names no vocab_size", "Add it there")
     return Checkpoint(
         name=f"{config.model}{RANDOM}" if shape else config.model,
         folder=found.folder,
         revision=found.revision or None,
-        architecture=architecture,
-        context_tokens=_context_tokens(text_settings),
-        vocab_size=vocab_size if isinstance(vocab_size, int) else 0,
+        architecture=kind.name,
+        context_tokens=kind.context_tokens,
+        vocab_size=kind.vocab_size,
         stored_dtypes=dtypes,
         stored_bytes=num_bytes,
         random_weights=shape,
+        rope_switch=kind.rope_switch,
+        rope_always_changes=kind.at_every_length,
     )
 
 
@@ -180,10 +182,3 @@ def _check_weights(found: Snapshot, config: ModelConfig, field: str) -> tuple[di
         remedy = f"Fetch it where there is a network: hf download {config.model}"
         raise UserError(field, config.model, problem, remedy) from error
     return read_headers(files, config.model, field)
-
-
-def _context_tokens(settings: dict[str, Any]) -> int | None:
-    for key in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(settings.get(key), int):
-            return int(settings[key])
-    return None

@@ -20,6 +20,9 @@ from bitdraft.inputs.variants import Variant
 
 WEIGHT_STD = 0.02
 
+_NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_EXPERTS_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+
 NOISE_LENGTH = 1_048_573  # a prime, so that no two rows of a matrix begin at the same place of the noise
 
 
@@ -27,8 +30,9 @@ NOISE_LENGTH = 1_048_573  # a prime, so that no two rows of a matrix begin at th
 class LoadedModel:
     """A model in inference mode. Bytes and parameters count tied weights once.
 
-    `streamed_bytes` are the weights that one decode step reads: all but an untied input embedding,
-    of which it reads a row.
+    `streamed_bytes` are the weights that one decode step of one token reads: all but an untied input
+    embedding, of which it reads a row, and of a mixture of experts those that one token takes; None where
+    that isn't known. Of an `is_sparse` model several tokens read more, and how much depends on them.
     """
 
     model: Any
@@ -36,7 +40,8 @@ class LoadedModel:
     device: torch.device
     num_parameters: int
     weight_bytes: int
-    streamed_bytes: int
+    streamed_bytes: int | None
+    is_sparse: bool = False
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -78,13 +83,15 @@ def _load_dtype(variant: Variant, device: torch.device, config: ModelConfig) -> 
     wrong = {p.dtype for p in parameters if p.is_floating_point() and p.dtype != dtype}
     assert not wrong, f"parameters loaded as {wrong}, not {dtype}"
     weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    idle = _idle_expert_bytes(model)
     return LoadedModel(
         model=model,
         variant=variant,
         device=device,
         num_parameters=sum(p.numel() for p in parameters),
         weight_bytes=weight_bytes,
-        streamed_bytes=weight_bytes - _unread_embedding_bytes(model),
+        streamed_bytes=None if idle is None else weight_bytes - _unread_embedding_bytes(model) - idle,
+        is_sparse=idle != 0,
     )
 
 
@@ -152,3 +159,18 @@ def _unread_embedding_bytes(model: Any) -> int:
     if embedding is None or (head is not None and head.weight is embedding.weight):
         return 0
     return int(embedding.weight.numel() * embedding.weight.element_size())
+
+
+def _idle_expert_bytes(model: Any) -> int | None:
+    """Of the experts that one token does not take; 0 without any, None where it isn't known how many those
+    are. An expert is a module of its own, or a slice of a tensor that holds all of them."""
+    text = model.config.get_text_config()
+    total = next((n for n in (getattr(text, key, None) for key in _NUM_EXPERTS) if n), 0)
+    taken = next((n for n in (getattr(text, key, None) for key in _EXPERTS_A_TOKEN) if n), None)
+    own = [p for name, p in model.named_parameters() if ".experts." in name]
+    if not own:
+        return None if total and total > 1 else 0
+    if not total or taken is None:
+        return None
+    num_bytes = sum(int(p.numel()) * int(p.element_size()) for p in own)
+    return num_bytes * (int(total) - min(int(taken), int(total))) // int(total)

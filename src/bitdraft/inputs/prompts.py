@@ -10,6 +10,7 @@ from typing import Any
 
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError
+from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.datasets import Dataset, Messages
 from bitdraft.inputs.tokenizers import chat_encoder, text_encoder, tokens_in_front
 from bitdraft.schema.environment import TextRecord
@@ -95,22 +96,39 @@ def first_prompts(text: TextRecord, num_prompts: int) -> TextRecord:
 
 
 def check_context(
-    prompts: list[Prompt], config: TextConfig, max_new_tokens: int, context: int, whose: str
+    prompts: list[Prompt], config: TextConfig, max_new_tokens: int, checkpoint: Checkpoint, whose: str
 ) -> None:
-    """Refuse prompts that, with what is to be generated, exceed a model's context."""
+    """Refuse prompts that, with what is to be generated, exceed a model's context, or a length at which its
+    rotary embeddings change: what the cache holds would be of the ones before."""
     longest = max(len(prompt.token_ids) for prompt in prompts)
-    if longest + max_new_tokens <= context:
+    if longest + max_new_tokens > checkpoint.context:
+        problem = (
+            f"the longest prompt's {longest} tokens and {max_new_tokens} new ones exceed "
+            f"{whose} context of {checkpoint.context} tokens"
+        )
+        raise _too_long(longest, config, max_new_tokens, checkpoint.context, problem)
+    switch = checkpoint.rope_switch
+    if switch is None:
         return
-    problem = (
-        f"the longest prompt's {longest} tokens and {max_new_tokens} new ones exceed "
-        f"{whose} context of {context} tokens"
-    )
-    room = context - max_new_tokens
+    lengths = [len(prompt.token_ids) for prompt in prompts]
+    first = [0 if checkpoint.rope_always_changes else n for n in lengths]
+    crossing = [n for n, begin in zip(lengths, first, strict=True) if begin <= switch < n + max_new_tokens]
+    if crossing:
+        problem = (
+            f"with {max_new_tokens} new tokens a prompt of {max(crossing)} crosses {switch} tokens, where "
+            f"{whose} rotary embeddings change for all that came before"
+        )
+        raise _too_long(max(crossing), config, max_new_tokens, switch, problem)
+
+
+def _too_long(longest: int, config: TextConfig, max_new_tokens: int, limit: int, problem: str) -> UserError:
+    """With what still fits below the limit as a remedy."""
+    room = limit - max_new_tokens
     if room > 0:
         remedy = f"Use --max-prompt-tokens {room} or less"
-        raise UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
-    remedy = f"Use --max-new-tokens {max(context - longest, 1)} or less"
-    raise UserError("max_new_tokens", max_new_tokens, problem, remedy)
+        return UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
+    remedy = f"Use --max-new-tokens {max(limit - longest, 1)} or less"
+    return UserError("max_new_tokens", max_new_tokens, problem, remedy)
 
 
 def select_prompts(dataset: Dataset, config: TextConfig, encoder: Encoder, seed: int = 0) -> list[Prompt]:

@@ -195,7 +195,7 @@ def _speed_and_memory(records: Records, context: RowContext, later: Sequence[Rec
     runs: Sequence[Generation] = records.generations
     metrics = speed_figures(runs, [one.generations for one in later])
     weights, kv = records.loaded["streamed_bytes"], records.loaded["kv_bytes_per_token"]
-    if context.copy_bytes_s is not None:
+    if context.copy_bytes_s is not None and weights is not None:
         streamed = [decode_bytes(generation, weights, kv) for generation in runs]
         utilisation = bandwidth_utilisation(runs, streamed, context.copy_bytes_s)
         if utilisation is not None:

@@ -16,6 +16,7 @@ import torch
 from bitdraft.backends import make_engine
 from bitdraft.backends.base import Engine, EngineSetup
 from bitdraft.config import PrecisionConfig
+from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
@@ -84,6 +85,7 @@ class _Cell:
             loaded = load_model(Variant(checkpoint, self.precision), device, config)
             load_s = now() - start_s
         runner = Runner(loaded.model)
+        check_model(runner, self.prompts[0], checkpoint.label)
         self.emit(
             "loaded",
             load_s=load_s,

@@ -18,6 +18,7 @@ from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings_of, with_process_noise
+from bitdraft.probes.environment import crowding_of
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, TextRecord
@@ -56,7 +57,7 @@ def prepare(config: PrecisionConfig) -> Workload:
     encoder = encoder_of(tokenizer, config.bos)
     prompts = select_prompts(dataset, config, encoder, config.seed)
     context = checkpoint.context
-    check_context(prompts, config, config.max_new_tokens, context, "the model's")
+    check_context(prompts, config, config.max_new_tokens, checkpoint, "the model's")
     plan = None
     if not config.random_weights:
         prefix = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
@@ -206,7 +207,13 @@ class _Fold:
             text=self.workload.text,
             rows=tuple(rows),
             verdict=verdict,
-            findings=(*findings, *self._more_rounds(), *warnings_of(rows), *self._lost_rounds()),
+            findings=(
+                *findings,
+                *self._more_rounds(),
+                *warnings_of(rows),
+                *crowding_of(self.environment),
+                *self._lost_rounds(),
+            ),
         )
 
     def _rows(self) -> list[PrecisionRow]:

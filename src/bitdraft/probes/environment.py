@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -12,8 +13,10 @@ import torch
 import transformers
 
 import bitdraft
+from bitdraft.probes.container import memory_limit_bytes, usable_cpus
 from bitdraft.probes.machine import cpu_name
 from bitdraft.schema.environment import Environment
+from bitdraft.schema.findings import Finding, warning
 
 
 def describe(device: torch.device) -> Environment:
@@ -30,9 +33,13 @@ def describe(device: torch.device) -> Environment:
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
         num_cores=psutil.cpu_count(logical=False) or psutil.cpu_count(),
         num_threads=torch.get_num_threads(),
+        usable_cpus=round(usable_cpus(), 2),
         ram_gb=round(psutil.virtual_memory().total / 2**30, 1),
         device=str(device),
     )
+    limit = memory_limit_bytes()
+    if limit < psutil.virtual_memory().total:
+        found = found.model_copy(update={"memory_limit_gb": round(limit / 2**30, 1)})
     if device.type != "cuda":
         return found
     properties = torch.cuda.get_device_properties(device)
@@ -43,6 +50,15 @@ def describe(device: torch.device) -> Environment:
         "driver": _driver_version(),
     }
     return found.model_copy(update=own)
+
+
+def crowding_of(environment: Environment) -> tuple[Finding, ...]:
+    """A warning where torch computes with more threads than there are processors for them: they wait for
+    each other, and speeds are those of the waiting."""
+    threads, cpus = environment.num_threads, environment.usable_cpus
+    if not threads or not cpus or threads <= math.ceil(cpus):
+        return ()
+    return (warning("run.threads", n=threads, cpus=cpus),)
 
 
 def _output_of(command: list[str]) -> str | None:

@@ -6,8 +6,7 @@ import contextlib
 import signal
 from pathlib import Path
 
-import psutil
-
+from bitdraft.probes.container import memory_limit_bytes
 from bitdraft.runs.cell import Failure
 from bitdraft.schema.records import Status
 
@@ -38,15 +37,6 @@ def num_oom_kills() -> int | None:
                 counts = dict(line.split() for line in events.read_text().splitlines())
                 return int(counts["oom_kill"])
     return None
-
-
-def memory_limit_bytes() -> int:
-    """What this process may use: the machine's memory, or the control group's limit where that is less."""
-    limits = [psutil.virtual_memory().total]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
-    return int(min(limits))
 
 
 def ended_by(returncode: int, detail: str, *, oom_kills: int, peak_bytes: int) -> Failure | None:

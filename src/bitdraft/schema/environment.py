@@ -16,7 +16,9 @@ class Ceilings(Sparse):
 
 
 class Environment(Sparse):
-    """Hardware and versions. `hardware` is the GPU where there is one, else the CPU."""
+    """Hardware and versions. `usable_cpus` are the processors that the measuring process may use, by its
+    affinity and its control group's quota; `memory_limit_gb` is what a control group leaves of the memory,
+    where it is less. `hardware` is the GPU where there is one, else the CPU."""
 
     time_utc: str | None = None
     bitdraft: str | None = None
@@ -29,7 +31,9 @@ class Environment(Sparse):
     cpu_capability: str | None = None
     num_cores: int | None = None
     num_threads: int | None = None
+    usable_cpus: float | None = None
     ram_gb: float | None = None
+    memory_limit_gb: float | None = None
     device: str | None = None
     gpu: str | None = None
     gpu_memory_gb: float | None = None

@@ -13,8 +13,10 @@ import torch
 
 from bitdraft.backends import Engine
 from bitdraft.backends.transformers import UnexpectedK
+from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.layers import copied_bytes
 from bitdraft.engine.loop import NonFiniteDecoding
+from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.inputs.models import LoadedModel, resolve_device
 from bitdraft.probes.ceilings import measure_ceilings
@@ -101,6 +103,7 @@ def _load_all(worker: Worker, device: torch.device) -> LoadedModel:
     total = 1 + len(worker.folders)
     worker.emit("progress", stage="load", done=0, total=total)
     target = worker.load(worker.config.model, worker.config.precision, device)
+    check_model(Runner(target.model), worker.prompts[0], target.variant.checkpoint.label)
     lost = {(event["draft"], event["k"]) for event in worker.earlier("failed")}
     for index, label in enumerate(worker.folders, 1):
         worker.emit("progress", stage="load", done=index, total=total)
@@ -109,9 +112,12 @@ def _load_all(worker: Worker, device: torch.device) -> LoadedModel:
         if not own:
             continue
         try:
-            worker.models[label] = worker.load_draft(label, device)
+            draft = worker.models[label] = worker.load_draft(label, device)
         except (RuntimeError, MemoryError) as error:
             worker.drop(label, None, error)
+            continue
+        if draft is not None:
+            check_model(Runner(draft.model), worker.prompts[0], label, "drafts")
     drafts = {label: _sizes(model) for label, model in worker.models.items() if model}
     worker.emit("models", target=_sizes(target), drafts=drafts)
     return target
@@ -124,6 +130,8 @@ def _models(worker: Worker) -> list[str | None]:
 
 def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
+    if loaded.is_sparse:
+        sizes["streamed_bytes"] = None  # a verification takes more experts than a step of one token
     return sizes | {"precision": loaded.variant.name}
 
 

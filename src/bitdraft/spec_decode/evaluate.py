@@ -10,6 +10,7 @@ from bitdraft.config import SpecDecodeConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
 from bitdraft.inputs.prompts import first_prompts
+from bitdraft.probes.environment import crowding_of
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import ModelRecord
@@ -200,7 +201,7 @@ def _merged(stored: ModelRecord, loaded: ModelRecord) -> ModelRecord:
 
 def _notes(records: Records) -> list[Finding]:
     """Of the run, as warnings."""
-    notes = list(records.notes)
+    notes = [*records.notes, *crowding_of(records.environment)]
     times_s = records.reference_work_s
     third = len(times_s) // 3
     drift = drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else 1.0

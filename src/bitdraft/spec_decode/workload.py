@@ -79,8 +79,7 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     _check_labels(drafts)
     models = [(draft, draft.checkpoint) for draft in drafts if draft.checkpoint is not None]
     sample = next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
-    context = target.context
-    check_context(prompts, config, config.max_new_tokens, context, "the target's")
+    check_context(prompts, config, config.max_new_tokens, target, "the target's")
     check_token_ids(max(max(prompt.token_ids) for prompt in prompts), target)
     foreign: dict[str, tuple[int, ...]] = {}
     for draft, checkpoint in models:
@@ -90,8 +89,7 @@ def prepare(config: SpecDecodeConfig) -> Workload:
             remedy = f"Choose a draft with the tokenizer of {config.model}, or ngram"
             raise UserError("drafts", draft.label, problem, remedy)
         foreign[draft.label] = foreign_ids(own, tokenizer)
-        room = checkpoint.context
-        check_context(prompts, config, config.max_new_tokens, room, f"draft {draft.label}'s")
+        check_context(prompts, config, config.max_new_tokens, checkpoint, f"draft {draft.label}'s")
     record = text_record(dataset, prompts, config, encoder)
     return Workload(target, drafts, record, prompts, foreign, _size_warnings(target, models))
 

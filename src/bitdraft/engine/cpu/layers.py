@@ -15,7 +15,6 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from bitdraft.engine.cpu.products import (
@@ -26,6 +25,7 @@ from bitdraft.engine.cpu.products import (
     pack,
     packed_product,
 )
+from bitdraft.probes.container import available_bytes
 
 MOST_ROWS_PLAIN = 2
 
@@ -139,7 +139,7 @@ def prepare_linears(model: Any, choices: ProductChoices | None = None) -> Rows |
     linears = [module for module in model.modules() if type(module) is torch.nn.Linear]
     tied = model.get_input_embeddings().weight
     num_bytes = sum(module.weight.numel() * module.weight.element_size() for module in linears)
-    if not linears or not can_pack(model.dtype) or 2 * num_bytes > psutil.virtual_memory().available:
+    if not linears or not can_pack(model.dtype) or 2 * num_bytes > available_bytes():
         for module in linears:
             _lay_plain(module, tied)
         return None

@@ -128,6 +128,8 @@ _NAMES = {
     "cuda": "CUDA",
     "num_cores": "cores",
     "num_threads": "threads",
+    "usable_cpus": "usable processors",
+    "memory_limit_gb": "memory limit (GiB)",
     "ram_gb": "RAM (GiB)",
     "gpu_memory_gb": "GPU memory (GiB)",
     "copy_gb_s": "copy (GB/s)",

@@ -220,6 +220,10 @@ SENTENCES: dict[str, Sentence] = {
     "run.mixed": lambda f: (
         f"在其他机器或其他版本上继续测得（--mix-machines，{f.number('n'):.0f} 部分）：差异可能来自机器。"
     ),
+    "run.threads": lambda f: (
+        f"{f.number('n'):.0f} 个线程在本进程可用的 {f.number('cpus'):g} 个处理器上计算，彼此等待。"
+        f"请设置 OMP_NUM_THREADS={max(int(f.number('cpus')), 1)}。"
+    ),
     "run.interrupted": lambda f: "其后的部分：运行被中断",
     "row.failed": lambda f: f"{f.subject} 出局：{_why(f)}。",
     "row.status": lambda f: f"{_status(f)}：{f.word('why')}",

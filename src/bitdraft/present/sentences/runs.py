@@ -5,6 +5,11 @@ from __future__ import annotations
 from bitdraft.present.sentences.base import Sentence
 from bitdraft.present.words import counted, joined
 
+
+def _processors(usable: float) -> str:
+    return "1 processor" if usable == 1 else f"{usable:g} processors"
+
+
 SENTENCES: dict[str, Sentence] = {
     "earlier.text": lambda f: f.text,
     "run.incomplete": lambda f: (
@@ -17,6 +22,10 @@ SENTENCES: dict[str, Sentence] = {
     "run.mixed": lambda f: (
         "Continued on another machine or with other versions (--mix-machines, "
         f"{counted(f.number('n'), 'part')}): differences between cells may be the machines'."
+    ),
+    "run.threads": lambda f: (
+        f"{counted(f.number('n'), 'thread')} compute on {_processors(f.number('cpus'))} that this process may use: "
+        f"they wait for each other. Set OMP_NUM_THREADS={max(int(f.number('cpus')), 1)}."
     ),
     "run.interrupted": lambda f: "what followed: the run was interrupted",
     "row.failed": lambda f: f"{f.subject} is out: {f.word('status')} ({f.word('why')}).",
