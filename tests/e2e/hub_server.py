@@ -15,11 +15,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves `root/models/ORG/NAME/…` and `root/datasets/ORG/NAME/…` as repositories of one commit."""
+    """Serves `root/models/ORG/NAME/…` and `root/datasets/ORG/NAME/…` as repositories of one commit. With a
+    `status` it answers everything with that, as a proxy or a gateway may, and with `cuts_files` it ends each
+    connection in the middle of a file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.requests: list[str] = []
+        self.status: int | None = None
+        self.cuts_files = False
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,6 +57,9 @@ class Hub:
 
     def answer(self, request: BaseHTTPRequestHandler, body: bool, posted: bytes = b"") -> None:
         self.requests.append(f"{request.command} {request.path}")
+        if self.status is not None:
+            self._send(request, self.status, b"{}")
+            return
         parts = [unquote(part) for part in urlsplit(request.path).path.strip("/").split("/")]
         if parts[0] == "api" and parts[1] in ("models", "datasets"):
             self._api(request, parts[1], parts[2:], posted)
@@ -97,7 +104,9 @@ class Hub:
             return
         content = path.read_bytes()
         headers = {"ETag": f'"{digest(content)}"', "X-Repo-Commit": COMMIT}
-        self._send(request, 200, content if body else b"", headers, length=len(content))
+        sent = content[: len(content) // 2] if self.cuts_files else content
+        self._send(request, 200, sent if body else b"", headers, length=len(content))
+        request.close_connection = self.cuts_files
 
     @staticmethod
     def _send(

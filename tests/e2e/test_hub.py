@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from e2e.hub_server import COMMIT, Hub
 
@@ -70,7 +71,7 @@ PRECISION = ("precision", "--precisions", "fp32", "--ppl-max-tokens", "300")
 
 
 def run(
-    endpoint: str, home: Path, *arguments: str, command: tuple[str, ...] = PRECISION
+    endpoint: str, home: Path, *arguments: str, command: tuple[str, ...] = PRECISION, **more: str
 ) -> subprocess.CompletedProcess[str]:
     settings = {
         "HF_ENDPOINT": endpoint,
@@ -78,6 +79,7 @@ def run(
         "HF_HUB_CACHE": str(home / "hub"),
         "HF_DATASETS_CACHE": str(home / "datasets"),
         "HF_HUB_DISABLE_XET": "1",
+        **more,
         "NO_PROXY": "127.0.0.1",
     }
     small = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "4", "--device", "cpu"]
@@ -101,9 +103,13 @@ def test_model_and_text_come_from_the_hub(hub: Hub, tmp_path: Path, dataset: str
     assert result["text"]["revision"] == COMMIT
     assert result["rows"][0]["status"] == "ok"
     assert result["text"]["num_rows"] == (43 if dataset == "wikitext" else 3)
-    # Once loaded, the cache is enough for the model: the hub may be gone.
-    again = run("http://127.0.0.1:9", tmp_path / "home", "org/tiny", "--output", str(tmp_path / "again"))
+    # once loaded, the cache is enough for both: the hub may be gone
+    gone = ("org/tiny", "--dataset", dataset, "--output", str(tmp_path / "again"))
+    again = run("http://127.0.0.1:9", tmp_path / "home", *gone)
     assert again.returncode == 0, again.stderr
+    cached = json.loads((tmp_path / "again" / "precision.json").read_text())
+    for part in ("model", "text"):
+        assert cached[part]["revision"] == COMMIT
 
 
 def test_target_and_draft_come_from_the_hub(hub: Hub, tmp_path: Path) -> None:
@@ -133,3 +139,70 @@ def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert message in done.stderr.strip().splitlines()[-1]
         assert "Traceback" not in done.stderr
+
+
+def refused(hub: Hub, home: Path, *arguments: str, **settings: str) -> str:
+    """The one line that a command ends with."""
+    done = run(hub.url, home, *arguments, "--output", str(home.parent / "out"), **settings)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(("status", "why"), [(403, "403"), (500, "500"), (407, "407")])
+def test_what_goes_wrong_on_the_way_is_named(hub: Hub, tmp_path: Path, status: int, why: str) -> None:
+    """Of a gateway; of a proxy that wants a password."""
+    hub.status = status
+    proxy = {"HTTP_PROXY": hub.url, "http_proxy": hub.url, "NO_PROXY": ""} if status == 407 else {}
+    asked = "http://hub.invalid" if status == 407 else hub.url
+    said = refused(hub, tmp_path / "home", "org/tiny", HF_ENDPOINT=asked, **proxy)
+    assert "MODEL org/tiny: the hub cannot be reached and nothing is cached" in said
+    assert why in said
+
+
+def test_a_download_that_breaks_off_is_named_and_goes_on(hub: Hub, tmp_path: Path) -> None:
+    hub.cuts_files = True
+    assert "MODEL org/tiny: download failed" in refused(hub, tmp_path / "home", "org/tiny")
+    hub.cuts_files = False
+    done = run(hub.url, tmp_path / "home", "org/tiny", "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_cached_in_part_is_named(hub: Hub, tmp_path: Path) -> None:
+    cache = tmp_path / "home" / "hub" / "models--org--tiny"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(COMMIT)
+    whole = hub.root / "models" / "org" / "tiny"
+    leave_out = shutil.ignore_patterns("*.safetensors")
+    shutil.copytree(whole, cache / "snapshots" / COMMIT, ignore=leave_out)
+    said = refused(hub, tmp_path / "home", "org/tiny", HF_HUB_OFFLINE="1")
+    assert "is cached only in part (has no safetensors weights)" in said
+    assert "Fetch it where there is a network: hf download org/tiny" in said
+
+
+def test_only_what_is_needed_is_fetched(hub: Hub, tmp_path: Path) -> None:
+    """Shards that the index names, no other format, no folder, no second set of weights."""
+    folder = hub.root / "models" / "org" / "tiny"
+    single = folder / "model.safetensors"
+    weights = load_file(single)
+    shard = "model-00001-of-00001.safetensors"
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, shard)}
+    single.rename(folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in (
+        "original/params.json",
+        "original/consolidated.00.pth",
+        "onnx/model.onnx",
+        "onnx/config.json",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"no use")
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "model.gguf", "README.md"):
+        (folder / name).write_bytes(b"no use")
+    done = run(hub.url, tmp_path / "home", "org/tiny", "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    (snapshot,) = (tmp_path / "home" / "hub" / "models--org--tiny" / "snapshots").iterdir()
+    found = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()}
+    assert {"config.json", "tokenizer.json", shard} <= found
+    assert not {name for name in found if "/" in name or not name.endswith((".json", ".safetensors"))}
+    assert "consolidated.safetensors" not in found

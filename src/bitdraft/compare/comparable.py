@@ -22,6 +22,7 @@ _COMMON = {
 }
 _SCORING = {
     "ppl_protocol": "perplexities of two protocols are two quantities",
+    "ppl_window": "perplexities by other windows are two quantities",
     "ppl_max_tokens": "perplexities of two stretches of text are two quantities",
 }
 _SWEEP = {

@@ -65,6 +65,7 @@ class QualityKeywords(TypedDict, total=False):
 
     precisions: Names
     ppl_protocol: PplProtocol
+    ppl_window: int | None
     ppl_max_tokens: int | None
     kl_max_tokens: int
     max_ppl_increase: str | float

@@ -45,6 +45,12 @@ class PrecisionsConfig(Config):
         PRECISIONS, description=f"Comma-separated: {', '.join(PRECISIONS)}."
     )
     ppl_protocol: PplProtocol = Field("sliding", description="the protocol of perplexity.")
+    ppl_window: int | None = Field(
+        None,
+        ge=8,
+        description="Tokens of a window of perplexity. By default the protocol's own, at most 2048 and the "
+        "model's context.",
+    )
     ppl_max_tokens: int | None = Field(
         None, ge=2, description="Score only the first so many tokens. By default the whole text."
     )

@@ -2,13 +2,14 @@
 
 Rows are the hub's, whether they come from the hub or from files: WikiText a line with its newline
 (a blank line is the empty string), PG-19 a book, Spec-Bench a first turn, the standard library a
-module, `file:PATH` the whole file, or, of JSON Lines, a prompt a line.
+module, `file:PATH` the whole file, or of JSON Lines, JSON and tables a prompt each (`text_files`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,16 @@ from typing import Any
 
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError, one_line
+from bitdraft.inputs.text_files import (
+    PROMPT_SUFFIXES,
+    Messages,
+    asked,
+    kind_of,
+    read_prompts,
+    read_text,
+    stem_of,
+    whole,
+)
 
 STDLIB_HELD_OUT = (
     "argparse.py",
@@ -53,10 +64,6 @@ HUB = {
 DATASETS = ("wikitext", "pg19", "spec-bench", "stdlib", "file:PATH")
 
 
-Messages = tuple[dict[str, str], ...]
-"""Of a conversation: `role` and `content` each"""
-
-
 @dataclass(frozen=True)
 class Dataset:
     """Rows with their ids, and where they came from (a path or hub id, a revision, a sha256). `strata` name
@@ -78,7 +85,10 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256("\0".join(self.rows).encode()).hexdigest()
+        digest = hashlib.sha256()
+        for index, row in enumerate(self.rows):
+            digest.update((f"\0{row}" if index else row).encode())
+        return digest.hexdigest()
 
     @property
     def has_long_rows(self) -> bool:
@@ -123,99 +133,23 @@ def load_dataset(config: TextConfig) -> Dataset:
     return _from_hub(name)
 
 
-def _read(path: Path, newline: str | None = None, asked: str | None = None) -> str:
-    """`asked` is what the user named it, where that isn't its path."""
-    shown = asked or path
-    try:
-        with path.open(encoding="utf-8", newline=newline) as handle:
-            text = handle.read()
-    except OSError as error:
-        remedy = "Give a readable UTF-8 text file, or a --data-root laid out as docs/runs.md says"
-        raise UserError("dataset", shown, f"cannot be read ({one_line(error)})", remedy) from error
-    except UnicodeDecodeError as error:
-        raise UserError("dataset", shown, "is not UTF-8 text", "Convert the file to UTF-8") from error
-    if not text.strip():
-        raise UserError("dataset", shown, "is empty", "Give a file with text in it")
-    return text
-
-
 def _one_file(name: str) -> Dataset:
     path = Path(name.removeprefix("file:")).expanduser()
-    if path.suffix in (".jsonl", ".ndjson"):
-        return _prompts_of(path, _read(path, asked=name))
-    text = _read(path, newline="", asked=name)  # as it stands: bits per byte count its own line ends
     # a name of its own, so that results of two texts are told apart
-    return Dataset(f"file-{path.stem}", (text,), (path.name,), source=str(path))
-
-
-def _prompts_of(path: Path, text: str) -> Dataset:
-    """JSON Lines, a prompt a line: an object with `prompt`, `text`, `turns` or `messages`, or the body of an
-    OpenAI request with one of these."""
-    found: list[tuple[str, Messages]] = []
-    ids: list[str] = []
-    categories: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            if not isinstance(entry, dict):
-                raise ValueError("is no object")
-            found.append(_prompt_of(entry))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            remedy = "Give objects with prompt, text, turns or messages, or bodies of OpenAI requests"
-            problem = f"line {number} holds no prompt ({one_line(error)})"
-            raise UserError("dataset", path, problem, remedy) from error
-        ids.append(str(next((entry[key] for key in _IDS if key in entry), number)))
-        categories.append(str(entry.get("category", ids[-1])))
+    own = f"file-{stem_of(path)}"
+    if kind_of(path) not in PROMPT_SUFFIXES:
+        text = read_text(path, name, keep_line_ends=True)  # bits per byte count its own line ends
+        return Dataset(own, (text,), (path.name,), source=str(path))
+    found = read_prompts(path, name)
     return Dataset(
-        f"file-{path.stem}",
-        tuple(row for row, _ in found),
-        tuple(ids),
+        own,
+        tuple(entry.text for entry in found),
+        tuple(entry.entry_id for entry in found),
         source=str(path),
-        strata=tuple(categories),
-        conversations=tuple(messages for _, messages in found),
+        strata=tuple(entry.category for entry in found),
+        conversations=tuple(entry.messages for entry in found),
         are_prompts=True,
     )
-
-
-_IDS = ("question_id", "custom_id", "id")
-
-
-def _prompt_of(entry: dict[str, Any]) -> tuple[str, Messages]:
-    """The text of a line, and its messages where it is a conversation's."""
-    if isinstance(entry.get("body"), dict):
-        return _prompt_of(entry["body"])
-    if "messages" in entry:
-        messages = tuple(
-            {"role": str(m["role"]), "content": _content(m["content"])} for m in entry["messages"]
-        )
-        if not messages:
-            raise ValueError("messages is empty")
-        return "\n\n".join(message["content"] for message in messages), messages
-    if "turns" in entry:
-        return _as_text(entry["turns"][0]), _asked(entry["turns"][0])
-    for key in ("prompt", "text"):
-        if key in entry:
-            return _as_text(entry[key]), ()
-    raise ValueError(f"it has {', '.join(map(str, entry)) or 'nothing'}")
-
-
-def _as_text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r} is no text")
-    return value
-
-
-def _content(value: Any) -> str:
-    """A message's, of which images are left out."""
-    if isinstance(value, list):
-        return "\n".join(part["text"] for part in value if part.get("type") == "text")
-    return _as_text(value)
-
-
-def _asked(turn: str) -> Messages:
-    return ({"role": "user", "content": turn},)
 
 
 def wikitext_articles(rows: Sequence[str]) -> tuple[str, ...]:
@@ -242,7 +176,7 @@ def _from_files(name: str, root: Path) -> Dataset:
         raise UserError("data_root", root, "is not a folder", "Name a folder laid out as docs/runs.md says")
     if name == "wikitext":
         path = root / "wikitext-2-raw-v1" / "test.txt"
-        rows = wikitext_rows(_read(path))
+        rows = wikitext_rows(read_text(path))
         ids = tuple(str(i) for i in range(len(rows)))
         return Dataset(name, rows, ids, source=str(path), strata=wikitext_articles(rows))
     if name == "pg19":
@@ -250,7 +184,7 @@ def _from_files(name: str, root: Path) -> Dataset:
         if not books:
             problem = "holds no pg19/test/*.txt"
             raise UserError("data_root", root, problem, "Put a book a file there, or leave --data-root out")
-        rows = tuple(_read(book) for book in books)
+        rows = tuple(read_text(book) for book in books)
         return Dataset(name, rows, tuple(b.stem for b in books), source=str(root / "pg19" / "test"))
     return _spec_bench(root / "spec_bench" / "question.jsonl")
 
@@ -261,14 +195,14 @@ def _book_order(path: Path) -> tuple[int, str]:
 
 def _spec_bench(path: Path) -> Dataset:
     try:
-        questions = [json.loads(line) for line in _read(path).splitlines() if line.strip()]
-        rows = tuple(str(question["turns"][0]) for question in questions)
+        questions = [json.loads(line) for line in read_text(path).split("\n") if line.strip()]
+        rows = tuple(whole(str(question["turns"][0])) for question in questions)
         ids = tuple(str(question["question_id"]) for question in questions)
         categories = tuple(str(question.get("category", "")) for question in questions)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         remedy = "Take question.jsonl from the Spec-Bench repository (hemingkx/Spec-Bench)"
         raise UserError("dataset", path, "is not a Spec-Bench question file", remedy) from error
-    conversations = tuple(_asked(row) for row in rows)
+    conversations = tuple(asked(row) for row in rows)
     return Dataset("spec-bench", rows, ids, str(path), strata=categories, conversations=conversations)
 
 
@@ -283,15 +217,33 @@ def _from_hub(name: str) -> Dataset:
         remedy = "Install it with: pip install 'bitdraft[data]', or give --data-root DIR"
         raise UserError("dataset", name, "the datasets package is not installed", remedy) from error
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
+    revision, unreachable = None, None
     try:
         revision = HfApi().dataset_info(repo).sha
+    except HfHubHTTPError as error:
+        raise _no_dataset(name, repo, one_line(error)) from error
+    except Exception as error:  # no answer: httpx and the hub's client have no common base
+        unreachable = f"the hub cannot be reached ({one_line(error, 160)})"
+    try:
         table: Any = datasets.load_dataset(repo, subset, split="test", revision=revision)
         rows = tuple(table[column])
-    except Exception as error:  # the hub's client raises a family of types without a common base
-        problem = f"could not be loaded from the hub ({one_line(error)})"
-        remedy = "Check the network and HF_ENDPOINT, or give --data-root DIR with the files"
-        raise UserError("dataset", f"{name} ({repo})", problem, remedy) from error
+    except Exception as error:
+        why = f"{unreachable} and it is not cached" if unreachable else one_line(error)
+        raise _no_dataset(name, repo, why) from error
+    revision = revision or _cached_revision(table)
     ids = tuple(str(i) for i in range(len(rows)))
     strata = wikitext_articles(rows) if name == "wikitext" else ids
     return Dataset(name, rows, ids, source=repo, revision=revision, strata=strata)
+
+
+def _no_dataset(name: str, repo: str, why: str) -> UserError:
+    remedy = "Check the network, a proxy and HF_ENDPOINT, or give --data-root DIR with the files"
+    return UserError("dataset", f"{name} ({repo})", f"could not be loaded from the hub: {why}", remedy)
+
+
+def _cached_revision(table: Any) -> str | None:
+    """The commit that a cached data set is of: its files lie in a folder of that name."""
+    folders = {Path(one["filename"]).parent.name for one in table.cache_files}
+    return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)

@@ -40,10 +40,14 @@ def download(config: ModelConfig, field: str) -> Snapshot:
 
     name = config.model
 
-    def fetch(revision: str | None, names: Sequence[str], *, cached: bool = False) -> Path:
+    def fetch(names: Sequence[str], *, cached: bool = False) -> Path:
         patterns = [glob.escape(one) for one in names] or None
-        found = snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=cached)
-        return Path(found)
+        # by the name of the revision and not its commit: only so is it found again without the hub
+        return Path(
+            snapshot_download(
+                name, revision=config.revision, allow_patterns=patterns, local_files_only=cached
+            )
+        )
 
     try:
         try:
@@ -52,16 +56,17 @@ def download(config: ModelConfig, field: str) -> Snapshot:
             raise
         except Exception as error:  # httpx and the hub's client have no common base
             why = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else one_line(error, 160)
-            folder = fetch(config.revision, (), cached=True)
+            folder = fetch((), cached=True)
             return Snapshot(folder, folder.name, why)
         names = [one.rfilename for one in found.siblings or () if "/" not in one.rfilename]
         wanted = _small(names)
         if SINGLE not in names and INDEX in names:
-            folder = fetch(found.sha, [INDEX])
+            folder = fetch([INDEX])
             wanted += shards_of(read_object(folder / INDEX, name, field), name, field)
         else:
             wanted += _weights(names, allow_pickle=config.allow_pickle)
-        return Snapshot(fetch(found.sha, wanted), str(found.sha))
+        folder = fetch(wanted)
+        return Snapshot(folder, folder.name)
     except GatedRepoError as error:
         remedy = "Accept its terms on the hub and log in with: hf auth login"
         raise UserError(field, name, "is gated on the hub", remedy) from error

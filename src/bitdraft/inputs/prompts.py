@@ -11,7 +11,8 @@ from typing import Any
 from bitdraft.config import TextConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint
-from bitdraft.inputs.datasets import Dataset, Messages
+from bitdraft.inputs.datasets import Dataset
+from bitdraft.inputs.text_files import Messages
 from bitdraft.inputs.tokenizers import chat_encoder, text_encoder, tokens_in_front
 from bitdraft.schema.environment import TextRecord
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from bitdraft.inputs.files import AGAIN, read_object, refuse_stand_ins
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_MEASURABLE = ("fp32", "fp16", "bf16", "fp64")
+_MEASURABLE = re.compile(r"[fb][pf](16|32|64)")
 
 
 def weight_files(folder: Path, config: ModelConfig, field: str) -> list[Path]:
@@ -64,6 +65,9 @@ def shards_of(index: Mapping[str, object], name: str, field: str) -> list[str]:
     shards = sorted({value for value in values if isinstance(value, str)})
     if not shards or any(Path(shard).name != shard for shard in shards) or len(values) < len(shards):
         raise UserError(field, name, f"{INDEX} names no weight files of this folder", AGAIN)
+    if not isinstance(index.get("metadata"), dict):
+        problem = f"{INDEX} has no metadata, without which transformers does not read it"
+        raise UserError(field, name, problem, 'Add to it: "metadata": {}')
     return shards
 
 
@@ -88,8 +92,8 @@ def read_headers(files: list[Path], name: str, field: str) -> tuple[dict[str, in
 
 def _refuse_other_numbers(counts: Counter[str], name: str, field: str) -> None:
     """Masks and indices may lie beside weights; what weights mostly are must be floating-point."""
-    if counts and max(counts, key=lambda dtype: counts[dtype]) not in _MEASURABLE:
-        most = max(counts, key=lambda dtype: counts[dtype])
+    most = max(counts, key=lambda dtype: counts[dtype], default="")
+    if most and not _MEASURABLE.fullmatch(most):
         problem = f"has its weights stored as {most}, which is quantised already"
         remedy = "Name the checkpoint that it was made from, in fp32, fp16 or bf16"
         raise UserError(field, name, problem, remedy)

@@ -13,20 +13,18 @@ from typing import Any
 from bitdraft.config import PplProtocol
 from bitdraft.errors import UserError
 from bitdraft.inputs.datasets import Dataset
-from bitdraft.inputs.prompts import Encode
+from bitdraft.inputs.prompts import CHARS_PER_TOKEN, Encode
 from bitdraft.schema.precision import ProtocolCard
 
-MAX_CONTEXT = 2048
+MAX_CONTEXT = 2048  # of a window, where it isn't said: of long contexts one forward would take too much
 
-GPTQ_WINDOW = 2048
-
-LLAMA_CPP_WINDOW = 512
+_WINDOWS: dict[str, int] = {"gptq": 2048, "llama.cpp": 512, "documents": 1024}
 
 NUM_DOCUMENTS = 20
 
 DOCUMENT_CHARS = 200
 
-DOCUMENT_TOKENS = 1024
+SETTLED = 64  # tokens behind which what follows a text changes nothing
 
 
 @dataclass(frozen=True)
@@ -110,32 +108,57 @@ def truncate(windows: Sequence[Window], max_scored: int | None) -> tuple[Window,
 
 @dataclass(frozen=True)
 class _Source:
+    """`most` is how many tokens of a text can be of use, None for all of them."""
+
     dataset: Dataset
     encode: Encode
     context: int
     prefix: int | None
     front: tuple[int, ...] = ()
+    most: int | None = None
+
+    def joined_ids(self) -> tuple[list[int], bool]:
+        """Of the concatenated text, and whether that is all of it."""
+        return encode_first(self.encode, self.dataset.joined(), self.most)
 
 
 @dataclass(frozen=True)
 class _Cut:
+    """`documents` are the whole texts that are scored; none where not all of them is."""
+
     windows: list[Window]
     card: dict[str, Any]
     documents: tuple[str, ...] = ()
+    is_whole: bool = True
+
+
+def encode_first(encode: Encode, text: str, most: int | None) -> tuple[list[int], bool]:
+    """(the first `most` token ids of a text, whether those are all): of a long text only as much as that
+    takes is tokenised. A tokenizer splits a text's beginning alike whatever follows, but near its end."""
+    if most is None:
+        return encode(text), True
+    num_chars = CHARS_PER_TOKEN * (most + SETTLED)
+    while num_chars < len(text):
+        ids = encode(text[:num_chars])
+        if len(ids) >= most + SETTLED:
+            return ids[:most], False
+        num_chars *= 2
+    ids = encode(text)
+    return ids[:most], len(ids) <= most
 
 
 def _sliding(source: _Source) -> _Cut:
-    context = min(source.context, MAX_CONTEXT)
-    stride = max(1, (context - len(source.front)) // 2)
-    text = source.dataset.joined()
-    windows = list(sliding_windows(source.encode(text), context, stride, source.front))
-    return _Cut(windows, {"window": context, "stride": stride, "normaliser": "tokens"}, (text,))
+    stride = max(1, (source.context - len(source.front)) // 2)
+    ids, is_whole = source.joined_ids()
+    windows = list(sliding_windows(ids, source.context, stride, source.front))
+    card = {"window": source.context, "stride": stride, "normaliser": "tokens"}
+    return _Cut(windows, card, (source.dataset.joined(),) if is_whole else (), is_whole)
 
 
 def _documents(source: _Source) -> _Cut:
-    size = min(source.context, DOCUMENT_TOKENS)
+    size = source.context
     texts = [row for row in source.dataset.rows if len(row) > DOCUMENT_CHARS][:NUM_DOCUMENTS]
-    cuts = [[*source.front, *source.encode(text)][:size] for text in texts]
+    cuts = [[*source.front, *encode_first(source.encode, text, size)[0]][:size] for text in texts]
     windows = [Window(tuple(ids), 1, index) for index, ids in enumerate(cuts) if len(ids) > 1]
     return _Cut(windows, {"window": size, "stride": None, "normaliser": "documents"})
 
@@ -145,31 +168,36 @@ def _lm_eval(source: _Source) -> _Cut:
         remedy = "Choose another --ppl-protocol"
         raise UserError("ppl_protocol", "lm-eval", "the tokenizer has no BOS or EOS token as prefix", remedy)
     documents = tuple(row for row in source.dataset.rows if row.strip())
-    windows = [
-        window
-        for index, text in enumerate(documents)
-        for window in rolling_windows(source.encode(text), source.prefix, source.context, index)
-    ]
+    windows: list[Window] = []
+    left, is_whole = source.most, True
+    for index, text in enumerate(documents):
+        if left is not None and left <= 0:
+            is_whole = False
+            break
+        ids, is_all = encode_first(source.encode, text, left)
+        windows += rolling_windows(ids, source.prefix, source.context, index)
+        left, is_whole = None if left is None else left - len(ids), is_whole and is_all
     card = {"window": source.context, "stride": source.context, "normaliser": "tokens"}
-    return _Cut(windows, card | {"prefix_token": source.prefix}, documents)
+    return _Cut(windows, card | {"prefix_token": source.prefix}, documents if is_whole else (), is_whole)
 
 
 def _gptq(source: _Source) -> _Cut:
-    size = min(source.context, GPTQ_WINDOW)
-    ids = [*source.front, *source.encode(source.dataset.joined())]
-    windows = list(disjoint_windows(ids, size, 1))
-    return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"})
+    size = source.context
+    ids, is_whole = source.joined_ids()
+    windows = list(disjoint_windows([*source.front, *ids], size, 1))
+    return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"}, is_whole=is_whole)
 
 
 def _llama_cpp(source: _Source) -> _Cut:
-    size = min(source.context, LLAMA_CPP_WINDOW)
-    windows = list(disjoint_windows(source.encode(source.dataset.joined()), size, size // 2 + 1))
+    size = source.context
+    ids, is_whole = source.joined_ids()
+    windows = list(disjoint_windows(ids, size, size // 2 + 1))
     if source.front:
         # as llama-perplexity does, in place of each window's first token, which is not scored
         windows = [
             Window((*source.front, *w.token_ids[len(source.front) :]), w.first_scored) for w in windows
         ]
-    return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"})
+    return _Cut(windows, {"window": size, "stride": size, "normaliser": "tokens"}, is_whole=is_whole)
 
 
 _CUTTERS: dict[PplProtocol, Callable[[_Source], _Cut]] = {
@@ -181,6 +209,16 @@ _CUTTERS: dict[PplProtocol, Callable[[_Source], _Cut]] = {
 }
 
 
+def window_size(protocol: PplProtocol, context: int, window: int | None) -> int:
+    """Tokens of a window. The documents of the protocol of that name are cut by themselves."""
+    if window is None:
+        return min(context, _WINDOWS.get(protocol, MAX_CONTEXT))
+    if window > context:
+        problem = f"exceeds the model's context of {context} tokens"
+        raise UserError("ppl_window", window, problem, f"Use --ppl-window {context} or less")
+    return window
+
+
 def plan_scoring(
     dataset: Dataset,
     encode: Encode,
@@ -190,18 +228,22 @@ def plan_scoring(
     prefix: int | None = None,
     front: tuple[int, ...] = (),
     max_scored: int | None = None,
+    window: int | None = None,
 ) -> ScoringPlan:
     """Cut a dataset into windows by a protocol. `context` is the model's limit in tokens, `prefix`
-    the tokenizer's BOS (or EOS) id, `front` what it puts in front of a text. Too short a text is a
-    `UserError`."""
-    cut = _CUTTERS[protocol](_Source(dataset, encode, context, prefix, front))
+    the tokenizer's BOS (or EOS) id, `front` what it puts in front of a text, `window` the tokens of a
+    window where it isn't the protocol's own. Too short a text, or too long a window, is a `UserError`."""
+    size = window_size(protocol, context, window)
+    # every protocol scores at least every other token that it reads, and whole windows
+    most = None if max_scored is None else 2 * max_scored + 2 * size
+    cut = _CUTTERS[protocol](_Source(dataset, encode, size, prefix, front, most))
     windows = truncate(cut.windows, max_scored)
-    num_scored = sum(window.num_scored for window in windows)
+    num_scored = sum(one.num_scored for one in windows)
     if num_scored < 2:
         problem = f"too short for the {protocol} protocol (no whole window to score)"
         other = "" if protocol == "sliding" else " or --ppl-protocol sliding"
         raise UserError("dataset", dataset.name, problem, f"Choose a longer text{other}")
-    truncated = num_scored < sum(window.num_scored for window in cut.windows)
+    truncated = not cut.is_whole or num_scored < sum(one.num_scored for one in cut.windows)
     card = ProtocolCard(
         protocol=protocol,
         dataset=dataset.name,
@@ -212,7 +254,7 @@ def plan_scoring(
         max_scored_tokens=max_scored,
         truncated=truncated,
         num_windows=len(windows),
-        num_documents=len({window.document for window in windows}),
+        num_documents=len({one.document for one in windows}),
         num_scored_tokens=num_scored,
         bos=() if protocol == "lm-eval" else front,
         **cut.card,

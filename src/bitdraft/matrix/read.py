@@ -53,7 +53,7 @@ class Wanted:
 def read_matrix(path: Path) -> list[Wanted]:
     """All runs, each once, in the file's order. Raises `UserError` where one cannot be meant."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(_WHERE, path, one_line(error), "Name a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -18,7 +18,7 @@ from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings_of, with_process_noise
-from bitdraft.probes.environment import crowding_of
+from bitdraft.probes.container import crowding_of
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, TextRecord
@@ -69,6 +69,7 @@ def prepare(config: PrecisionConfig) -> Workload:
             prefix=prefix,
             front=encoder.front,
             max_scored=config.ppl_max_tokens,
+            window=config.ppl_window,
         )
     rows = [prompt.token_ids for prompt in prompts]
     rows += [window.token_ids for window in plan.windows] if plan else []

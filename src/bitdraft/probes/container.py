@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from bitdraft.schema.environment import Environment
+from bitdraft.schema.findings import Finding, warning
 
 CGROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
@@ -86,3 +90,12 @@ def _file_cache(folder: Path) -> int:
         found = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return int(found.get("inactive_file", 0))
     return 0
+
+
+def crowding_of(environment: Environment) -> tuple[Finding, ...]:
+    """A warning where torch computes with more threads than there are processors for them: they wait for
+    each other, and speeds are those of the waiting."""
+    threads, cpus = environment.num_threads, environment.usable_cpus
+    if not threads or not cpus or threads <= math.ceil(cpus):
+        return ()
+    return (warning("run.threads", n=threads, cpus=cpus),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ import bitdraft
 from bitdraft.probes.container import memory_limit_bytes, usable_cpus
 from bitdraft.probes.machine import cpu_name
 from bitdraft.schema.environment import Environment
-from bitdraft.schema.findings import Finding, warning
 
 
 def describe(device: torch.device) -> Environment:
@@ -50,15 +48,6 @@ def describe(device: torch.device) -> Environment:
         "driver": _driver_version(),
     }
     return found.model_copy(update=own)
-
-
-def crowding_of(environment: Environment) -> tuple[Finding, ...]:
-    """A warning where torch computes with more threads than there are processors for them: they wait for
-    each other, and speeds are those of the waiting."""
-    threads, cpus = environment.num_threads, environment.usable_cpus
-    if not threads or not cpus or threads <= math.ceil(cpus):
-        return ()
-    return (warning("run.threads", n=threads, cpus=cpus),)
 
 
 def _output_of(command: list[str]) -> str | None:

@@ -50,7 +50,7 @@ _SHARED = (
     *("sample", "chat", "bos"),
     *("max_new_tokens", "ignore_eos", "execution"),
 )
-_QUALITY = ("ppl_protocol", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase", "rounds")
+_QUALITY = ("ppl_protocol", "ppl_window", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase", "rounds")
 CONCLUDING_S = 5.0
 """Of a budget, what the answer and its files take"""
 _DRAFTING = ("temperature", "top_k", "top_p", "drafts", "k")

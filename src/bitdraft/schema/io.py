@@ -83,7 +83,7 @@ def load_result(path: str | Path) -> AnyResult:
 
 def _read(path: Path) -> Any:
     """JSON whose text can be written again: half a character, which an escape can hold, becomes `?`."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     data = json.loads(text)
     if "\\ud" in text.lower():
         data = json.loads(json.dumps(data, ensure_ascii=False).encode("utf-8", "replace"))

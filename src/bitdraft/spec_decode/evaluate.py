@@ -10,7 +10,7 @@ from bitdraft.config import SpecDecodeConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
 from bitdraft.inputs.prompts import first_prompts
-from bitdraft.probes.environment import crowding_of
+from bitdraft.probes.container import crowding_of
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import ModelRecord

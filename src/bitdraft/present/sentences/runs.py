@@ -24,8 +24,8 @@ SENTENCES: dict[str, Sentence] = {
         f"{counted(f.number('n'), 'part')}): differences between cells may be the machines'."
     ),
     "run.threads": lambda f: (
-        f"{counted(f.number('n'), 'thread')} compute on {_processors(f.number('cpus'))} that this process may use: "
-        f"they wait for each other. Set OMP_NUM_THREADS={max(int(f.number('cpus')), 1)}."
+        f"{counted(f.number('n'), 'thread')} compute on {_processors(f.number('cpus'))} that this process "
+        f"may use: they wait for each other. Set OMP_NUM_THREADS={max(int(f.number('cpus')), 1)}."
     ),
     "run.interrupted": lambda f: "what followed: the run was interrupted",
     "row.failed": lambda f: f"{f.subject} is out: {f.word('status')} ({f.word('why')}).",
