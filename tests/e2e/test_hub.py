@@ -71,7 +71,11 @@ PRECISION = ("precision", "--precisions", "fp32", "--ppl-max-tokens", "300")
 
 
 def run(
-    endpoint: str, home: Path, *arguments: str, command: tuple[str, ...] = PRECISION, **more: str
+    endpoint: str,
+    home: Path,
+    *arguments: str,
+    command: tuple[str, ...] = PRECISION,
+    more: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     settings = {
         "HF_ENDPOINT": endpoint,
@@ -79,7 +83,7 @@ def run(
         "HF_HUB_CACHE": str(home / "hub"),
         "HF_DATASETS_CACHE": str(home / "datasets"),
         "HF_HUB_DISABLE_XET": "1",
-        **more,
+        **(more or {}),
         "NO_PROXY": "127.0.0.1",
     }
     small = ["--num-prompts", "2", "--max-prompt-tokens", "24", "--max-new-tokens", "4", "--device", "cpu"]
@@ -143,7 +147,7 @@ def test_what_the_hub_lacks_is_named(hub: Hub, tmp_path: Path) -> None:
 
 def refused(hub: Hub, home: Path, *arguments: str, **settings: str) -> str:
     """The one line that a command ends with."""
-    done = run(hub.url, home, *arguments, "--output", str(home.parent / "out"), **settings)
+    done = run(hub.url, home, *arguments, "--output", str(home.parent / "out"), more=settings)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done.stderr.strip().splitlines()[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,14 @@ from typer.testing import CliRunner, Result
 
 import bitdraft
 from bitdraft.cli import app, main
-from bitdraft.config import RecommendConfig, make_config
-from bitdraft.recommend.snippets import Setting, native_snippet, transformers_snippet
+from bitdraft.config import ModelConfig, RecommendConfig, make_config
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.recommend.snippets import (
+    Setting,
+    has_generation_defaults,
+    native_snippet,
+    transformers_snippet,
+)
 from bitdraft.schema.io import read_result
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
@@ -82,13 +89,33 @@ def test_files_and_screen_say_the_same(run: Any) -> None:
             assert (row.draft, row.k) in {(one.draft, one.k) for one in sweep.sweep}
 
 
+@pytest.mark.parametrize("defaults", [False, True])
 @pytest.mark.parametrize("asked", ["plain", "ngram", "model"])
-def test_the_code_runs_as_it_stands(
-    asked: str, checkpoint: Path, draft: Path, capsys: pytest.CaptureFixture[str]
+def test_the_code_runs_as_it_stands(  # noqa: PLR0917
+    asked: str,
+    defaults: bool,
+    checkpoint: Path,
+    draft: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """And says what was measured, also where the checkpoint would have `generate` sample and punish."""
+    if defaults:
+        checkpoint = shutil.copytree(checkpoint, tmp_path / "own")
+        own = {
+            "do_sample": True,
+            "temperature": 0.7,
+            "top_k": 20,
+            "repetition_penalty": 1.3,
+            "max_length": 20,
+        }
+        (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 5], **own}))
+    found = find_checkpoint(ModelConfig(model=str(checkpoint)))
+    assert has_generation_defaults(found) == defaults
     config = make_config(RecommendConfig, {"max_new_tokens": 12})
     name = {"plain": None, "ngram": "ngram", "model": str(draft)}[asked]
-    setting = Setting(str(checkpoint), str(checkpoint), "fp32", name, name, 3 if name else 0)
+    k = 3 if name else 0
+    setting = Setting(str(checkpoint), str(checkpoint), "fp32", name, name, k, has_defaults=defaults)
     texts = []
     for code in (transformers_snippet(setting, config), native_snippet(setting, config)):
         exec(compile(code, "snippet", "exec"), {})

@@ -626,6 +626,7 @@ def test_names_are_quoted_in_every_snippet() -> None:
     setting = Setting(NASTY, NASTY, "bf16", draft=NASTY, own_draft=NASTY, k=3, draft_precision="fp32")
     words = shlex.split(vllm_command(setting), comments=True)
     assert words[:5] == ["vllm", "serve", NASTY, "--dtype", "bfloat16"]
+    assert words[5:7] == ["--generation-config", "vllm"]
     assert json.loads(words[-1]) == {"num_speculative_tokens": 3, "method": "draft_model", "model": NASTY}
     for code in (transformers_snippet(setting, CONFIG), native_snippet(setting, CONFIG)):
         compile(code, "snippet", "exec")

@@ -14,12 +14,14 @@ from bitdraft.schema.recommendation import Choice
 from bitdraft.spec_decode.workload import Workload
 
 PROMPT = "The"
+_NO_DEFAULTS = ("transformers_version", "use_cache", "output_attentions", "output_hidden_states")
 
 
 @dataclass(frozen=True)
 class Setting:
     """What to deploy. `target` and `draft` can be loaded by transformers; `own_target` and `own_draft` by
-    bitdraft. Without a draft, plain decoding."""
+    bitdraft. Without a draft, plain decoding. With `has_defaults` the checkpoint brings settings of its own
+    for `generate` (sampling, penalties, lengths), which were not measured."""
 
     target: str
     own_target: str
@@ -30,6 +32,7 @@ class Setting:
     draft_precision: str | None = None
     revision: str | None = None
     same_padding: bool = True
+    has_defaults: bool = False
 
 
 def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> dict[str, str]:
@@ -54,6 +57,7 @@ def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> 
         draft_precision=choice.draft_precision,
         revision=config.revision,
         same_padding=same_padding,
+        has_defaults=has_generation_defaults(target),
     )
     return snippets(setting, config)
 
@@ -76,10 +80,27 @@ def snippets(setting: Setting, config: RecommendConfig) -> dict[str, str]:
     }
 
 
+def has_generation_defaults(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint tells `generate` more than which tokens are special."""
+    path = checkpoint.folder / "generation_config.json"
+    if checkpoint.random_weights or not path.exists():
+        return False
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    told = found if isinstance(found, dict) else {}
+    return any(
+        not name.startswith("_") and not name.endswith("_token_id") and name not in _NO_DEFAULTS
+        for name in told
+    )
+
+
 def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
+    generation = ", GenerationConfig" if setting.has_defaults else ""
     lines = [
         "import torch",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import AutoModelForCausalLM, AutoTokenizer{generation}",
         "",
         *_remark(setting),
         f"name = {setting.target!r}",
@@ -91,6 +112,12 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
         f"model = AutoModelForCausalLM.from_pretrained(name{revision}, dtype=torch."
         f"{_dtype(setting.precision)}).to(device).eval()",
     ]
+    if setting.has_defaults:
+        lines += [
+            "# the checkpoint's own sampling, penalties and lengths were not measured",
+            "ends, pad = model.generation_config.eos_token_id, tokenizer.pad_token_id",
+            "model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=pad)",
+        ]
     extra = ""
     if setting.draft == NGRAM:
         lines.append(f"# transformers' prompt lookup drafts up to {setting.k} tokens")
@@ -137,6 +164,7 @@ def _sampling(config: SamplingConfig) -> str:
 def vllm_command(setting: Setting) -> str:
     """`vllm serve`, for a machine that has it (vLLM documentation, speculative decoding)."""
     words = ["vllm", "serve", setting.target, "--dtype", _dtype(setting.precision)]
+    words += ["--generation-config", "vllm"]  # and not the checkpoint's sampling
     if setting.revision:
         words += ["--revision", setting.revision]
     note = ""
