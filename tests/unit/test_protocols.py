@@ -34,11 +34,14 @@ def test_sliding_scores_all_but_the_first_token_once(length: int, context: int, 
     assert all(w.first_scored == context - stride for w in windows[1:])
 
 
-def test_what_stands_in_front_stands_there_once_a_window() -> None:
-    """BOS is 9: sliding windows have it each and then score their first token, too; llama.cpp has it in place
-    of a token that is not scored; the quantisation papers have it once, in front of all."""
-    windows = list(sliding_windows([10, 11, 12, 13, 14], context=4, stride=2, front=[9]))
-    assert windows == [Window((9, 10, 11, 12), 1), Window((9, 12, 13, 14), 2)]
+def test_what_stands_in_front_stands_there_once() -> None:
+    """BOS is 9: sliding windows and those of the quantisation papers have it in front of all; llama.cpp has
+    it in place of a window's first token, which is not scored."""
+    windows = list(sliding_windows([8, 9, 10, 11, 12, 13], context=4, stride=2, first=2))
+    assert windows == [Window((8, 9, 10, 11), 2), Window((10, 11, 12, 13), 2)]
+    sliding = plan_scoring(DATASET, encode, "sliding", context=64, front=(9,))
+    assert [window.token_ids.count(9) for window in sliding.windows] == [1] + [0] * (len(sliding.windows) - 1)
+    assert sliding.card.num_scored_tokens == len(encode(DATASET.joined()))
     cases: tuple[tuple[PplProtocol, int, int], ...] = (("llama.cpp", 9, 257), ("gptq", 9, 1))
     for protocol, first, first_scored in cases:
         plan = plan_scoring(DATASET, encode, protocol, context=512, front=(9,))

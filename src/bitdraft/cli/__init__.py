@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.compare import compare
 from bitdraft.cli.doctor import doctor
+from bitdraft.cli.encoding import show_what_can_be_shown
 from bitdraft.cli.flags import Debug, Lang
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
@@ -156,6 +157,7 @@ def models(debug: Debug = False) -> None:
 def main(arguments: list[str] | None = None, command: str | None = None, **settings: Any) -> None:
     """Entry point of the `bitdraft` command, or of one of its commands alone: run, and exit. A flag that
     cannot be read is one line, too."""
+    show_what_can_be_shown()
     try:
         if command is None:
             code = app(arguments, standalone_mode=False, **settings)

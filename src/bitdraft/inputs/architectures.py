@@ -100,6 +100,7 @@ class Architecture:
     name: str
     vocab_size: int
     context_tokens: int | None
+    num_layers: int | None = None
     rope_switch: int | None = None
     at_every_length: bool = False
 
@@ -198,7 +199,7 @@ def _describe(name: str, text: Any) -> Architecture:
     """From transformers' own reading of the settings, which fills in what the file leaves out."""
     numbers = [getattr(text, key, None) for key in _CONTEXT_KEYS]
     context = next((number for number in numbers if isinstance(number, int) and number > 0), None)
-    vocab_size = getattr(text, "vocab_size", None)
+    vocab_size, num_layers = getattr(text, "vocab_size", None), getattr(text, "num_hidden_layers", None)
     rope = getattr(text, "rope_parameters", None)
     rope = rope if isinstance(rope, dict) else {}
     kind, switch = str(rope.get("rope_type", "")), None
@@ -209,6 +210,7 @@ def _describe(name: str, text: Any) -> Architecture:
         name=name,
         vocab_size=vocab_size if isinstance(vocab_size, int) else 0,
         context_tokens=context,
+        num_layers=num_layers if isinstance(num_layers, int) else None,
         rope_switch=switch,
         at_every_length=kind == "dynamic",
     )

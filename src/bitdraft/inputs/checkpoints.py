@@ -15,10 +15,10 @@ from pathlib import Path
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.architectures import read_settings, recognise
+from bitdraft.inputs.architectures import Architecture, read_settings, recognise
 from bitdraft.inputs.hub import Snapshot, download
 from bitdraft.inputs.shapes import SHAPES, find_shape
-from bitdraft.inputs.weight_files import read_headers, weight_files
+from bitdraft.inputs.weight_files import StoredWeights, read_headers, weight_files
 from bitdraft.schema.environment import ModelRecord
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
@@ -26,6 +26,7 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 DEMO_MODELS = ("target", "draft-medium", "draft-small")
 
 DEFAULT_CONTEXT = 2048
+MOST_LAYERS = 10_000
 _NO_GGUF = "Name the checkpoint that it was made from"
 
 _CONTENT = (
@@ -123,7 +124,8 @@ def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
     found = Snapshot(find_shape(config, field), "") if shape else _find_folder(config, field)
     settings = read_settings(found.folder, config, field)
     kind = recognise(found.folder, settings, config, field)
-    dtypes, num_bytes = ({}, 0) if shape else _check_weights(found, config, field)
+    stored = StoredWeights() if shape else _check_weights(found, config, field)
+    _check_layers(kind, stored, config, field)
     if shape and not settings.get("vocab_size"):
         raise UserError(field, config.model, "its config.json names no vocab_size", "Add it there")
     return Checkpoint(
@@ -133,8 +135,8 @@ def find_checkpoint(config: ModelConfig, field: str = "model") -> Checkpoint:
         architecture=kind.name,
         context_tokens=kind.context_tokens,
         vocab_size=kind.vocab_size,
-        stored_dtypes=dtypes,
-        stored_bytes=num_bytes,
+        stored_dtypes=stored.by_dtype,
+        stored_bytes=stored.num_bytes,
         random_weights=shape,
         rope_switch=kind.rope_switch,
         rope_always_changes=kind.at_every_length,
@@ -171,7 +173,16 @@ def _own_folder(path: Path, config: ModelConfig) -> Snapshot:
     return Snapshot(path, "")
 
 
-def _check_weights(found: Snapshot, config: ModelConfig, field: str) -> tuple[dict[str, int], int]:
+def _check_layers(kind: Architecture, stored: StoredWeights, config: ModelConfig, field: str) -> None:
+    """So many that building them would not end are a slip."""
+    most = stored.num_tensors or MOST_LAYERS
+    if kind.num_layers is not None and not 1 <= kind.num_layers <= most:
+        held = f", its files hold {stored.num_tensors} weights" if stored.num_tensors else ""
+        problem = f"its config.json says {kind.num_layers} layers{held}"
+        raise UserError(field, config.model, problem, "Correct num_hidden_layers")
+
+
+def _check_weights(found: Snapshot, config: ModelConfig, field: str) -> StoredWeights:
     """Of what is cached only in part, what there is and what isn't."""
     try:
         files = weight_files(found.folder, config, field)

@@ -13,12 +13,14 @@ from transformers.utils import logging as transformers_logging
 
 from bitdraft import formats
 from bitdraft.config import ModelConfig
-from bitdraft.errors import UserError
+from bitdraft.errors import UserError, one_line
 from bitdraft.formats import dtype as dtype_family
 from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.variants import Variant
 
 WEIGHT_STD = 0.02
+
+_MOST_TIMES_STORED = 2  # a tied embedding is stored once, and missing weights are named one by one
 
 _NUM_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _EXPERTS_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
@@ -101,6 +103,7 @@ _LOADERS: dict[str, Callable[[Variant, torch.device, ModelConfig], LoadedModel]]
 
 
 def _read(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:
+    _check_outline(checkpoint, config)
     model, found = AutoModelForCausalLM.from_pretrained(
         checkpoint.folder,
         dtype=dtype,
@@ -117,13 +120,37 @@ def _read(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, conf
 def _draw(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, config: ModelConfig) -> Any:
     """A model of the shape with weights drawn from the seed: the same ones, rounded, at every precision
     and on every device."""
-    trusted = config.trust_remote_code
-    shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trusted, local_files_only=True)
-    with no_init_weights(), device:
-        model = AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=trusted)
+    _check_outline(checkpoint, config)
+    model = _empty(checkpoint, config, device, dtype)
     model.tie_weights()  # left out with the initialisation
     _fill(model, dtype, device, config.seed)
     return model
+
+
+def _empty(
+    checkpoint: Checkpoint, config: ModelConfig, device: torch.device, dtype: torch.dtype | None = None
+) -> Any:
+    """A model as config.json says, its weights being whatever is in memory."""
+    trusted = config.trust_remote_code
+    shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trusted, local_files_only=True)
+    with no_init_weights(), device:
+        return AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=trusted)
+
+
+def _check_outline(checkpoint: Checkpoint, config: ModelConfig) -> None:
+    """Build the model without memory for weights, so that a configuration that makes none, or one far larger
+    than what is stored, is found before anything is loaded."""
+    problem = ""
+    try:
+        outline = _empty(checkpoint, config, torch.device("meta"))
+    except Exception as error:
+        problem = f"no model can be built by its config.json ({type(error).__name__}: {one_line(error)})"
+    else:
+        num_asked, num_stored = outline.num_parameters(), sum(checkpoint.stored_dtypes.values())
+        if 0 < _MOST_TIMES_STORED * num_stored < num_asked:
+            problem = f"its config.json asks for {num_asked} parameters, its files hold {num_stored}"
+    if problem:
+        raise UserError("model", checkpoint.name, problem, "Correct config.json, or install what it needs")
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitdraft.config import ModelConfig
@@ -71,23 +72,35 @@ def shards_of(index: Mapping[str, object], name: str, field: str) -> list[str]:
     return shards
 
 
-def read_headers(files: list[Path], name: str, field: str) -> tuple[dict[str, int], int]:
-    """(element counts by stored dtype, bytes of the files). Raises `UserError` for what is damaged, and for
+@dataclass(frozen=True)
+class StoredWeights:
+    """`by_dtype` counts elements by the dtype that they are stored in; of pickles, which nobody opens here,
+    nothing is known."""
+
+    by_dtype: dict[str, int] = field(default_factory=dict)
+    num_bytes: int = 0
+    num_tensors: int = 0
+
+
+def read_headers(files: list[Path], name: str, field: str) -> StoredWeights:
+    """What the files hold. Raises `UserError` for what is damaged, and for
     weights in a number format that can't be measured as it is."""
     from safetensors import SafetensorError, safe_open
 
     counts: Counter[str] = Counter()
+    num_tensors = 0
     for path in files:
         try:
             with safe_open(path, framework="numpy") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
                     piece = tensors.get_slice(key)
+                    num_tensors += 1
                     counts[_stored_name(piece.get_dtype())] += math.prod(piece.get_shape())
         except (SafetensorError, OSError) as error:
             problem = f"{path.name} is truncated or corrupt ({one_line(error)})"
             raise UserError(field, name, problem, AGAIN) from error
     _refuse_other_numbers(counts, name, field)
-    return dict(counts), sum(path.stat().st_size for path in files)
+    return StoredWeights(dict(counts), sum(path.stat().st_size for path in files), num_tensors)
 
 
 def _refuse_other_numbers(counts: Counter[str], name: str, field: str) -> None:

@@ -60,17 +60,14 @@ class ScoringPlan:
         return [window.num_scored for window in self.windows]
 
 
-def sliding_windows(
-    token_ids: Sequence[int], context: int, stride: int, front: Sequence[int] = ()
-) -> Iterator[Window]:
-    """Windows of `context` tokens that advance by `stride`; all but the first token are scored once, and that
-    too where something stands in front of each window."""
-    room = context - len(front)
-    assert 0 < stride < room
-    scored_to, start = (0 if front else 1), 0
+def sliding_windows(token_ids: Sequence[int], context: int, stride: int, first: int = 1) -> Iterator[Window]:
+    """Windows of `context` tokens that advance by `stride`; every token from index `first` on is scored
+    once."""
+    assert 0 < stride < context
+    scored_to, start = first, 0
     while scored_to < len(token_ids):
-        end = min(start + room, len(token_ids))
-        yield Window((*front, *token_ids[start:end]), len(front) + scored_to - start)
+        end = min(start + context, len(token_ids))
+        yield Window(tuple(token_ids[start:end]), scored_to - start)
         scored_to, start = end, start + stride
 
 
@@ -148,9 +145,10 @@ def encode_first(encode: Encode, text: str, most: int | None) -> tuple[list[int]
 
 
 def _sliding(source: _Source) -> _Cut:
-    stride = max(1, (source.context - len(source.front)) // 2)
+    stride = max(1, source.context // 2)
     ids, is_whole = source.joined_ids()
-    windows = list(sliding_windows(ids, source.context, stride, source.front))
+    first = max(1, len(source.front))
+    windows = list(sliding_windows([*source.front, *ids], source.context, stride, first))
     card = {"window": source.context, "stride": stride, "normaliser": "tokens"}
     return _Cut(windows, card, (source.dataset.joined(),) if is_whole else (), is_whole)
 

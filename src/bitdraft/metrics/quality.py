@@ -17,7 +17,9 @@ from bitdraft.stats.intervals import LINEAR, LOG, LOGIT, Floats, Scale, ratio_of
 BLOCK_TOKENS = 256
 MOST_STRETCHES = 10
 
-_LARGEST_LOG = 700.0  # e to this is still a finite float
+LARGEST = 1e300
+"""What is beyond this is no more than this, so that it can be calculated with"""
+_LARGEST_LOG = math.log(LARGEST)
 
 
 def block_lengths(num_tokens: int, document_lengths: Sequence[int] | None) -> tuple[int, ...]:
@@ -79,6 +81,11 @@ def over_text(
     starts = np.arange(0, columns[0].size, per_stretch)
     top, bottom = (np.add.reduceat(column, starts) for column in columns)
     return ratio_of_sums(top, bottom, transform, scale)
+
+
+def ppl_increase(delta_ln_ppl: float) -> float:
+    """exp(Δ ln PPL) − 1, at most `LARGEST`."""
+    return math.expm1(min(delta_ln_ppl, _LARGEST_LOG))
 
 
 def perplexity(blocks: ScoreBlocks, normaliser: str = "tokens") -> Figure:

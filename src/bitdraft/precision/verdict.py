@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from bitdraft import formats
 from bitdraft.metrics.memory import memory_name
+from bitdraft.metrics.quality import ppl_increase
 from bitdraft.metrics.speed import product_of_speeds
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.precision import PrecisionComparison, PrecisionRow, PrecisionVerdict
@@ -184,7 +185,7 @@ def quality_problems(row: PrecisionRow, base: PrecisionRow | None, limit: float)
         return [Finding(code="quality.unjudged", figures={"n": 0 if delta is None else delta.n})]
     if delta.high <= math.log1p(limit):
         return []
-    figures = {"increase": math.expm1(delta.high), "limit": limit}
+    figures = {"increase": ppl_increase(delta.high), "limit": limit}
     return [Finding(code="quality.worse", subject=base.precision, figures=dict(figures))]
 
 
@@ -221,8 +222,8 @@ def ppl_change(row: PrecisionRow) -> Figure | None:
     delta = row.quality.delta_ln_ppl
     if delta is None:
         return None
-    low, high = (None if end is None else math.expm1(end) for end in (delta.low, delta.high))
-    return Figure(value=math.expm1(delta.value), low=low, high=high, n=delta.n)
+    low, high = (None if end is None else ppl_increase(end) for end in (delta.low, delta.high))
+    return Figure(value=ppl_increase(delta.value), low=low, high=high, n=delta.n)
 
 
 def _comparison(row: PrecisionRow, base: PrecisionRow, noise: Noise | None) -> PrecisionComparison:

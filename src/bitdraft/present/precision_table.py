@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from bitdraft.metrics.memory import memory_name
+from bitdraft.metrics.quality import ppl_increase
 from bitdraft.present.charts.precision import quality_is_skipped
 from bitdraft.present.table import Cell, Column, Mark, Table, best_of
 from bitdraft.schema.findings import of_code
@@ -25,7 +24,7 @@ _HINTS = {
 
 
 def _percent(delta: float) -> float:
-    return 100 * math.expm1(delta)
+    return 100 * ppl_increase(delta)
 
 
 def precision_table(result: PrecisionResult) -> Table:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bitdraft.present.words import fixed
 from bitdraft.schema.records import Figure
 
 Value = Figure | float | int | str | None
@@ -64,9 +65,10 @@ class Column:
         return self.scale(value) if isinstance(value, float | int) else None
 
     def _number(self, value: float) -> str:
-        sign = "+" if self.signed else ""
         shown = self.scale(value)
-        return f"{shown:{sign}.6g}" if self.digits is None else f"{shown:{sign}.{self.digits}f}"
+        if self.digits is None:
+            return f"{shown:{'+' if self.signed else ''}.6g}"
+        return fixed(shown, self.digits, signed=self.signed)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from bitdraft.metrics.quality import LARGEST
 from bitdraft.schema.environment import Environment
 from bitdraft.schema.records import Figure
 
@@ -26,10 +28,17 @@ def counted(number: int | float, one: str, several: str | None = None) -> str:
     return f"{number:.0f} {one if number == 1 else several or f'{one}s'}"
 
 
+def fixed(value: float, digits: int, *, signed: bool = False) -> str:
+    """`12.30`; what has more than nine digits in front of its point as `4.1e+12`, and at last `> 1e300`."""
+    if abs(value) >= LARGEST * (1 - 1e-9):
+        return f"{'<' if value < 0 else '>'} {math.copysign(LARGEST, value):.0e}".replace("e+", "e")
+    sign = "+" if signed else ""
+    return f"{value:{sign}.3g}" if abs(value) >= 1e9 else f"{value:{sign}.{digits}f}"
+
+
 def percent(share: float, *, signed: bool = False) -> str:
     """`+0.050 %`; three digits where two would show nothing."""
-    digits = 3 if abs(share) < 0.001 else 2
-    return f"{100 * share:{'+' if signed else ''}.{digits}f} %"
+    return f"{fixed(100 * share, 3 if abs(share) < 0.001 else 2, signed=signed)} %"
 
 
 def change_text(change: Figure) -> str:

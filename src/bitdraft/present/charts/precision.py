@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitdraft.metrics.memory import memory_name
+from bitdraft.metrics.quality import ppl_increase
 from bitdraft.present.charts.plot import Align, Axis, Chart, Panel, Plot, Point, figure_text, reach
 from bitdraft.present.charts.style import style_of, title_of
-from bitdraft.present.words import machine_text
+from bitdraft.present.words import fixed, machine_text
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
 
@@ -108,7 +109,7 @@ def shown_figure(key: str, figure: Figure) -> Figure:
         if value is None:
             return None
         if key == "delta_ln_ppl":
-            return 100 * math.expm1(value)
+            return 100 * ppl_increase(value)
         return value if key == "kl_divergence" else 100 * value
 
     ends = {name: shown(getattr(figure, name)) for name in ("value", "low", "high")}
@@ -175,7 +176,7 @@ def _differences(
     middle = sum(domain) / 2
     for row, name in zip(rows, names, strict=True):
         figure, ppl = found.get(row.precision), row.metrics.get("ppl")
-        words = f"PPL {ppl.value:.2f}" if ppl is not None and is_change else ""
+        words = f"PPL {fixed(ppl.value, 2)}" if ppl is not None and is_change else ""
         if figure is None:
             plot.text([(0.0, name, f"{words}, the reference")], style="quiet", shift=(7, 0))
             said.append(f"{name} {words}, the reference")
