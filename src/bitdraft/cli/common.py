@@ -41,7 +41,7 @@ def errors_to_exit(
                 show(error.result)
             if debug:
                 raise
-            print(f"Error: {_line(error, subject)}", file=sys.stderr)
+            print(f"Error: {line_of(error, subject)}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             result = error.result if isinstance(error, Interrupted) else None
@@ -71,7 +71,7 @@ def run_options(settings: dict[str, Any]) -> RunOptions:
     return make_config(RunOptions, own | {"root": DEFAULT_ROOT})
 
 
-def _line(error: UserError, subject: str) -> str:
+def line_of(error: UserError, subject: str) -> str:
     from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
 

@@ -113,11 +113,12 @@ def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    kind = settings.get("model_type")
+    told = settings.get("model_type")
+    kind = told if isinstance(told, str) else None
     own_code = settings.get("auto_map")
     has_code = isinstance(own_code, dict) and "AutoModelForCausalLM" in own_code
     asked = settings.get("architectures")
-    usual = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind) if isinstance(kind, str) else None
+    usual = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind) if kind else None
     architecture = str(asked[0]) if isinstance(asked, list) and asked else str(usual or "unknown")
     _refuse_other_kinds(settings, kind, architecture, name, field)
     if kind not in CONFIG_MAPPING_NAMES and has_code and not config.trust_remote_code:
@@ -142,7 +143,7 @@ def _refuse_quantised(settings: dict[str, Any], name: str, field: str) -> None:
 
 
 def _refuse_other_kinds(
-    settings: dict[str, Any], kind: object, architecture: str, name: str, field: str
+    settings: dict[str, Any], kind: str | None, architecture: str, name: str, field: str
 ) -> None:
     whole = f"its architecture is {architecture}"
     if any(isinstance(settings.get(f"{other}_config"), dict) for other in ("vision", "audio")):
@@ -162,12 +163,12 @@ def _refuse_other_kinds(
         raise UserError(field, name, problem, _DECODER)
 
 
-def _refuse_unknown_type(kind: object, usual: object, architecture: str, name: str, field: str) -> None:
+def _refuse_unknown_type(kind: str | None, usual: object, architecture: str, name: str, field: str) -> None:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     version = f"transformers {transformers.__version__}"
-    if not isinstance(kind, str) or not kind:
+    if not kind:
         raise UserError(field, name, "its config.json names no model_type", AGAIN)
     if kind not in CONFIG_MAPPING_NAMES:
         problem = f"{version} has no model type {kind!r} ({architecture})"

@@ -184,7 +184,10 @@ def _prompt_of(entry: Mapping[str, Any]) -> tuple[str, Messages]:
         turn = _as_text(entry["turns"][0])
         return turn, asked(turn)
     if entry.get("conversations") is not None:
-        turn = _as_text(next(t["value"] for t in entry["conversations"] if t.get("from") in _USERS))
+        asked_of = [turn["value"] for turn in entry["conversations"] if turn.get("from") in _USERS]
+        if not asked_of:
+            raise ValueError("its conversations have no human's turn")
+        turn = _as_text(asked_of[0])
         return turn, asked(turn)
     for key in ("prompt", "text"):
         if key in entry:

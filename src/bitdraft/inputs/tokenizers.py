@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -76,7 +77,7 @@ def tokens_in_front(tokenizer: Any, bos: str) -> tuple[int, ...]:
     """What the tokenizer itself puts in front of a text (`bos`: `auto`), a BOS token mostly; else nothing."""
     if bos == "off":
         return ()
-    plain, whole = text_encoder(tokenizer)("a"), list(tokenizer("a", verbose=False).input_ids)
+    plain, whole = text_encoder(tokenizer)("a"), _encoded(tokenizer, "a", special=True)
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return tuple(whole[:start])
@@ -89,7 +90,11 @@ def chat_encoder(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], list
         return None
 
     def encode(messages: Sequence[Mapping[str, str]]) -> list[int]:
-        text = tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=True)
+        try:
+            text = tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template is a program, which may raise anything
+            problem = f"the tokenizer's chat template cannot take a conversation ({one_line(error)})"
+            raise UserError("chat", "on", problem, "Use --chat off, or mend the template") from error
         return text_encoder(tokenizer)(text)
 
     return encode
@@ -98,7 +103,12 @@ def chat_encoder(tokenizer: Any) -> Callable[[Sequence[Mapping[str, str]]], list
 def text_encoder(tokenizer: Any) -> Callable[[str], list[int]]:
     """Text → token ids as the protocols count them: without special tokens, of any length."""
 
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+    return functools.partial(_encoded, tokenizer)
 
-    return encode
+
+def _encoded(tokenizer: Any, text: str, *, special: bool = False) -> list[int]:
+    try:
+        return list(tokenizer(text, add_special_tokens=special, verbose=False).input_ids)
+    except Exception as error:  # of a tokenizer that could be loaded all the same
+        problem = f"cannot encode a text ({one_line(error)})"
+        raise UserError("tokenizer", tokenizer.name_or_path, problem, "Save it again") from error

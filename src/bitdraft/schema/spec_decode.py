@@ -153,6 +153,12 @@ class SpecDecodeRow(Record):
     groups: tuple[tuple[int, ...], ...] = ()
     detail: str | None = None
 
+    @model_validator(mode="after")
+    def _every_run_is_of_a_group(self) -> SpecDecodeRow:
+        if self.groups and sum(map(len, self.groups)) != len(self.runs):
+            raise ValueError("groups that are not of its runs")
+        return self
+
     def __repr__(self) -> str:
         """One line: its raw records are many."""
         name = draft_name(self.draft, self.k)
