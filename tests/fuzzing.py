@@ -46,7 +46,7 @@ def _places(data: Any, draw: st.DrawFn) -> tuple[Any, Any]:
     while True:
         key = draw(st.sampled_from(keys))
         keys = _keys(container[key])
-        if not keys or draw(st.integers(0, 3)) == 0:
+        if not keys or draw(st.integers(0, 6)) == 3:
             return container, key
         container = container[key]
 

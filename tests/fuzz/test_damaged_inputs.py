@@ -145,6 +145,10 @@ _ROWS = [
     {"conversations": [{"from": "human", "value": "and the rain in the barn"}]},
     {"body": {"messages": [{"role": "user", "content": "the cat"}]}},
 ]
+_QUESTIONS = [
+    {"question_id": number, "category": "ab"[number % 2], "turns": ["the cat and the hen", "go on"]}
+    for number in range(4)
+]
 
 
 def _files_of_prompts() -> dict[str, bytes]:
@@ -179,14 +183,14 @@ def test_bytes_of_texts_and_prompts(name: str, whole: Path, data: DataObject) ->
 @many
 @given(data=st.data())
 def test_entries_of_prompts(name: str, whole: Path, data: DataObject) -> None:
-    rows = data.draw(damaged(_ROWS))
-    rows = rows if isinstance(rows, list) else [rows]
+    is_bench = name.startswith("spec_bench")
+    rows = data.draw(damaged(_QUESTIONS if is_bench else _ROWS))
     with tempfile.TemporaryDirectory() as root:
         path = Path(root) / name
         path.parent.mkdir(exist_ok=True)
         text = json.dumps(rows) if name == "a.json" else "".join(json.dumps(row) + "\n" for row in rows)
         path.write_bytes(text.encode())
-        own = {"dataset": f"file:{path}"} if "/" not in name else {"dataset": "spec-bench", "data_root": root}
+        own = {"dataset": "spec-bench", "data_root": root} if is_bench else {"dataset": f"file:{path}"}
         config = make_config(PrecisionConfig, {**SMALL, "model": str(whole / "model"), **own})
         holds(lambda: prepare(config))
 
