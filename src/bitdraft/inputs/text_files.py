@@ -69,7 +69,9 @@ def read_text(path: Path, shown: object = None, *, keep_line_ends: bool = False)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError("dataset", shown, "is not UTF-8 text", "Convert the file to UTF-8") from error
+        name = encoding.removesuffix("-sig").upper()
+        problem = f"is not {name} text" + ("" if name == "UTF-8" else ", as its byte-order mark says")
+        raise UserError("dataset", shown, problem, "Convert the file to UTF-8") from error
     if not text or text.isspace():
         raise UserError("dataset", shown, "is empty", "Give a file with text in it")
     return text if keep_line_ends else text.replace("\r\n", "\n").replace("\r", "\n")

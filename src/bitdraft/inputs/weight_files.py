@@ -64,7 +64,7 @@ def shards_of(index: Mapping[str, object], name: str, field: str) -> list[str]:
     found = index.get("weight_map")
     values: Collection[object] = found.values() if isinstance(found, dict) else ()
     shards = sorted({value for value in values if isinstance(value, str)})
-    is_plain = all(isinstance(value, str) and Path(value).name == value for value in values)
+    is_plain = all(isinstance(one, str) and Path(one).name == one and one.isprintable() for one in values)
     if not shards or not is_plain:
         raise UserError(field, name, f"{INDEX} names no weight files of this folder", AGAIN)
     if not isinstance(index.get("metadata"), dict):

@@ -20,7 +20,7 @@ _OWN = Path("/proc/self/cgroup")
 def control_groups(root: Path = CGROUPS, own: Path = _OWN) -> Iterator[Path]:
     """The folders of this process's control groups that set limits, the innermost first: each of version 2's
     hierarchy, which all hold, and the controllers of version 1."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         for line in own.read_text().splitlines():
             _, names, place = line.split(":", 2)
             if names == "":
