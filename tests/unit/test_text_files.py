@@ -119,7 +119,7 @@ def test_any_text_is_read_back_from_any_encoding(tmp_path_factory: Any, text: st
     path = tmp_path_factory.mktemp("texts") / "a.txt"
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):
         path.write_bytes(text.encode(encoding))
-        if text:
+        if text.strip():
             assert read_text(path) == text.removeprefix("\ufeff") or text.startswith("\ufeff")
 
 

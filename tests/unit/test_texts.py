@@ -135,7 +135,7 @@ def test_empty_and_binary_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="is empty"):
         load_dataset(TextConfig(dataset=f"file:{tmp_path / 'empty'}"))
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(UserError, match="not UTF-16"):
         load_dataset(TextConfig(dataset=f"file:{tmp_path / 'binary'}"))
 
 
