@@ -130,9 +130,14 @@ def kl_of_window(
         strict=True,
     )
     for (reference_TV, _), (candidate_TV, _) in pairs:
-        log_p, log_q = reference_TV.log_softmax(-1), candidate_TV.log_softmax(-1)
-        divergences.append((log_p.exp() * (log_p - log_q)).sum(-1))
+        divergences.append(kl_of_logits(reference_TV, candidate_TV))
     return torch.cat(divergences).clamp_min(0).cpu()
+
+
+def kl_of_logits(reference_TV: torch.Tensor, candidate_TV: torch.Tensor) -> torch.Tensor:
+    """KL(reference ‖ candidate) in nats at every position; rounding may take it just below zero."""
+    log_p_TV, log_q_TV = reference_TV.log_softmax(-1), candidate_TV.log_softmax(-1)
+    return (log_p_TV.exp() * (log_p_TV - log_q_TV)).sum(-1)
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ tokens before it in the window. Which protocol is whose, and what each is for: d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,12 @@ def truncate(windows: Sequence[Window], max_scored: int | None) -> tuple[Window,
         )
         left -= window.num_scored
     return tuple(kept)
+
+
+def count_words(text: str, protocol: PplProtocol) -> int:
+    """Split at white space. lm-evaluation-harness also counts the nothing before and behind it, where a text
+    begins or ends with some (lm_eval, tasks/wikitext/preprocess_wikitext.py)."""
+    return len(re.split(r"\s+", text)) if protocol == "lm-eval" else len(text.split())
 
 
 @dataclass(frozen=True)
@@ -259,6 +266,6 @@ def plan_scoring(
     )
     if truncated or not cut.documents:
         return ScoringPlan(windows, card)
-    num_words = sum(len(text.split()) for text in cut.documents)
+    num_words = sum(count_words(text, protocol) for text in cut.documents)
     num_bytes = sum(len(text.encode()) for text in cut.documents)
     return ScoringPlan(windows, card, num_words, num_bytes)

@@ -1,0 +1,189 @@
+"""llama.cpp, compiled from the source distribution of llama-cpp-python, which holds all of it.
+
+Its `llama-perplexity` scores the embedded target in fp32 and in quantisations of it, and writes every logit
+to a file. Our figures are of these logits: kernels are then the same, and what is compared is how figures are
+made of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bitdraft.config import ModelConfig
+from bitdraft.engine.runner import Runner
+from bitdraft.engine.scoring import kl_of_logits, log_prob_of, score_windows
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.datasets import Dataset
+from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
+from bitdraft.inputs.windows import plan_scoring
+from bitdraft.metrics.quality import block_lengths, paired_figures, perplexity, score_blocks
+from gguf_models import write_gguf
+from peers_common import PEERS, TARGET, Agreement, call, folder_of, model_of, numbers, scored_text
+
+PACKAGE = "llama-cpp-python==0.3.36"
+HOME = PEERS / "llama.cpp"
+TOOLS = ("llama-perplexity", "llama-quantize")
+FORMATS = ("f16", "q8_0", "q4_0")
+CONTEXT = 512
+TOLERANCE, KL_TOLERANCE = 1e-4, 0.02
+STORED = 1e-4
+"""Of single positions, divergences below this are those of the 16 bits in which llama.cpp keeps the base's
+logits: it prints negative ones as well"""
+
+
+def install() -> None:
+    """The tools alone; ten minutes on two cores."""
+    if all(_tool(name).exists() for name in TOOLS):
+        return
+    source = next(HOME.glob("llama_cpp_python-*/vendor/llama.cpp"), None)
+    if source is None:
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "llama-cpp-python"]
+        call([*pip, PACKAGE, "--dest", HOME])
+        (archive,) = HOME.glob("llama_cpp_python-*.tar.gz")
+        call(["tar", "-xzf", archive, "-C", HOME])
+        source = next(HOME.glob("llama_cpp_python-*/vendor/llama.cpp"))
+    call([
+        *("cmake", "-S", source, "-B", HOME / "build", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON"),
+        *("-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_SERVER=OFF"),
+    ])  # fmt: skip
+    call(["cmake", "--build", HOME / "build", "-j", os.cpu_count() or 1, "--target", *TOOLS])
+
+
+def _tool(name: str) -> Path:
+    return HOME / "build" / "bin" / name
+
+
+def version() -> str:
+    return f"llama.cpp of {PACKAGE}"
+
+
+def agree() -> list[Agreement]:
+    models = HOME / "models"
+    models.mkdir(exist_ok=True)
+    text = models / "text.txt"
+    text.write_text(scored_text(), encoding="utf-8")
+    write_gguf(folder_of(TARGET), models / "f32.gguf")
+    whole = _Scored.of(models / "f32.gguf", text)
+    found = _perplexity(whole, text)
+    for name in FORMATS:
+        quantised = models / f"{name}.gguf"
+        call([_tool("llama-quantize"), models / "f32.gguf", quantised, name])
+        found += _divergences(whole, _Scored.of(quantised, text), name)
+    return found
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What llama-perplexity printed of a model on a text, and the file of all its logits."""
+
+    model: Path
+    text: Path
+    printed: str
+
+    @classmethod
+    def of(cls, model: Path, text: Path) -> _Scored:
+        """Repacking weights crashes on processors with AMX in this version, so it is switched off."""
+        return cls(model, text, call([*cls._command(model, text), "--kl-divergence-base", _logits(model)]))
+
+    @staticmethod
+    def _command(model: Path, text: Path) -> list[object]:
+        return [_tool("llama-perplexity"), "-m", model, "-f", text, "-c", CONTEXT, "--no-repack"]
+
+    def against(self, base: Path) -> str:
+        """What it prints of the divergence from another model's logits."""
+        command = self._command(self.model, self.text)
+        return call([*command, "--kl-divergence-base", _logits(base), "--kl-divergence"])
+
+    @cached_property
+    def logits(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(log-probabilities, targets) of the scored positions: W windows × T tokens × V, W × T."""
+        return _read_logits(_logits(self.model))
+
+
+def _logits(model: Path) -> Path:
+    return model.with_suffix(".logits")
+
+
+def _read_logits(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """A file's header is three numbers (context, vocabulary, windows) and all ids; then for every scored
+    position a scale and the least log-probability, and 16 bits a token (llama.cpp, tools/perplexity)."""
+    content = path.read_bytes()
+    assert content[:8] == b"_logits_"
+    context, num_tokens, num_windows = map(int, np.frombuffer(content, "<i4", 3, 8))
+    ids_WN = np.frombuffer(content, "<i4", num_windows * context, 20).reshape(num_windows, context)
+    width = 2 * ((num_tokens + 1) // 2) + 4
+    rows = np.frombuffer(content, "<u2", offset=20 + 4 * ids_WN.size).reshape(num_windows, -1, width)
+    ends = rows[..., :4].copy().view("<f4").astype(np.float64)
+    log_p_WTV = ends[..., :1] * rows[..., 4 : 4 + num_tokens] + ends[..., 1:]
+    num_scored = rows.shape[1]
+    targets_WT = ids_WN[:, context - num_scored :].astype(np.int64)
+    return torch.from_numpy(log_p_WTV), torch.from_numpy(targets_WT)
+
+
+def _perplexity(whole: _Scored, text: Path) -> list[Agreement]:
+    """Of the fp32 weights: our windows, our forward, our figure."""
+    config = ModelConfig(model=TARGET)
+    tokenizer = load_tokenizer(find_checkpoint(config), config)
+    dataset = Dataset("text", (text.read_text(encoding="utf-8"),), ("text",), "test")
+    plan = plan_scoring(dataset, text_encoder(tokenizer), "llama.cpp", context=2048)
+    pairs = [(window.token_ids, window.first_scored) for window in plan.windows]
+    parts = [*score_windows(Runner(model_of(TARGET)), pairs, 256)]
+    log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    ours = perplexity(score_blocks(log_prob, top1, block_lengths(log_prob.size, None))).value
+    theirs = _printed(whole.printed, r"Final estimate: PPL = ([0-9.]+)")
+    num_windows = len(re.findall(r"\[\d+\]", whole.printed))
+    return [
+        Agreement("windows", str(len(pairs)), str(num_windows), float(abs(len(pairs) - num_windows))),
+        numbers("PPL, f32", ours, theirs, TOLERANCE),
+    ]
+
+
+def _divergences(base: _Scored, candidate: _Scored, name: str) -> list[Agreement]:
+    """The table of llama-perplexity and ours, of the same logits."""
+    printed = candidate.against(base.model)
+    (log_p_WTV, targets_WT), (log_q_WTV, _) = base.logits, candidate.logits
+    kl_N = torch.cat([kl_of_logits(p, q) for p, q in zip(log_p_WTV, log_q_WTV, strict=True)])
+    sides = []
+    for log_WTV in (log_q_WTV, log_p_WTV):
+        scores = [log_prob_of(one.double(), ids) for one, ids in zip(log_WTV, targets_WT, strict=True)]
+        sides.append((torch.cat(scores).numpy(), log_WTV.argmax(-1).flatten().numpy()))
+    blocks = score_blocks(*sides[0], block_lengths(len(kl_N), None), reference=sides[1])
+    paired = paired_figures(blocks)
+    rows: list[tuple[str, float, str, float]] = [
+        ("mean KLD", float(kl_N.mean()), r"Mean +KLD: +([0-9.e-]+)", 1e-6),
+        ("maximum KLD", float(kl_N.max()), r"Maximum KLD: +([0-9.e-]+)", 1e-6),
+        ("99 % KLD", float(kl_N.quantile(0.99)), r"99.0% +KLD: +([0-9.e-]+)", 1e-6),
+        ("median KLD", float(kl_N.median()), r"Median +KLD: +([0-9.e-]+)", 1e-6),
+        ("PPL ratio", math.exp(paired["delta_ln_ppl"].value), r"PPL\(Q\)/PPL\(base\) +: +([0-9.]+)", 1e-6),
+        ("same top p, %", 100 * paired["top1_agreement"].value, r"Same top p: +([0-9.]+)", 1e-3),
+        ("RMS Δp, %", 100 * paired["delta_p_rms"].value, r"RMS Δp +: +([0-9.]+)", 1e-3),
+    ]
+    found = []
+    for figure, ours, pattern, last_digit in rows:
+        theirs = _printed(printed, pattern)
+        is_single = figure in ("maximum KLD", "99 % KLD", "median KLD")
+        one = numbers(
+            f"{figure}, {name}",
+            ours,
+            theirs,
+            TOLERANCE if figure == "PPL ratio" else KL_TOLERANCE,
+            digits=4 if "KLD" in figure else 6,
+            last_digit=last_digit,
+        )
+        found.append(replace(one, is_information=is_single and theirs < STORED))
+    return found
+
+
+def _printed(text: str, pattern: str) -> float:
+    found = re.search(pattern, text)
+    assert found is not None, f"llama-perplexity no longer prints {pattern}"
+    return float(found[1])
