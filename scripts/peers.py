@@ -20,6 +20,7 @@ NAMES = {
     "lm-eval": "peers_lm_eval",
     "llama.cpp": "peers_llama_cpp",
     "vllm": "peers_vllm",
+    "planted": "peers_planted",
 }
 PAGE = ROOT / "docs" / "agreement.md"
 _HEAD = """# Agreement with other tools

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitdraft.backends import ENGINES, make_engine
-from bitdraft.backends.base import EngineSetup
+from bitdraft.backends.base import EngineSetup, UnexpectedK
 from bitdraft.backends.native import NativeEngine
-from bitdraft.backends.transformers import TransformersEngine, UnexpectedK, _IdClock, _steps
+from bitdraft.backends.transformers import TransformersEngine, _IdClock, _steps
 from bitdraft.config import DecodingConfig, SamplingConfig
 from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.drafters.lookup import NgramDrafter

@@ -19,17 +19,13 @@ import torch
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
-from bitdraft.backends.base import GREEDY, Engine, EngineSetup
+from bitdraft.backends.base import GREEDY, Engine, EngineSetup, UnexpectedK
 from bitdraft.backends.native import end_of_sequence_ids
 from bitdraft.config import CAPABILITIES, DecodingConfig, SamplingConfig
 from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
 from bitdraft.schema.records import Generation, Step
-
-
-class UnexpectedK(Exception):
-    """The realised number of drafted tokens isn't the one that was asked for."""
 
 
 class _IdClock(BaseStreamer):  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from bitdraft.backends import Engine
-from bitdraft.backends.transformers import UnexpectedK
+from bitdraft.backends.base import UnexpectedK
 from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.layers import copied_bytes
 from bitdraft.engine.loop import NonFiniteDecoding

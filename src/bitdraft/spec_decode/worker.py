@@ -11,6 +11,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from bitdraft.backends import Engine, EngineSetup, make_engine
+from bitdraft.backends.base import check_k
 from bitdraft.config import Execution, SpecDecodeConfig
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.inputs.checkpoints import find_checkpoint
@@ -125,6 +126,8 @@ class Worker:
             found = engine.decode(self.config, draft, k, seed)
         else:
             found = self.with_oracle(run, [index])[0]
+        if draft is not None and self.models[draft] is not None:
+            check_k(found, k)  # prompt lookup finds fewer tokens now and then
         return found.model_copy(update={"cluster": self.clusters[index]}) if self.clusters else found
 
     def with_oracle(
