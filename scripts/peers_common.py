@@ -6,12 +6,15 @@ import math
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bitdraft.config import ModelConfig, PrecisionConfig, make_config
+from bitdraft.engine.runner import Runner
+from bitdraft.engine.scoring import Scored, Window, score_windows
 from bitdraft.inputs.checkpoints import DEMO_FOLDER, find_checkpoint
 from bitdraft.inputs.datasets import read_stdlib_module
 from bitdraft.inputs.models import load_model
@@ -84,6 +87,11 @@ def prompts_of(num: int, length: int = 64) -> list[list[int]]:
     """Token ids of held-out standard-library text."""
     values = {"model": TARGET, "num_prompts": num, "max_prompt_tokens": length, "device": "cpu"}
     return [list(prompt.token_ids) for prompt in prepare(make_config(PrecisionConfig, values)).prompts]
+
+
+def scores_of(model: Any, windows: Sequence[Window]) -> list[Scored]:
+    """Of every window, in order."""
+    return [scored for _, scored in sorted(score_windows(Runner(model), windows, 256), key=itemgetter(0))]
 
 
 def scored_text() -> str:

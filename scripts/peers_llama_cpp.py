@@ -19,15 +19,14 @@ import numpy as np
 import torch
 
 from bitdraft.config import ModelConfig
-from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import kl_of_logits, log_prob_of, score_windows
+from bitdraft.engine.scoring import kl_of_logits, log_prob_of
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import Dataset
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.windows import plan_scoring
 from bitdraft.metrics.quality import block_lengths, paired_figures, perplexity, score_blocks
 from gguf_models import write_gguf
-from peers_common import PEERS, TARGET, Agreement, call, folder_of, model_of, numbers, scored_text
+from peers_common import PEERS, TARGET, Agreement, call, folder_of, model_of, numbers, scored_text, scores_of
 
 PACKAGE = "llama-cpp-python==0.3.36"
 HOME = PEERS / "llama.cpp"
@@ -136,7 +135,7 @@ def _perplexity(whole: _Scored, text: Path) -> list[Agreement]:
     dataset = Dataset("text", (text.read_text(encoding="utf-8"),), ("text",), "test")
     plan = plan_scoring(dataset, text_encoder(tokenizer), "llama.cpp", context=2048)
     pairs = [(window.token_ids, window.first_scored) for window in plan.windows]
-    parts = [*score_windows(Runner(model_of(TARGET)), pairs, 256)]
+    parts = scores_of(model_of(TARGET), pairs)
     log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     ours = perplexity(score_blocks(log_prob, top1, block_lengths(log_prob.size, None))).value
     theirs = _printed(whole.printed, r"Final estimate: PPL = ([0-9.]+)")

@@ -11,10 +11,12 @@ from bitdraft.backends import ENGINES, make_engine
 from bitdraft.backends.base import EngineSetup
 from bitdraft.config import BackendName, DecodingConfig
 from bitdraft.engine.loop import PrefilledPrompt
+from bitdraft.engine.narrow import narrow_mlps
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import (
     NonFiniteLogits,
-    kl_of_window,
+    batches_of,
+    kl_of_windows,
     locate_overflow,
     score_window,
     score_windows,
@@ -123,7 +125,12 @@ def test_models_without_a_key_value_cache_are_refused() -> None:
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("chunk", [1, 7, 64, 500])
 @pytest.mark.parametrize("plain", [True, False])
-def test_chunked_scores_equal_one_forward(kind: str, chunk: int, plain: bool) -> None:
+def test_chunked_scores_equal_one_forward(
+    kind: str, chunk: int, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In slices of the vocabulary that don't divide it."""
+    monkeypatch.setattr("bitdraft.engine.slices.SLICE_IDS", {"cpu": 100})
+    monkeypatch.setattr("bitdraft.engine.slices.TILE_ROWS", chunk)
     model = tiny_model(kind)
     runner = Runner(model)
     window = tokens(0, 90)
@@ -137,17 +144,23 @@ def test_chunked_scores_equal_one_forward(kind: str, chunk: int, plain: bool) ->
         assert torch.equal(top1, logits.argmax(-1))
 
 
-def test_windows_scored_at_once_come_in_order() -> None:
+def test_windows_are_scored_together_as_alone() -> None:
     runner = Runner(tiny_model())
     windows = [(tokens(seed, 20 + 7 * seed), 1 + seed) for seed in range(9)]
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        for (log_prob, top1), window in zip(score_windows(runner, windows, 8), windows, strict=True):
-            alone = score_window(runner, *window, 8)
-            torch.testing.assert_close(log_prob, alone[0], atol=2e-5, rtol=1e-5)
-            assert torch.equal(top1, alone[1])
+        found = dict(score_windows(runner, windows, 8))
         assert torch.get_num_threads() == 4
+        assert sorted(found) == list(range(9))
+        for index, window in enumerate(windows):
+            log_prob, top1 = score_window(runner, *window, 8)
+            torch.testing.assert_close(found[index][0], log_prob, atol=2e-5, rtol=1e-5)
+            assert torch.equal(found[index][1], top1)
+        left = dict(score_windows(runner, windows, 8, done={0, 3, 4}))
+        assert sorted(left) == [1, 2, 5, 6, 7, 8]
+        # as if nothing had been done before
+        assert all(torch.equal(left[index][0], found[index][0]) for index in left)
     finally:
         torch.set_num_threads(before)
 
@@ -177,14 +190,19 @@ def test_capped_logits_are_seen_and_kept() -> None:
     torch.testing.assert_close(log_prob, expected, atol=2e-4, rtol=1e-4)
 
 
-def test_kl_equals_its_definition_and_is_zero_to_itself() -> None:
+@pytest.mark.parametrize("slice_ids", [7, 100, 8192])
+def test_kl_equals_its_definition_and_is_zero_to_itself(
+    slice_ids: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reference, candidate = tiny_model(seed=0), tiny_model(seed=1)
     window = tokens(0, 50)
-    kl = kl_of_window(Runner(reference), Runner(candidate), window, 1, 16)
+    monkeypatch.setattr("bitdraft.engine.slices.SLICE_IDS", {"cpu": slice_ids})
+    ((_, kl),) = kl_of_windows(Runner(reference), Runner(candidate), [(window, 1)], 16)
     p, q = (m(torch.tensor([window])).logits[0, :-1].double().softmax(-1) for m in (reference, candidate))
     expected = (p * (p / q).log()).sum(-1)
-    torch.testing.assert_close(kl.double(), expected, atol=1e-4, rtol=1e-3)
-    assert kl_of_window(Runner(reference), Runner(reference), window, 1, 16).max() < 1e-5
+    torch.testing.assert_close(kl.double(), expected, atol=1e-5, rtol=1e-5)
+    ((_, same),) = kl_of_windows(Runner(reference), Runner(reference), [(window, 1)], 16)
+    assert same.max() == 0
 
 
 @pytest.mark.parametrize("chunk", [4, 64])
@@ -208,3 +226,27 @@ def test_overflow_is_located_by_layer_and_position(chunk: int) -> None:
     assert caught.value.position <= 10
     place = locate_overflow(runner, window, 1, chunk, window=3)
     assert (place.layer, place.window, place.position) == ("gpt_neox.layers.1.mlp.dense_4h_to_h", 3, 10)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_narrow_mlps_give_what_wide_ones_give(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitdraft.engine.narrow.TOKENS_AT_ONCE", 7)
+    model, ids = tiny_model(kind), torch.tensor([tokens(0, 40), tokens(1, 40)])
+    expected = model(ids).logits
+    with narrow_mlps(model):
+        torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(model(ids).logits, expected)
+
+
+def test_windows_of_like_lengths_go_together() -> None:
+    assert batches_of([5, 5, 5, 5, 5], 10) == [[0, 1], [2, 3], [4]]
+    assert batches_of([3, 50, 4, 49, 2], 12) == [[0, 2, 4], [1], [3]]
+    assert batches_of([7, 7], 0) == [[0], [1]]
+
+
+@given(st.lists(st.integers(2, 60), min_size=1, max_size=40), st.integers(0, 200))
+def test_every_window_is_in_one_batch_that_fits(lengths: list[int], most: int) -> None:
+    batches = batches_of(lengths, most)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= most

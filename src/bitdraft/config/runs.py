@@ -121,7 +121,12 @@ class PrecisionConfig(ModelConfig, DecodingConfig, TextConfig, EngineConfig, Pre
         description="Precision that quality is compared with. By default the one that rounds least, else the "
         "first.",
     )
-    score_chunk_tokens: int = Field(256, ge=1, description="Logits kept at once while scoring, in tokens.")
+    score_chunk_tokens: int = Field(
+        256,
+        ge=1,
+        description="Tokens whose logits are kept at once while scoring, where logits are more than an "
+        "output embedding.",
+    )
     num_warmup: int = Field(1, ge=1, description="Unmeasured generations before the measured ones.")
 
     @model_validator(mode="after")

@@ -17,8 +17,8 @@ class TextConfig(Config):
 
     dataset: str = Field(
         "stdlib",
-        description="wikitext, pg19, spec-bench, stdlib (offline), or file:PATH (a text, or JSON Lines of "
-        "prompts).",
+        description="wikitext, pg19, spec-bench, stdlib (offline), or file:PATH (a text, or prompts "
+        "as .jsonl, .json, .csv, .tsv or .parquet; any of them as .gz).",
     )
     data_root: Path | None = Field(None, description="Folder with the datasets' files, in place of the hub.")
     num_prompts: int = Field(15, ge=1, description="Prompts to generate from.")

@@ -1,35 +1,52 @@
-"""Teacher-forced log-probabilities of given tokens, with logits a chunk at a time.
+"""Teacher-forced log-probabilities of given tokens, with logits a piece at a time.
 
-Shapes: T tokens of a chunk, V vocabulary, N tokens of a window.
+Shapes: B windows at once, N tokens of a window (or scored tokens of several), T tokens of a chunk, V
+vocabulary, C ids of a slice of it, D hidden size.
 
-Where a model's logits are its output embedding of its hidden states, the window goes through the
-layers once, without a cache, and through the embedding in chunks; positions that are only context
-get no logits. Other models go through the cache chunk by chunk. Either way memory for logits grows
-with the chunk and not with window × vocabulary.
+Where a model's logits are its output embedding of its hidden states, windows go through the layers once,
+without a cache: short ones of about the same length together, padded on the right, which nothing before sees.
+Their scored positions alone go through the embedding, in slices of the vocabulary whose sums are kept. Other
+models go through the cache a window and a chunk at a time. Either way memory for logits is bounded, whatever
+window and vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional as F
 
+from bitdraft.engine.narrow import narrow_mlps
 from bitdraft.engine.runner import Runner, adapts_to_length
+from bitdraft.engine.slices import Sums, slices_of
 from bitdraft.errors import NonFiniteNumbers
 from bitdraft.schema.records import Overflow
 
-MOST_WINDOWS_AT_ONCE = 4
+MOST_WORKERS = 4
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16_384}
+"""Of a forward of several windows: more make nothing faster (docs/benchmarks)"""
+ACTIVATION_BYTES = {"cpu": 96 * 2**20, "cuda": 2**30}
+"""What several windows under way may take together; a single one takes what it takes"""
+
+Window = tuple[Sequence[int], int]
+"""Token ids, and the index (≥ 1) of the first that is scored"""
+Scored = tuple[torch.Tensor, torch.Tensor]
+"""Natural-log probabilities and argmax ids of a window's scored tokens, on the host"""
+Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class NonFiniteLogits(NonFiniteNumbers):
-    """A chunk's logits are not all finite; `position` is the first bad one's place in the window."""
+    """Logits that are not all finite; `position` is the first bad one's place in the window, and `index` the
+    window's among several."""
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, index: int = 0) -> None:
         super().__init__(f"non-finite logits at position {position}")
-        self.position = position
+        self.position, self.index = position, index
 
 
 def window_logits(
@@ -80,58 +97,199 @@ def log_prob_of(logits_TV: torch.Tensor, targets_T: torch.Tensor) -> torch.Tenso
     return -F.cross_entropy(logits_TV, targets_T, reduction="none")
 
 
-@torch.inference_mode()
-def score_window(
-    runner: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(log-probabilities, argmax ids) of the scored tokens, on the host."""
-    log_probs, top1s = [], []
-    for logits_TV, targets_T in window_logits(runner, token_ids, first_scored, chunk_tokens):
-        log_probs.append(log_prob_of(logits_TV, targets_T))
-        top1s.append(logits_TV.argmax(-1))
-    return torch.cat(log_probs).cpu(), torch.cat(top1s).cpu()
+def score_window(runner: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int) -> Scored:
+    """One window's scores. Raises `NonFiniteLogits`."""
+    ((_, scored),) = score_windows(runner, [(token_ids, first_scored)], chunk_tokens)
+    return scored
 
 
 def score_windows(
-    runner: Runner, windows: Sequence[tuple[Sequence[int], int]], chunk_tokens: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """`score_window` of every (token_ids, first_scored), in order.
+    runner: Runner,
+    windows: Sequence[Window],
+    chunk_tokens: int,
+    done: Collection[int] = (),
+) -> Iterator[tuple[int, Scored]]:
+    """(index, scores) of every window, batch by batch; those that are `done` already are left out. Which
+    windows go together depends on all of them, so that who goes on behind an interruption rounds as before
+    it.
 
-    On a CPU several windows are under way at once, each on its share of the threads: a window's small
-    operations don't fill the cores. Models that need the cache, and other devices, take one at a time.
+    On a CPU several batches are under way at once, each on its share of the threads: a batch's small
+    operations don't fill the cores. Raises `NonFiniteLogits` with the first bad window of a batch.
     """
-    num_threads = torch.get_num_threads()
-    num_workers = min(num_threads, MOST_WINDOWS_AT_ONCE, len(windows))
-    with torch.inference_mode():
-        plain = runner.head_is_plain(runner.to_device(windows[0][0]))
-    if runner.device.type != "cpu" or not plain or num_workers < 2 or adapts_to_length(runner.model):
-        for token_ids, first_scored in windows:
-            yield score_window(runner, token_ids, first_scored, chunk_tokens)
+
+    def score(some: Sequence[Window], plain: bool) -> list[Scored]:
+        if plain:
+            return _score_together(runner, some, chunk_tokens)
+        return [_score_cached(runner, window, chunk_tokens) for window in some]
+
+    return _in_batches([runner], windows, done, score)
+
+
+def kl_of_windows(
+    reference: Runner,
+    candidate: Runner,
+    windows: Sequence[Window],
+    chunk_tokens: int,
+    done: Collection[int] = (),
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """(index, KL(reference ‖ candidate) in nats at every scored position, on the host) of windows that go
+    through both models in one pass, as `score_windows`."""
+
+    def compare(some: Sequence[Window], plain: bool) -> list[torch.Tensor]:
+        if plain:
+            return _kl_together(reference, candidate, some, chunk_tokens)
+        return [_kl_cached(reference, candidate, window, chunk_tokens) for window in some]
+
+    return _in_batches([reference, candidate], windows, done, compare)
+
+
+def _in_batches(
+    runners: Sequence[Runner],
+    windows: Sequence[Window],
+    done: Collection[int],
+    work: Callable[[Sequence[Window], bool], list[Found]],
+) -> Iterator[tuple[int, Found]]:
+    """(index, what was found) of every window that is left. `work` is told whether all logits are output
+    embeddings of hidden states."""
+    if not windows:
         return
+    with torch.inference_mode():
+        plain = all(runner.head_is_plain(runner.to_device(windows[0][0])) for runner in runners)
+    together = plain and not any(adapts_to_length(runner.model) for runner in runners)
+    num_bytes = sum(map(_activation_bytes, runners))
+    device = runners[0].device.type
+    kind = device if device in TOKENS_AT_ONCE else "cpu"
+    most = min(TOKENS_AT_ONCE[kind], ACTIVATION_BYTES[kind] // num_bytes) if together else 0
+    batches = batches_of([len(ids) for ids, _ in windows], most)
+    left = [batch for batch in batches if not {*batch} <= {*done}]
+
+    def do(batch: list[int]) -> list[tuple[int, Found]]:
+        try:
+            with torch.inference_mode():
+                found = work([windows[index] for index in batch], plain)
+        except NonFiniteLogits as error:
+            raise NonFiniteLogits(error.position, batch[error.index]) from error
+        return [(index, one) for index, one in zip(batch, found, strict=True) if index not in done]
+
+    num_workers = 1
+    if together and device == "cpu" and left:
+        widest = max(len(batch) * max(len(windows[index][0]) for index in batch) for batch in left)
+        fitting = ACTIVATION_BYTES["cpu"] // (widest * num_bytes)
+        num_workers = max(1, min(torch.get_num_threads(), MOST_WORKERS, len(left), fitting))
+    with ExitStack() as narrowed:
+        for runner in runners if device == "cpu" else ():
+            narrowed.enter_context(narrow_mlps(runner.model))
+        for found in _in_threads(do, left, num_workers):
+            yield from found
+
+
+def batches_of(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Places of windows that go through the layers together: about as long as each other, and with their
+    padding no more than so many tokens, or alone. In the order of their first."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        # the first of a batch is its longest
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return sorted((sorted(batch) for batch in batches), key=lambda batch: batch[0])
+
+
+def _activation_bytes(runner: Runner) -> int:
+    """Of a token within a layer, about: what an MLP makes, twice, and what else stands beside it."""
+    config = runner.model.config.get_text_config()
+    hidden = int(getattr(config, "hidden_size", 0) or 1024)
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None)
+    inner = inner if isinstance(inner, int) else 4 * hidden
+    return (2 * inner + 8 * hidden) * runner.dtype.itemsize
+
+
+def _in_threads(
+    work: Callable[[list[int]], Result], batches: list[list[int]], num_workers: int
+) -> Iterator[Result]:
+    """In order. Each worker has its share of the threads."""
+    if num_workers < 2:
+        yield from map(work, batches)
+        return
+    num_threads = torch.get_num_threads()
     share = num_threads // num_workers
     torch.set_num_threads(share)
     pool = ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(share,))
     try:
-        yield from pool.map(lambda window: score_window(runner, window[0], window[1], chunk_tokens), windows)
+        yield from pool.map(work, batches)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
 
 
-@torch.inference_mode()
-def kl_of_window(
-    reference: Runner, candidate: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int
-) -> torch.Tensor:
-    """KL(reference ‖ candidate) in nats at every scored position, on the host; both in lockstep."""
-    divergences = []
+def _score_together(runner: Runner, windows: Sequence[Window], chunk_tokens: int) -> list[Scored]:
+    states_ND, targets_N = _scored_states(runner, windows)
+    sums = Sums(targets_N)
+    for rows, start, (logits_TC,) in slices_of([(runner, states_ND)], chunk_tokens):
+        sums.take(rows, start, logits_TC)
+    _refuse_infinities([sums], windows)
+    lengths = [len(ids) - first for ids, first in windows]
+    columns = (sums.log_prob_N.float().cpu(), sums.top_N.cpu())
+    return [*zip(*(torch.split(column, lengths) for column in columns), strict=True)]
+
+
+def _score_cached(runner: Runner, window: Window, chunk_tokens: int) -> Scored:
+    log_probs, tops = [], []
+    for logits_TV, targets_T in window_logits(runner, *window, chunk_tokens):
+        log_probs.append(log_prob_of(logits_TV, targets_T))
+        tops.append(logits_TV.argmax(-1))
+    return torch.cat(log_probs).cpu(), torch.cat(tops).cpu()
+
+
+def _scored_states(runner: Runner, windows: Sequence[Window]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(hidden states N × D, the tokens that follow) of all scored positions, one window behind the other."""
+    width = max(len(ids) for ids, _ in windows) - 1
+    tokens_BN = torch.tensor([[*ids[:-1]] + [0] * (width + 1 - len(ids)) for ids, _ in windows])
+    states_BND = runner.hidden_states(tokens_BN.to(runner.device))
+    parts = [states_BND[row, first - 1 : len(ids) - 1] for row, (ids, first) in enumerate(windows)]
+    targets = [token_id for ids, first in windows for token_id in ids[first:]]
+    return parts[0] if len(parts) == 1 else torch.cat(parts), torch.tensor(targets, device=runner.device)
+
+
+def _refuse_infinities(sums: Sequence[Sums], windows: Sequence[Window]) -> None:
+    bad = (~torch.stack([one.is_finite_N for one in sums]).all(0)).nonzero()
+    if not len(bad):
+        return
+    place = int(bad[0])
+    for index, (ids, first) in enumerate(windows):
+        if place < len(ids) - first:
+            raise NonFiniteLogits(first - 1 + place, index)
+        place -= len(ids) - first
+
+
+def _kl_together(
+    reference: Runner, candidate: Runner, windows: Sequence[Window], chunk_tokens: int
+) -> list[torch.Tensor]:
+    runners = (reference, candidate)
+    states = [_scored_states(runner, windows) for runner in runners]
+    sums = [Sums(targets_N) for _, targets_N in states]
+    apart_N = torch.zeros_like(sums[0].total_N)
+    models = [(runner, states_ND) for runner, (states_ND, _) in zip(runners, states, strict=True)]
+    for rows, start, (p_TC, q_TC) in slices_of(models, chunk_tokens):
+        difference_TC = p_TC - q_TC.to(p_TC.device)
+        above_TC, scale_T = sums[0].take(rows, start, p_TC)
+        sums[1].take(rows, start, q_TC)
+        apart_N[rows] = apart_N[rows] * scale_T + (above_TC * difference_TC).sum(-1)
+    _refuse_infinities(sums, windows)
+    kl_N = apart_N / sums[0].total_N - (sums[0].log_total_N - sums[1].log_total_N)
+    lengths = [len(ids) - first for ids, first in windows]
+    return [*torch.split(kl_N.clamp_min(0).float().cpu(), lengths)]
+
+
+def _kl_cached(reference: Runner, candidate: Runner, window: Window, chunk_tokens: int) -> torch.Tensor:
     pairs = zip(
-        window_logits(reference, token_ids, first_scored, chunk_tokens),
-        window_logits(candidate, token_ids, first_scored, chunk_tokens),
+        window_logits(reference, *window, chunk_tokens),
+        window_logits(candidate, *window, chunk_tokens),
         strict=True,
     )
-    for (reference_TV, _), (candidate_TV, _) in pairs:
-        divergences.append(kl_of_logits(reference_TV, candidate_TV))
-    return torch.cat(divergences).clamp_min(0).cpu()
+    found = [kl_of_logits(reference_TV, candidate_TV) for (reference_TV, _), (candidate_TV, _) in pairs]
+    return torch.cat(found).clamp_min(0).cpu()
 
 
 def kl_of_logits(reference_TV: torch.Tensor, candidate_TV: torch.Tensor) -> torch.Tensor:

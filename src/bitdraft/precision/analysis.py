@@ -47,9 +47,9 @@ class Records:
     joules: list[float | None] = field(default_factory=list)
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)
     overflow: Overflow | None = None
-    kl: list[float] = field(default_factory=list)
-    _log_probs: list[NDArray[Any]] = field(default_factory=list)
-    _top1s: list[NDArray[Any]] = field(default_factory=list)
+    _kl: dict[int, list[float]] = field(default_factory=dict)
+    _log_probs: dict[int, NDArray[Any]] = field(default_factory=dict)
+    _top1s: dict[int, NDArray[Any]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Add one."""
@@ -63,8 +63,8 @@ class Records:
         elif kind == "execution":
             self.execution = {name: event.get(name) for name in ("execution", "preparation_s")}
         elif kind == "scored":
-            self._log_probs.append(unpack(event["log_prob"], "<f4"))
-            self._top1s.append(unpack(event["top1"], "<i4"))
+            self._log_probs[event["window"]] = unpack(event["log_prob"], "<f4")
+            self._top1s[event["window"]] = unpack(event["top1"], "<i4")
         elif kind == "overflow":
             self.overflow = Overflow.model_validate(event["overflow"])
         elif kind == "reference_work":
@@ -74,13 +74,20 @@ class Records:
             self.reference_work_s.append(event["reference_work_s"])
             self.joules.append(event["joules"])
         elif kind == "kl":
-            self.kl += event["values"]
+            self._kl[event["window"]] = event["values"]
+
+    @property
+    def kl(self) -> list[float]:
+        """At every position that has it, in the text's order."""
+        return [value for _, values in sorted(self._kl.items()) for value in values]
 
     def scores(self, plan: ScoringPlan | None) -> Scores | None:
         """None where not all of the plan was scored."""
         if plan is None or self.overflow is not None or len(self._log_probs) < len(plan.windows):
             return None
-        return Scores(np.concatenate(self._log_probs), np.concatenate(self._top1s))
+        columns = ([column[index] for index in sorted(column)] for column in (self._log_probs, self._top1s))
+        log_prob, top1 = map(np.concatenate, columns)
+        return Scores(log_prob, top1)
 
     @property
     def total_joules(self) -> float | None:

@@ -19,7 +19,7 @@ from bitdraft.config import PrecisionConfig
 from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import NonFiniteLogits, kl_of_window, locate_overflow, score_windows
+from bitdraft.engine.scoring import NonFiniteLogits, kl_of_windows, locate_overflow, score_windows
 from bitdraft.errors import NonFiniteNumbers
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
@@ -113,25 +113,29 @@ class _Cell:
         are finite."""
         if self._last("overflow") is not None:
             return False
-        chunk, first = self.config.score_chunk_tokens, self._count("scored")
+        chunk, known = self.config.score_chunk_tokens, self._windows_of("scored")
         total = sum(window.num_scored for window in self.windows)
-        done = sum(window.num_scored for window in self.windows[:first])
+        done = sum(self.windows[index].num_scored for index in known)
         self.emit("progress", stage="quality", done=done, total=total)
-        left = [(w.token_ids, w.first_scored) for w in self.windows[first:]]
-        index = first
+        windows = [(w.token_ids, w.first_scored) for w in self.windows]
         try:
-            for log_prob, top1 in score_windows(runner, left, chunk) if left else ():
+            for index, (log_prob, top1) in score_windows(runner, windows, chunk, known):
                 scores = {"log_prob": pack(log_prob.numpy()), "top1": pack(top1.numpy().astype(np.int32))}
                 self.emit("scored", window=index, **scores)
-                index += 1
                 done += len(log_prob)
                 self.emit("progress", stage="quality", done=done, total=total)
-        except NonFiniteLogits:
-            bad = self.windows[index]
-            found: Overflow = locate_overflow(runner, bad.token_ids, bad.first_scored, chunk, window=index)
+        except NonFiniteLogits as error:
+            bad = self.windows[error.index]
+            found: Overflow = locate_overflow(
+                runner, bad.token_ids, bad.first_scored, chunk, window=error.index
+            )
             self.emit("overflow", overflow=found.model_dump())
             return False
         return True
+
+    def _windows_of(self, kind: str) -> set[int]:
+        """Those that an earlier attempt has told."""
+        return {event["window"] for event in self.done if event["event"] == kind}
 
     def _end_phase(self, name: str, device: torch.device) -> None:
         """Tell its peak memory, and begin the next one."""
@@ -185,20 +189,21 @@ class _Cell:
     def _compare(self, reference: Runner, candidate: Runner) -> None:
         """KL(reference ‖ candidate) at every scored position of the windows that are left."""
         windows = truncate(self.windows, self.config.kl_max_tokens)
-        first = self._count("kl")
-        done = sum(window.num_scored for window in windows[:first])
+        known = self._windows_of("kl")
+        done = sum(windows[index].num_scored for index in known)
         total = sum(window.num_scored for window in windows)
-        for window in windows[first:]:
-            chunk = self.config.score_chunk_tokens
-            try:
-                kl = kl_of_window(reference, candidate, window.token_ids, window.first_scored, chunk)
-            except NonFiniteLogits as error:
-                # the candidate's were finite when it was scored
-                why = f"the reference {self.config.reference_precision} gives no finite logits"
-                raise NonFiniteNumbers(why) from error
-            self.emit("kl", values=[float(f"{value:.6g}") for value in kl.tolist()])
-            done += window.num_scored
-            self.emit("progress", stage="divergence", done=done, total=total)
+        pairs = [(w.token_ids, w.first_scored) for w in windows]
+        try:
+            for index, kl in kl_of_windows(
+                reference, candidate, pairs, self.config.score_chunk_tokens, known
+            ):
+                self.emit("kl", window=index, values=[float(f"{value:.6g}") for value in kl.tolist()])
+                done += len(kl)
+                self.emit("progress", stage="divergence", done=done, total=total)
+        except NonFiniteLogits as error:
+            # the candidate's were finite when it was scored
+            why = f"the reference {self.config.reference_precision} gives no finite logits"
+            raise NonFiniteNumbers(why) from error
 
 
 def rows_of(windows: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], int, int]]:

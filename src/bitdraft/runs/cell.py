@@ -12,7 +12,7 @@ from typing import Any
 from bitdraft.schema.history import SCHEMA_VERSION
 from bitdraft.schema.records import Status
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Counts up when the same cell would give other numbers: what an older engine measured is not continued."""
 
 Event = dict[str, Any]
