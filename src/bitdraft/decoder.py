@@ -19,6 +19,8 @@ from bitdraft.config import (
     SamplingConfig,
     make_config,
 )
+from bitdraft.engine.check import check_model
+from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import load_model, resolve_device
@@ -87,6 +89,11 @@ class Decoder:
             precision = config.draft_precision or config.precision
             drafts[config.draft] = load_model(Variant(found, precision), device, own).model
         target = load_model(Variant(checkpoint, config.precision), device, config).model
+        sample = text_encoder(self._tokenizer)(_SAMPLE)
+        check_model(Runner(target), sample, model)
+        for name, draft in drafts.items():
+            if draft is not None:
+                check_model(Runner(draft), sample, name, "draft")
         setup = EngineSetup(target, drafts, config, config.execution, foreign=foreign)
         self._decoder = NativeEngine(setup)
 
