@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -153,10 +155,15 @@ def test_windows_are_scored_together_as_alone() -> None:
         found = dict(score_windows(runner, windows, 8))
         assert torch.get_num_threads() == 4
         assert sorted(found) == list(range(9))
+        total = [0.0, 0.0]
         for index, window in enumerate(windows):
             log_prob, top1 = score_window(runner, *window, 8)
+            total[0] += float(log_prob.double().sum())
+            total[1] += float(found[index][0].double().sum())
             torch.testing.assert_close(found[index][0], log_prob, atol=2e-5, rtol=1e-5)
             assert torch.equal(found[index][1], top1)
+        num_scored = sum(len(ids) - first for ids, first in windows)
+        assert abs(math.expm1((total[1] - total[0]) / num_scored)) < 1e-6
         left = dict(score_windows(runner, windows, 8, done={0, 3, 4}))
         assert sorted(left) == [1, 2, 5, 6, 7, 8]
         # as if nothing had been done before
