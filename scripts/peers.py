@@ -26,9 +26,12 @@ PAGE = ROOT / "docs" / "agreement.md"
 _HEAD = """# Agreement with other tools
 
 bitdraft's numbers are held against those of the tools that people trust, on the same weights, tokens and
-windows. `scripts/peers` makes what a tool needs beside the project, compares, and writes this page. A
-difference is relative where there is a tolerance; without one the two are the same, to the last token. In
-*italics*: shown, and binding nobody.
+windows. `scripts/peers` makes what a tool needs beside the project, compares, and writes this page.
+
+A difference is relative; what theirs was rounded to when it was printed is none (half of its last digit).
+Without a tolerance the two must be the same, to the last token. Of distributions it is the total variation,
+of a figure that chance makes how far the expected value lies outside the interval. In *italics*: shown, and
+binding nobody.
 """
 
 
@@ -95,6 +98,7 @@ def _table(found: list[Agreement]) -> list[str]:
         is_exact = one.tolerance == 0
         apart = f"{one.difference:g}" if is_exact else f"{one.difference:.1e}"
         allowed = "the same" if is_exact else f"{one.tolerance:g}"
+        allowed = one.allowed or allowed
         cells = [one.figure, one.ours, one.theirs, apart, "–" if one.is_information else allowed]
         if one.is_information:
             cells = [f"*{cell}*" for cell in cells]

@@ -31,7 +31,7 @@ SCORED_MODULES = ("bisect.py", "sched.py", "json/decoder.py")
 @dataclass(frozen=True)
 class Agreement:
     """A figure of ours and of another tool. Where a tolerance is given, the difference is relative; without
-    one the two must be the same. `is_information` binds nobody."""
+    one the two must be the same. `is_information` binds nobody; `allowed` says another tolerance in words."""
 
     figure: str
     ours: str
@@ -39,6 +39,7 @@ class Agreement:
     difference: float
     tolerance: float = 0.0
     is_information: bool = False
+    allowed: str = ""
 
     @property
     def agrees(self) -> bool:

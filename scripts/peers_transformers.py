@@ -1,4 +1,9 @@
-"""transformers in this process: greedy texts, assisted generation at a K that is K, what is sampled from."""
+"""transformers in this process: greedy texts, assisted generation, what is sampled from.
+
+`generate` drafts K tokens only where it is made to: it runs through bitdraft's backend of that name, which
+counts the draft's forwards, and is given our first token as a part of its prompt, because it verifies within
+the prefill.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +93,7 @@ def _sampled(target: Any, draft: Any) -> list[Agreement]:
     for name, ours_NV in (("sampled distribution", p_NV), ("the same by speculation, enumerated", law_NV)):
         apart = float((ours_NV.double() - theirs_NV.double()).abs().sum(-1).max()) / 2
         words = f"{len(prompts)} distributions", f"furthest apart {apart:.1e} (total variation)"
-        found.append(Agreement(name, *words, apart, 1e-5))
+        found.append(Agreement(name, *words, apart, 1e-5, allowed="1e-05 apart"))
     return found
 
 

@@ -1,5 +1,7 @@
 """vLLM's build for CPUs, in an environment of its own: greedy texts, and how many of a draft model's tokens
-are kept at every position, at the same K."""
+are kept at every position, at the same K. It also verifies the tokens that no longer fit, for which ours are
+given room. A text that parts first where the two best logits are within 1e-3 would be counted apart.
+"""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from bitdraft.inputs.variants import Variant
 from bitdraft.matrix.read import read_matrix
 from bitdraft.metrics.quality import perplexity, score_blocks
 from bitdraft.precision.evaluate import prepare
+from in_process import jobs_in_process
 from tiny import CONFIGS, noisy_copy, save_checkpoint, tiny_model, tiny_tokenizer, tokens
 
 CPU = torch.device("cpu")
@@ -461,3 +462,67 @@ def test_a_copy_is_the_same_model(model: Path, tmp_path: Path) -> None:
     one, other = (find_checkpoint(ModelConfig(model=str(p))).record() for p in (model, tmp_path / "copy"))
     assert one.content == other.content
     load_tokenizer(find_checkpoint(ModelConfig(model=str(model))), ModelConfig(model=str(model)))
+
+
+def test_what_only_loading_finds_leaves_nothing_behind(model: Path, story: Path, tmp_path: Path) -> None:
+    """The machine was measured before; the same folder takes another model afterwards."""
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = load_file(broken / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    output = tmp_path / "out"
+    with jobs_in_process():
+        with pytest.raises(UserError, match=r"down_proj\.weight is missing"):
+            bitdraft.evaluate_precision(config=config_of(broken, story), output=output)
+        assert not output.exists()
+        found = bitdraft.evaluate_precision(config=config_of(model, story), output=output)
+        assert found.rows[0].status == "ok"
+        again = bitdraft.evaluate_precision(config=config_of(Path(f"{model}/."), story), output=output)
+        assert again.rows == found.rows
+
+
+def test_a_checkpoint_whose_own_weights_are_not_finite_is_named(
+    model: Path, story: Path, tmp_path: Path
+) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 4] = math.nan
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with jobs_in_process(), pytest.raises(UserError, match=r"down_proj.weight holds numbers that are not"):
+        bitdraft.evaluate_precision(config=config_of(model, story), output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_draft_that_cannot_be_loaded_is_named_as_the_draft(
+    model: Path, story: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = load_file(broken / "model.safetensors")
+    del weights["model.layers.1.mlp.down_proj.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with jobs_in_process(), pytest.raises(UserError, match=r"down_proj\.weight is missing") as caught:
+        bitdraft.evaluate_spec_decode(
+            str(model),
+            drafts=[str(broken)],
+            k=[1],
+            dataset=f"file:{story}",
+            num_prompts=2,
+            max_prompt_tokens=16,
+            max_new_tokens=4,
+            device="cpu",
+        )
+    assert caught.value.field == "drafts"
+
+
+def test_a_context_of_nothing_is_refused(model: Path, story: Path) -> None:
+    edit(model / "config.json", max_position_embeddings=0)
+    with pytest.raises(UserError, match="max_position_embeddings = 0"):
+        prepare(config_of(model, story))
+
+
+def test_a_prompt_that_fills_the_context_alone_asks_for_both(model: Path, story: Path) -> None:
+    edit(model / "config.json", max_position_embeddings=8)
+    with pytest.raises(UserError, match="exceed") as caught:
+        prepare(config_of(model, story))
+    assert "together at most 8" in caught.value.remedy

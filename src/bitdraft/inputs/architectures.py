@@ -126,7 +126,7 @@ def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field
         raise UserError(field, name, "needs Python code from its checkpoint", remedy)
     if not has_code:
         _refuse_unknown_type(kind, usual, architecture, name, field)
-    return _describe(architecture, _load_settings(folder, config, field))
+    return _describe(architecture, _load_settings(folder, config, field), name, field)
 
 
 def _refuse_quantised(settings: dict[str, Any], name: str, field: str) -> None:
@@ -196,9 +196,13 @@ def _load_settings(folder: Path, config: ModelConfig, field: str) -> Any:
         raise UserError(field, config.model, problem, remedy) from error
 
 
-def _describe(name: str, text: Any) -> Architecture:
+def _describe(name: str, text: Any, asked: str, field: str) -> Architecture:
     """From transformers' own reading of the settings, which fills in what the file leaves out."""
     numbers = [getattr(text, key, None) for key in _CONTEXT_KEYS]
+    if 0 in numbers:
+        key = _CONTEXT_KEYS[numbers.index(0)]
+        problem = f"its config.json has {key} = 0: no token would fit"
+        raise UserError(field, asked, problem, "Correct that entry")
     context = next((number for number in numbers if isinstance(number, int) and number > 0), None)
     vocab_size, num_layers = getattr(text, "vocab_size", None), getattr(text, "num_hidden_layers", None)
     rope = getattr(text, "rope_parameters", None)

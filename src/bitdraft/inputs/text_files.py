@@ -150,7 +150,8 @@ def _table_of_text(text: str, delimiter: str, shown: object) -> Iterator[tuple[s
     csv.field_size_limit(sys.maxsize)
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter), 1):
-            yield f"row {number}", {name: value for name, value in row.items() if isinstance(name, str)}
+            own = {name.strip(): value for name, value in row.items() if isinstance(name, str)}
+            yield f"row {number}", own
     except csv.Error as error:
         problem = f"is no table of prompts ({one_line(error)})"
         raise UserError("dataset", shown, problem, "Give a column prompt or text") from error

@@ -20,7 +20,7 @@ from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_windows, locate_overflow, score_windows
-from bitdraft.errors import NonFiniteNumbers
+from bitdraft.errors import NonFiniteNumbers, UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
 from bitdraft.inputs.variants import Variant
@@ -125,6 +125,7 @@ class _Cell:
                 done += len(log_prob)
                 self.emit("progress", stage="quality", done=done, total=total)
         except NonFiniteLogits as error:
+            _refuse_bad_weights(runner.model, self.config.model)
             bad = self.windows[error.index]
             found: Overflow = locate_overflow(
                 runner, bad.token_ids, bad.first_scored, chunk, window=error.index
@@ -204,6 +205,14 @@ class _Cell:
             # the candidate's were finite when it was scored
             why = f"the reference {self.config.reference_precision} gives no finite logits"
             raise NonFiniteNumbers(why) from error
+
+
+def _refuse_bad_weights(model: Any, name: str) -> None:
+    """Numbers that are not finite in a dtype that holds all of a checkpoint's are the checkpoint's own."""
+    for key, weight in model.named_parameters():
+        if torch.finfo(weight.dtype).max > 1e38 and not weight.isfinite().all():
+            problem = f"weight {key} holds numbers that are not finite"
+            raise UserError("model", name, problem, "Download or save the checkpoint again")
 
 
 def rows_of(windows: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], int, int]]:

@@ -69,6 +69,8 @@ class Conduct(Generic[_R]):
         except UserError as error:
             if fold.has_numbers():
                 error.result = self._publish(fold, publish, is_complete=False)[0]
+            else:
+                self.run.note_refused()
             raise
         with undisturbed():
             result, files = self._publish(fold, publish, is_complete=True)

@@ -86,6 +86,7 @@ class Run:
         # several cells at once tell of themselves from threads of their own
         self._changing = threading.RLock()
         self._is_to_clear = False
+        self._is_new = self._is_refused = False
         self._here: dict[str, Any] = {}
         self._lock: FileLock | None = None
         self._journals: dict[str, Journal] = {}
@@ -117,6 +118,10 @@ class Run:
     def _leave(self, folder: Path, lock: FileLock) -> None:
         """Release the folder. Where nothing was measured, as for a bad request, nothing of the run stays."""
         with contextlib.suppress(OSError):
+            if self._is_refused and self._is_new:
+                for path in (folder / CELLS).glob("*.jsonl"):
+                    path.unlink()
+                (folder / CELLS).rmdir()
             is_empty = not any((folder / CELLS).glob("*.jsonl")) and not self.manifest.replaced
             if self.manifest.state == "interrupted" and is_empty:
                 (folder / MANIFEST).unlink(missing_ok=True)
@@ -129,6 +134,7 @@ class Run:
         """Take over what the folder holds, if it is this run's."""
         assert self.folder is not None
         before = read_manifest(self.folder)
+        self._is_new = before is None
         if before is None:
             if not self.options.fresh:
                 _refuse_results(self.folder)
@@ -179,6 +185,10 @@ class Run:
     def unsaved(self) -> str | None:
         """Why something of the run is on no disk; None where all is."""
         return self._problem or next((j.problem for j in self._journals.values() if j.problem), None)
+
+    def note_refused(self) -> None:
+        """What was asked for cannot be measured, and nothing of it was: a run that is new leaves nothing."""
+        self._is_refused = True
 
     def note_computed(self) -> None:
         """Something is measured now, and not only read. Raises `UserError` where that would mix machines."""
@@ -276,13 +286,20 @@ def _refuse_results(folder: Path) -> None:
         raise UserError("output", folder, problem, _FRESH)
 
 
+def _resolved(value: Any) -> Any:
+    """Two ways of writing one folder are the same setting."""
+    if isinstance(value, str) and Path(value).expanduser().is_dir():
+        return str(Path(value).expanduser().resolve())
+    return [_resolved(one) for one in value] if isinstance(value, list) else value
+
+
 def _refuse_other(folder: Path, before: Manifest, own: Manifest) -> None:
     if before.kind != own.kind:
         there, here = (COMMANDS.get(kind, kind) for kind in (before.kind, own.kind))
         problem = f"holds a run of {there}, this is {here}"
         raise UserError("output", folder, problem, _FRESH)
     names = sorted(set(before.config) | set(own.config))
-    found = [n for n in names if before.config.get(n) != own.config.get(n)]
+    found = [n for n in names if _resolved(before.config.get(n)) != _resolved(own.config.get(n))]
     if found:
         shown = [
             f"{n} {_short(before.config.get(n))} there, {_short(own.config.get(n))} here" for n in found[:3]

@@ -14,6 +14,7 @@ from bitdraft.backends import Engine, EngineSetup, make_engine
 from bitdraft.backends.base import check_k
 from bitdraft.config import Execution, SpecDecodeConfig
 from bitdraft.engine.cpu.products import ProductChoices
+from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model
 from bitdraft.inputs.variants import Variant
@@ -90,7 +91,10 @@ class Worker:
         """None for prompt lookup."""
         folder = self.folders[label]
         precision = self.config.draft_precision or self.config.precision
-        return None if folder is None else self.load(folder, precision, device)
+        try:
+            return None if folder is None else self.load(folder, precision, device)
+        except UserError as error:
+            raise UserError("drafts", label, error.problem, error.remedy) from error
 
     def engine(self, target: Any, mode: Execution | None = None) -> Engine:
         """Of the target and all drafts that are loaded; in this mode, or as was decided or asked for."""
