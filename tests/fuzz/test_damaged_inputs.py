@@ -31,7 +31,7 @@ from earlier import earlier_files
 from fuzzing import ENDINGS, ODD_VALUES, damaged, damaged_bytes, holds
 from tiny import save_checkpoint, tiny_model
 
-NUM_INPUTS = int(os.environ.get("BITDRAFT_FUZZ_INPUTS", "25"))  # of each kind
+NUM_INPUTS = int(os.environ.get("BITDRAFT_FUZZ_INPUTS", "12"))  # of each kind
 
 many = settings(
     max_examples=NUM_INPUTS,

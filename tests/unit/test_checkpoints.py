@@ -103,7 +103,7 @@ def pickle_only(folder: Path) -> None:
 def missing_shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"weight_map": {"a": "model-1.safetensors"}})
+        json.dumps({"metadata": {}, "weight_map": {"a": "model-1.safetensors"}})
     )
 
 

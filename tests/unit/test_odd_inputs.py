@@ -526,3 +526,14 @@ def test_a_prompt_that_fills_the_context_alone_asks_for_both(model: Path, story:
     with pytest.raises(UserError, match="exceed") as caught:
         prepare(config_of(model, story))
     assert "together at most 8" in caught.value.remedy
+
+
+def test_a_second_engine_on_one_target_knows_its_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may have packed the target's weights, which leaves the plain ones empty."""
+    monkeypatch.setattr(
+        "bitdraft.engine.cpu.products.ProductChoices.packed_for", lambda _self, _weight: "all"
+    )
+    target, draft = tiny_model("gpt_neox"), noisy_copy("gpt_neox", 0, 0.05)
+    first = decoded(target, {"d": draft}, 3, execution="static")
+    assert not target.get_output_embeddings().weight.numel()
+    assert decoded(target, {"d": draft}, 3, execution="static") == first

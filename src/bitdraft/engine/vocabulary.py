@@ -19,10 +19,12 @@ from torch.nn import functional as F
 
 
 def num_ids(model: Any) -> int:
-    """How many ids a model gives logits for."""
+    """How many ids a model gives logits for. A weight that is packed for good is empty: its layer says."""
     head = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
-    return int(weight.shape[0]) if weight is not None else int(model.config.get_text_config().vocab_size)
+    if weight is not None and weight.numel():
+        return int(weight.shape[0])
+    return int(getattr(head, "out_features", None) or model.config.get_text_config().vocab_size)
 
 
 class DraftVocabulary:

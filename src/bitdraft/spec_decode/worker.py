@@ -130,7 +130,7 @@ class Worker:
             found = engine.decode(self.config, draft, k, seed)
         else:
             found = self.with_oracle(run, [index])[0]
-        if draft is not None and self.models[draft] is not None:
+        if draft is not None and self.models.get(draft) is not None:
             check_k(found, k)  # prompt lookup finds fewer tokens now and then
         return found.model_copy(update={"cluster": self.clusters[index]}) if self.clusters else found
 
