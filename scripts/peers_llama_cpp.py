@@ -34,6 +34,17 @@ HOME = PEERS / "llama.cpp"
 TOOLS = ("llama-perplexity", "llama-quantize")
 FORMATS = ("f16", "q8_0", "q4_0")
 CONTEXT = 512
+MOST_TRIES = 10
+_ESTIMATE = r"Final estimate: PPL = ([0-9.]+)"
+_PRINTED = {
+    "mean KLD": r"Mean +KLD: +([0-9.e-]+)",
+    "maximum KLD": r"Maximum KLD: +([0-9.e-]+)",
+    "99 % KLD": r"99.0% +KLD: +([0-9.e-]+)",
+    "median KLD": r"Median +KLD: +([0-9.e-]+)",
+    "PPL ratio": r"PPL\(Q\)/PPL\(base\) +: +([0-9.]+)",
+    "same top p, %": r"Same top p: +([0-9.]+)",
+    "RMS Δp, %": r"RMS Δp +: +([0-9.]+)",
+}
 TOLERANCE, KL_TOLERANCE = 1e-4, 0.02
 STORED = 1e-4
 """Of single positions, divergences below this are those of the 16 bits in which llama.cpp keeps the base's
@@ -92,7 +103,8 @@ class _Scored:
     @classmethod
     def of(cls, model: Path, text: Path) -> _Scored:
         """Repacking weights crashes on processors with AMX in this version, so it is switched off."""
-        return cls(model, text, call([*cls._command(model, text), "--kl-divergence-base", _logits(model)]))
+        command = [*cls._command(model, text), "--kl-divergence-base", _logits(model)]
+        return cls(model, text, _whole(command, _ESTIMATE))
 
     @staticmethod
     def _command(model: Path, text: Path) -> list[object]:
@@ -101,12 +113,22 @@ class _Scored:
     def against(self, base: Path) -> str:
         """What it prints of the divergence from another model's logits."""
         command = self._command(self.model, self.text)
-        return call([*command, "--kl-divergence-base", _logits(base), "--kl-divergence"])
+        command += ["--kl-divergence-base", _logits(base), "--kl-divergence"]
+        return _whole(command, *_PRINTED.values())
 
     @cached_property
     def logits(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(log-probabilities, targets) of the scored positions: W windows × T tokens × V, W × T."""
         return _read_logits(_logits(self.model))
+
+
+def _whole(command: list[object], *patterns: str) -> str:
+    """What a command prints. Its log now and then loses lines when the program ends: then again."""
+    for _ in range(MOST_TRIES):
+        printed = call(command)
+        if all(re.search(pattern, printed) for pattern in patterns):
+            return printed
+    raise SystemExit(f"llama-perplexity printed less than {', '.join(patterns)} in {MOST_TRIES} tries")
 
 
 def _logits(model: Path) -> Path:
@@ -139,7 +161,7 @@ def _perplexity(whole: _Scored, text: Path) -> list[Agreement]:
     parts = scores_of(model_of(TARGET), pairs)
     log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     ours = perplexity(score_blocks(log_prob, top1, block_lengths(log_prob.size, None))).value
-    theirs = _printed(whole.printed, r"Final estimate: PPL = ([0-9.]+)")
+    theirs = _printed(whole.printed, _ESTIMATE)
     num_windows = len(re.findall(r"\[\d+\]", whole.printed))
     return [
         Agreement("windows", str(len(pairs)), str(num_windows), float(abs(len(pairs) - num_windows))),
@@ -158,18 +180,18 @@ def _divergences(base: _Scored, candidate: _Scored, name: str) -> list[Agreement
         sides.append((torch.cat(scores).numpy(), log_WTV.argmax(-1).flatten().numpy()))
     blocks = score_blocks(*sides[0], block_lengths(len(kl_N), None), reference=sides[1])
     paired = paired_figures(blocks)
-    rows: list[tuple[str, float, str, float]] = [
-        ("mean KLD", float(kl_N.mean()), r"Mean +KLD: +([0-9.e-]+)", 1e-6),
-        ("maximum KLD", float(kl_N.max()), r"Maximum KLD: +([0-9.e-]+)", 1e-6),
-        ("99 % KLD", float(kl_N.quantile(0.99)), r"99.0% +KLD: +([0-9.e-]+)", 1e-6),
-        ("median KLD", float(kl_N.median()), r"Median +KLD: +([0-9.e-]+)", 1e-6),
-        ("PPL ratio", math.exp(paired["delta_ln_ppl"].value), r"PPL\(Q\)/PPL\(base\) +: +([0-9.]+)", 1e-6),
-        ("same top p, %", 100 * paired["top1_agreement"].value, r"Same top p: +([0-9.]+)", 1e-3),
-        ("RMS Δp, %", 100 * paired["delta_p_rms"].value, r"RMS Δp +: +([0-9.]+)", 1e-3),
-    ]
+    rows = {
+        "mean KLD": float(kl_N.mean()),
+        "maximum KLD": float(kl_N.max()),
+        "99 % KLD": float(kl_N.quantile(0.99)),
+        "median KLD": float(kl_N.median()),
+        "PPL ratio": math.exp(paired["delta_ln_ppl"].value),
+        "same top p, %": 100 * paired["top1_agreement"].value,
+        "RMS Δp, %": 100 * paired["delta_p_rms"].value,
+    }
     found = []
-    for figure, ours, pattern, last_digit in rows:
-        theirs = _printed(printed, pattern)
+    for figure, ours in rows.items():
+        theirs = _printed(printed, _PRINTED[figure])
         is_single = figure in ("maximum KLD", "99 % KLD", "median KLD")
         one = numbers(
             f"{figure}, {name}",
@@ -177,7 +199,7 @@ def _divergences(base: _Scored, candidate: _Scored, name: str) -> list[Agreement
             theirs,
             TOLERANCE if figure == "PPL ratio" else KL_TOLERANCE,
             digits=4 if "KLD" in figure else 6,
-            last_digit=last_digit,
+            last_digit=1e-3 if "%" in figure and "KLD" not in figure else 1e-6,
         )
         found.append(replace(one, is_information=is_single and theirs < STORED))
     return found
