@@ -125,13 +125,12 @@ def check_context(
 def _too_long(longest: int, config: TextConfig, max_new_tokens: int, limit: int, problem: str) -> UserError:
     """With what still fits below the limit as a remedy."""
     room = limit - max_new_tokens
-    if room <= 0 and longest >= limit:
-        remedy = f"Use a smaller --max-prompt-tokens and --max-new-tokens: together at most {limit}"
-        return UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
     if room > 0:
         remedy = f"Use --max-prompt-tokens {room} or less"
         return UserError("max_prompt_tokens", config.max_prompt_tokens, problem, remedy)
-    remedy = f"Use --max-new-tokens {max(limit - longest, 1)} or less"
+    remedy = f"Use --max-new-tokens {limit - longest} or less"
+    if longest >= limit:
+        remedy = f"Use a smaller --max-prompt-tokens and --max-new-tokens: together at most {limit}"
     return UserError("max_new_tokens", max_new_tokens, problem, remedy)
 
 
