@@ -6,7 +6,6 @@ import math
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,15 @@ import torch
 
 from bitdraft.config import ModelConfig, PrecisionConfig, make_config
 from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import Scored, Window, score_windows
+from bitdraft.engine.scoring import score_windows
 from bitdraft.inputs.checkpoints import DEMO_FOLDER, find_checkpoint
 from bitdraft.inputs.datasets import read_stdlib_module
 from bitdraft.inputs.models import load_model
 from bitdraft.inputs.variants import Variant
+from bitdraft.inputs.windows import ScoringPlan
+from bitdraft.metrics.quality import block_lengths, score_blocks
 from bitdraft.precision.evaluate import prepare
+from bitdraft.schema.records import ScoreBlocks
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".peers"
@@ -90,9 +92,13 @@ def prompts_of(num: int, length: int = 64) -> list[list[int]]:
     return [list(prompt.token_ids) for prompt in prepare(make_config(PrecisionConfig, values)).prompts]
 
 
-def scores_of(model: Any, windows: Sequence[Window]) -> list[Scored]:
-    """Of every window, in order."""
-    return [scored for _, scored in sorted(score_windows(Runner(model), windows, 256), key=itemgetter(0))]
+def blocks_of(model: Any, plan: ScoringPlan) -> ScoreBlocks:
+    """A plan's windows scored by our forward, in the text's order."""
+    windows = [(window.token_ids, window.first_scored) for window in plan.windows]
+    scored = dict(score_windows(Runner(model), windows, 256))
+    parts = (scored[index] for index in range(len(windows)))
+    log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return score_blocks(log_prob, top1, block_lengths(log_prob.size, plan.document_lengths))
 
 
 def scored_text() -> str:

@@ -27,7 +27,7 @@ from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.windows import plan_scoring
 from bitdraft.metrics.quality import block_lengths, paired_figures, perplexity, score_blocks
 from gguf_models import write_gguf
-from peers_common import PEERS, TARGET, Agreement, call, folder_of, model_of, numbers, scored_text, scores_of
+from peers_common import PEERS, TARGET, Agreement, blocks_of, call, folder_of, model_of, numbers, scored_text
 
 PACKAGE = "llama-cpp-python==0.3.36"
 HOME = PEERS / "llama.cpp"
@@ -157,14 +157,13 @@ def _perplexity(whole: _Scored, text: Path) -> list[Agreement]:
     tokenizer = load_tokenizer(find_checkpoint(config), config)
     dataset = Dataset("text", (text.read_text(encoding="utf-8"),), ("text",), "test")
     plan = plan_scoring(dataset, text_encoder(tokenizer), "llama.cpp", context=2048)
-    pairs = [(window.token_ids, window.first_scored) for window in plan.windows]
-    parts = scores_of(model_of(TARGET), pairs)
-    log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    ours = perplexity(score_blocks(log_prob, top1, block_lengths(log_prob.size, None))).value
+    ours = perplexity(blocks_of(model_of(TARGET), plan)).value
     theirs = _printed(whole.printed, _ESTIMATE)
     num_windows = len(re.findall(r"\[\d+\]", whole.printed))
     return [
-        Agreement("windows", str(len(pairs)), str(num_windows), float(abs(len(pairs) - num_windows))),
+        Agreement(
+            "windows", str(len(plan.windows)), str(num_windows), float(abs(len(plan.windows) - num_windows))
+        ),
         numbers("PPL, f32", ours, theirs, TOLERANCE),
     ]
 

@@ -7,15 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bitdraft.config import ModelConfig, TextConfig
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import STDLIB_HELD_OUT, Dataset, load_dataset, read_stdlib_module
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.windows import plan_scoring
-from bitdraft.metrics.quality import block_lengths, score_blocks, text_figures
-from peers_common import SCORED_MODULES, TARGET, Agreement, model_of, numbers, scores_of
+from bitdraft.metrics.quality import text_figures
+from peers_common import SCORED_MODULES, TARGET, Agreement, blocks_of, model_of, numbers
 
 TOLERANCE = 1e-4
 NUM_ROWS = 600  # of WikiText-2, where its files are at hand
@@ -57,11 +55,7 @@ def _ours(model: Any, tokenizer: Any, dataset: Dataset) -> dict[str, float]:
     plan = plan_scoring(dataset, encode, "lm-eval", context=2048, prefix=tokenizer.bos_token_id)
     assert plan.num_words is not None
     assert plan.num_bytes is not None
-    pairs = [(window.token_ids, window.first_scored) for window in plan.windows]
-    parts = scores_of(model, pairs)
-    log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    blocks = score_blocks(log_prob, top1, block_lengths(log_prob.size, plan.document_lengths))
-    figures = text_figures(blocks, plan.num_words, plan.num_bytes)
+    figures = text_figures(blocks_of(model, plan), plan.num_words, plan.num_bytes)
     return {name: figure.value for name, figure in figures.items()}
 
 

@@ -25,7 +25,6 @@ import bitdraft
 from bitdraft.backends import ENGINES, EngineSetup
 from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, ModelConfig, PrecisionConfig, make_config
-from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel, load_model
 from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import Window
@@ -35,7 +34,7 @@ from bitdraft.schema.environment import Ceilings
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Generation
 from bitdraft.schema.spec_decode import SpecDecodeResult
-from peers_common import CPU, Agreement, numbers
+from peers_common import Agreement, model_of, numbers
 
 MODEL = "demo/draft-medium"
 Change = Callable[[Any, list[Window]], None]
@@ -191,10 +190,8 @@ def _row(result: PrecisionResult, precision: str) -> PrecisionRow:
 
 @torch.no_grad()
 def _expected(change: Change, windows: list[Window]) -> _Expected:
-    config = ModelConfig(model=MODEL)
-    models = [load_model(Variant(find_checkpoint(config), "fp32"), CPU, config).model for _ in range(2)]
-    with torch.no_grad():
-        change(models[1], windows)
+    models = [model_of(MODEL) for _ in range(2)]
+    change(models[1], windows)
     base, other = (model.double() for model in models)
     kls, deltas, same = [], [], []
     for window in windows:
@@ -332,10 +329,7 @@ def of_a_slowed_machine() -> list[Agreement]:
             loop = [sys.executable, "-c", "while True: pass"]
             busy.extend(subprocess.Popen(loop) for _ in range(os.cpu_count() or 1))
 
-    small = {"num_prompts": 5, "max_new_tokens": 32, "ppl_max_tokens": 1600, "kl_max_tokens": 0}
-    config = make_config(
-        PrecisionConfig, {"model": MODEL, "precisions": ("fp32", "bf16"), "device": "cpu", **small}
-    )
+    config = _precision(max_new_tokens=32, kl_max_tokens=0)
     try:
         result = bitdraft.evaluate_precision(config=config, on_progress=watch)
     finally:

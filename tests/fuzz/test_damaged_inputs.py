@@ -213,14 +213,16 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, A
     return found
 
 
-def _use_result(path: Path, original: Path) -> None:
-    """As `compare` and `report` do; what a page says isn't looked at, but it is there whole or not at all."""
-    holds(lambda: compare_results(original.parent, path.parent))
-    page = path.parent / "report.html"
-    done = holds(lambda: make_report([path.parent], page, "en"))
-    assert page.exists() == (done is not None)
-    assert done is None or page.read_text().rstrip().endswith("</html>")
-    assert {one.name for one in path.parent.iterdir()} <= {path.name, page.name}
+def _use_result(original: Path, content: bytes) -> None:
+    """As `compare` and `report` do. What a page says isn't looked at, but it is whole or not there."""
+    with tempfile.TemporaryDirectory() as root:
+        path, page = Path(root) / original.name, Path(root) / "report.html"
+        path.write_bytes(content)
+        holds(lambda: compare_results(original.parent, path.parent))
+        done = holds(lambda: make_report([path.parent], page, "en"))
+        assert page.exists() == (done is not None)
+        assert done is None or page.read_text().rstrip().endswith("</html>")
+        assert {one.name for one in path.parent.iterdir()} <= {path.name, page.name}
 
 
 _RESULTS = ["precision", "recommendation", "spec_decode_plan_stdlib", "spec_decode_stdlib"]
@@ -231,10 +233,7 @@ _RESULTS = ["precision", "recommendation", "spec_decode_plan_stdlib", "spec_deco
 @given(data=st.data())
 def test_entries_of_results(name: str, results: dict[str, tuple[Path, Any]], data: DataObject) -> None:
     path, whole = results[name]
-    with tempfile.TemporaryDirectory() as root:
-        changed = Path(root) / path.name
-        changed.write_bytes(as_bytes(data.draw(damaged(whole))))
-        _use_result(changed, path)
+    _use_result(path, as_bytes(data.draw(damaged(whole))))
 
 
 @pytest.mark.parametrize("name", _RESULTS)
@@ -242,10 +241,7 @@ def test_entries_of_results(name: str, results: dict[str, tuple[Path, Any]], dat
 @given(data=st.data())
 def test_bytes_of_results(name: str, results: dict[str, tuple[Path, Any]], data: DataObject) -> None:
     path, _ = results[name]
-    with tempfile.TemporaryDirectory() as root:
-        changed = Path(root) / path.name
-        changed.write_bytes(data.draw(damaged_bytes(path.read_bytes())))
-        _use_result(changed, path)
+    _use_result(path, data.draw(damaged_bytes(path.read_bytes())))
 
 
 _MATRIX = """[shared]

@@ -10,16 +10,15 @@ import pytest
 import torch
 
 from bitdraft.config import ModelConfig, PplProtocol
-from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import score_window
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import STDLIB_HELD_OUT, Dataset, read_stdlib_module, wikitext_rows
 from bitdraft.inputs.models import load_model
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
-from bitdraft.metrics.quality import block_lengths, perplexity, score_blocks, text_figures
+from bitdraft.metrics.quality import perplexity, text_figures
 from bitdraft.schema.records import ScoreBlocks
+from peers_common import blocks_of
 
 pytestmark = pytest.mark.peers
 CONFIG = ModelConfig(model="demo/draft-small")
@@ -45,11 +44,7 @@ def score(
 ) -> tuple[ScoringPlan, ScoreBlocks]:
     encode = text_encoder(tokenizer)
     plan = plan_scoring(dataset, encode, protocol, context=2048, prefix=tokenizer.bos_token_id)
-    runner = Runner(model)
-    parts = [score_window(runner, w.token_ids, w.first_scored, 256) for w in plan.windows]
-    log_prob = torch.cat([part[0] for part in parts]).numpy()
-    top1 = torch.cat([part[1] for part in parts]).numpy()
-    return plan, score_blocks(log_prob, top1, block_lengths(log_prob.size, plan.document_lengths))
+    return plan, blocks_of(model, plan)
 
 
 def harness_log_likelihoods(model: Any, tokenizer: Any, dataset: Dataset) -> list[float]:

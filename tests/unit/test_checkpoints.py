@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from bitdraft import formats
 from bitdraft.config import ModelConfig
@@ -16,7 +15,7 @@ from bitdraft.inputs.checkpoints import DEMO_MODELS, content_id, find_checkpoint
 from bitdraft.inputs.models import load_model, resolve_device
 from bitdraft.inputs.tokenizers import load_tokenizer
 from bitdraft.inputs.variants import Variant
-from tiny import save_checkpoint, tiny_model
+from tiny import change_weights, save_checkpoint, tiny_model
 
 CPU = torch.device("cpu")
 
@@ -135,12 +134,6 @@ def test_bad_checkpoints_are_named(
     with pytest.raises(UserError, match=message) as caught:
         find(folder)
     assert caught.value.field == "model"
-
-
-def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    weights = load_file(folder / "model.safetensors")
-    change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 NAME = "gpt_neox.layers.1.mlp.dense_h_to_4h.weight"

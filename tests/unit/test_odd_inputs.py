@@ -22,8 +22,6 @@ import bitdraft
 from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.native import NativeEngine
 from bitdraft.config import DecodingConfig, ModelConfig, PrecisionConfig, SamplingConfig, make_config
-from bitdraft.engine.runner import Runner
-from bitdraft.engine.scoring import score_window
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import load_model
@@ -33,10 +31,12 @@ from bitdraft.matrix.read import read_matrix
 from bitdraft.metrics.quality import perplexity, score_blocks
 from bitdraft.precision.evaluate import prepare
 from in_process import jobs_in_process
-from tiny import CONFIGS, noisy_copy, save_checkpoint, tiny_model, tiny_tokenizer, tokens
+from peers_common import blocks_of
+from tiny import CONFIGS, change_weights, noisy_copy, save_checkpoint, tiny_model, tiny_tokenizer, tokens
 
 CPU = torch.device("cpu")
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4976698672\n"
+DOWN = "model.layers.1.mlp.down_proj.weight"
 LORA = {"peft_type": "LORA", "base_model_name_or_path": "org/base", "r": 8}
 STORY = "".join(f"the cat and the hen number {i} sat in the barn and heard the rain\n" for i in range(400))
 
@@ -66,14 +66,11 @@ def model(tmp_path: Path) -> Path:
 
 
 def ppl_of(config: PrecisionConfig) -> float:
-    """By the protocol's windows, a forward each."""
+    """By the protocol's windows."""
     ready = prepare(config)
     assert ready.plan is not None
-    runner = Runner(load_model(Variant(ready.checkpoint, "fp32"), CPU, config).model)
-    scores = [score_window(runner, w.token_ids, w.first_scored, 256) for w in ready.plan.windows]
-    log_prob, top1 = (torch.cat(parts).numpy() for parts in zip(*scores, strict=True))
-    lengths = ready.plan.document_lengths or [len(log_prob)]
-    return perplexity(score_blocks(log_prob, top1, lengths), ready.plan.normaliser).value
+    model = load_model(Variant(ready.checkpoint, "fp32"), CPU, config).model
+    return perplexity(blocks_of(model, ready.plan), ready.plan.normaliser).value
 
 
 def quantised(method: str) -> Callable[[Path], None]:
@@ -468,9 +465,7 @@ def test_what_only_loading_finds_leaves_nothing_behind(model: Path, story: Path,
     """The machine was measured before; the same folder takes another model afterwards."""
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
-    weights = load_file(broken / "model.safetensors")
-    del weights["model.layers.1.mlp.down_proj.weight"]
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    change_weights(broken, lambda weights: weights.pop(DOWN))
     output = tmp_path / "out"
     with jobs_in_process():
         with pytest.raises(UserError, match=r"down_proj\.weight is missing"):
@@ -485,9 +480,7 @@ def test_what_only_loading_finds_leaves_nothing_behind(model: Path, story: Path,
 def test_a_checkpoint_whose_own_weights_are_not_finite_is_named(
     model: Path, story: Path, tmp_path: Path
 ) -> None:
-    weights = load_file(model / "model.safetensors")
-    weights["model.layers.1.mlp.down_proj.weight"][3, 4] = math.nan
-    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    change_weights(model, lambda weights: weights[DOWN][3, 4].fill_(math.nan))
     with jobs_in_process(), pytest.raises(UserError, match=r"down_proj.weight holds numbers that are not"):
         bitdraft.evaluate_precision(config=config_of(model, story), output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -498,9 +491,7 @@ def test_a_draft_that_cannot_be_loaded_is_named_as_the_draft(
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
-    weights = load_file(broken / "model.safetensors")
-    del weights["model.layers.1.mlp.down_proj.weight"]
-    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    change_weights(broken, lambda weights: weights.pop(DOWN))
     with jobs_in_process(), pytest.raises(UserError, match=r"down_proj\.weight is missing") as caught:
         bitdraft.evaluate_spec_decode(
             str(model),

@@ -27,13 +27,12 @@ class UnexpectedK(Exception):
     """The realised number of drafted tokens isn't the one that was asked for."""
 
 
-def check_k(run: Generation, k: int) -> Generation:
-    """The run. Raises `UnexpectedK` where a step that nothing cut short drafted more or fewer than K tokens,
+def check_k(run: Generation, k: int) -> None:
+    """Raise `UnexpectedK` where a step that nothing cut short drafted more or fewer than K tokens,
     as an engine does that chooses K by itself."""
     for index, step in enumerate(run.steps):
         if step.num_drafted != k and not step.truncated:
             raise UnexpectedK(f"step {index} drafted {step.num_drafted} tokens where K = {k}")
-    return run
 
 
 class TokenModel(Protocol):

@@ -15,7 +15,7 @@ import torch
 
 from bitdraft.engine.cpu.layers import few_row_kernels, rows_of
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
-from bitdraft.engine.vocabulary import DraftVocabulary, num_ids
+from bitdraft.engine.vocabulary import DraftVocabulary, fit_logits, num_ids, read_ids
 from bitdraft.errors import UserError
 
 
@@ -68,24 +68,19 @@ class Runner:
         extra: dict[str, Any] = {"logits_to_keep": num_logits} if self._keeps_logits else {}
         with few_row_kernels(num_tokens, self.device, self.dtype, self._rows):
             logits_BTV: torch.Tensor = self.model(
-                input_ids=self._read(tokens_BT),
+                input_ids=read_ids(self.vocabulary, tokens_BT),
                 position_ids=torch.arange(start, start + num_tokens, device=self.device)[None],
                 past_key_values=self.cache,
                 use_cache=True,
                 **extra,
             ).logits
         self.cache.advance(num_tokens)
-        return self._fit(logits_BTV[:, -num_logits:])
+        return fit_logits(self.vocabulary, logits_BTV[:, -num_logits:])
 
     def without_cache(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Logits of a whole sequence, B × T × V, in one forward without a cache."""
-        return self._fit(self.model(input_ids=self._read(tokens_BT), use_cache=False).logits)
-
-    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
-        return tokens if self.vocabulary is None else self.vocabulary.read(tokens)
-
-    def _fit(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits if self.vocabulary is None else self.vocabulary.fit(logits)
+        found = self.model(input_ids=read_ids(self.vocabulary, tokens_BT), use_cache=False)
+        return fit_logits(self.vocabulary, found.logits)
 
     @functools.cached_property
     def kv_bytes_per_token(self) -> int:
@@ -97,13 +92,13 @@ class Runner:
 
     def hidden_states(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Final hidden states of a whole sequence, B × T × hidden size, without touching the cache."""
-        output = self.model.base_model(input_ids=self._read(tokens_BT), use_cache=False)
+        output = self.model.base_model(input_ids=read_ids(self.vocabulary, tokens_BT), use_cache=False)
         states: torch.Tensor = output.last_hidden_state
         return states
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of hidden states (the output embedding alone)."""
-        return self._fit(self.model.get_output_embeddings()(states))
+        return fit_logits(self.vocabulary, self.model.get_output_embeddings()(states))
 
     def head_is_plain(self, tokens_BT: torch.Tensor) -> bool:
         """Whether the model's logits are its output embedding of its hidden states and nothing more.

@@ -27,6 +27,16 @@ def num_ids(model: Any) -> int:
     return int(getattr(head, "out_features", None) or model.config.get_text_config().vocab_size)
 
 
+def read_ids(vocabulary: DraftVocabulary | None, tokens: torch.Tensor) -> torch.Tensor:
+    """Ids as a model can read them: a draft in its target's vocabulary, or one in its own (None)."""
+    return tokens if vocabulary is None else vocabulary.read(tokens)
+
+
+def fit_logits(vocabulary: DraftVocabulary | None, logits: torch.Tensor) -> torch.Tensor:
+    """Logits in the target's ids, or a model's own (None)."""
+    return logits if vocabulary is None else vocabulary.fit(logits)
+
+
 class DraftVocabulary:
     """`foreign` are the ids that mean another token to the draft than to the target, or none at all."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.files import AGAIN, read_object
+from bitdraft.inputs.files import AGAIN, ORIGINAL, read_object
 
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 
@@ -138,8 +138,7 @@ def _refuse_quantised(settings: dict[str, Any], name: str, field: str) -> None:
                 continue
             method = str(found.get("quant_method") or "an unknown method")
             problem = f"is quantised already (by {_METHODS.get(method, method)}): no other precision is left"
-            remedy = "Name the checkpoint that it was made from, in fp32, fp16 or bf16"
-            raise UserError(field, name, problem, remedy)
+            raise UserError(field, name, problem, ORIGINAL)
 
 
 def _refuse_other_kinds(

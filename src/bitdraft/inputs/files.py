@@ -9,6 +9,7 @@ from typing import Any
 from bitdraft.errors import UserError, one_line
 
 AGAIN = "Download or save the checkpoint again"
+ORIGINAL = "Name the checkpoint that it was made from, in fp32, fp16 or bf16"
 _POINTER = b"version https://git-lfs"
 _LARGEST_POINTER = 1024
 

@@ -16,6 +16,7 @@ from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.formats import dtype as dtype_family
 from bitdraft.inputs.checkpoints import Checkpoint
+from bitdraft.inputs.files import AGAIN
 from bitdraft.inputs.variants import Variant
 
 WEIGHT_STD = 0.02
@@ -177,8 +178,7 @@ def _refuse_gaps(checkpoint: Checkpoint, found: dict[str, Any]) -> None:
     for names, what in ((missing, "is missing"), (misshapen, "has another shape than config.json says")):
         if names:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-            remedy = "Download or save the checkpoint again"
-            raise UserError("model", checkpoint.name, f"weight {names[0]}{more} {what}", remedy)
+            raise UserError("model", checkpoint.name, f"weight {names[0]}{more} {what}", AGAIN)
 
 
 def _unread_embedding_bytes(model: Any) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
-from bitdraft.inputs.files import AGAIN, read_object, refuse_stand_ins
+from bitdraft.inputs.files import AGAIN, ORIGINAL, read_object, refuse_stand_ins
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -109,8 +109,7 @@ def _refuse_other_numbers(counts: Counter[str], name: str, field: str) -> None:
     most = max(counts, key=lambda dtype: counts[dtype], default="")
     if most and not _MEASURABLE.fullmatch(most):
         problem = f"has its weights stored as {most}, which is quantised already"
-        remedy = "Name the checkpoint that it was made from, in fp32, fp16 or bf16"
-        raise UserError(field, name, problem, remedy)
+        raise UserError(field, name, problem, ORIGINAL)
 
 
 def _stored_name(dtype: str) -> str:

@@ -22,6 +22,7 @@ from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_windows, locate_overflow, score_windows
 from bitdraft.errors import NonFiniteNumbers, UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.files import AGAIN
 from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
 from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import Window, truncate
@@ -212,7 +213,7 @@ def _refuse_bad_weights(model: Any, name: str) -> None:
     for key, weight in model.named_parameters():
         if torch.finfo(weight.dtype).max > 1e38 and not weight.isfinite().all():
             problem = f"weight {key} holds numbers that are not finite"
-            raise UserError("model", name, problem, "Download or save the checkpoint again")
+            raise UserError("model", name, problem, AGAIN)
 
 
 def rows_of(windows: Sequence[Window]) -> Iterator[tuple[tuple[int, ...], int, int]]:

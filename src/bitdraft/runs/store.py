@@ -119,7 +119,7 @@ class Run:
         """Release the folder. Where nothing was measured, as for a bad request, nothing of the run stays."""
         with contextlib.suppress(OSError):
             if self._is_refused and self._is_new:
-                shutil.rmtree(folder / CELLS, ignore_errors=True)
+                _clear(folder)
             is_empty = not any((folder / CELLS).glob("*.jsonl")) and not self.manifest.replaced
             if self.manifest.state == "interrupted" and is_empty:
                 (folder / MANIFEST).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from bitdraft.engine.static.graphs import Graphs, cuda_capture
 from bitdraft.engine.static.step import State, logits_of
 from bitdraft.engine.static.trace import record
 from bitdraft.engine.static.trace_inputs import Sample, sample_of
-from bitdraft.engine.vocabulary import DraftVocabulary
+from bitdraft.engine.vocabulary import DraftVocabulary, fit_logits, read_ids
 from bitdraft.probes.clock import now
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
@@ -158,13 +158,13 @@ class StaticForward:
         extra: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
         with few_row_kernels(len(prompt), self.device, self.dtype, self._rows):
             output = self.model(
-                input_ids=self._read(tokens_1T),
+                input_ids=read_ids(self.vocabulary, tokens_1T),
                 position_ids=places_1T,
                 past_key_values=cache_over(buffers, Place(places_1T)),
                 use_cache=True,
                 **extra,
             )
-        return self._fit(output.logits[:, -1])
+        return fit_logits(self.vocabulary, output.logits[:, -1])
 
     def span(self, num_tokens: int) -> int:
         """How many slots to read where rows have up to `num_tokens`."""
@@ -216,21 +216,15 @@ class StaticForward:
         def forward(tokens_BT: torch.Tensor, positions_BT: torch.Tensor) -> torch.Tensor:
             place = Place(positions_BT, slots_S.shape[0], rows_B11 if num_rows > 1 else None)
             logits_BTV: torch.Tensor = self.model(
-                input_ids=self._read(tokens_BT),
+                input_ids=read_ids(self.vocabulary, tokens_BT),
                 position_ids=positions_BT,
                 attention_mask=additive_masks(self.model, positions_BT, slots_S, self.dtype),
                 past_key_values=cache_over(tuple(buffers), place),
                 use_cache=True,
             ).logits
-            return self._fit(logits_BTV)
+            return fit_logits(self.vocabulary, logits_BTV)
 
         return part(forward, *inputs[:num_tensors])
-
-    def _read(self, tokens: torch.Tensor) -> torch.Tensor:
-        return tokens if self.vocabulary is None else self.vocabulary.read(tokens)
-
-    def _fit(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits if self.vocabulary is None else self.vocabulary.fit(logits)
 
     def _compiled(self, part: Part, shape: tuple[int, int], inputs: tuple[torch.Tensor, ...]) -> Part | None:
         if self.mode != "compiled" or sample_of(part) is None:
