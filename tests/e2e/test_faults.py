@@ -132,11 +132,10 @@ def nan_checkpoint(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("in_process")
-def test_a_target_of_nan_is_rows_with_a_reason(text: Path, tmp_path: Path) -> None:
+def test_a_target_of_nan_is_refused_by_its_weight_or_rows_with_a_reason(text: Path, tmp_path: Path) -> None:
     broken = nan_checkpoint(tmp_path / "broken")
-    for row in measure(broken, text, tmp_path / "precision").rows:
-        assert row.status == "overflow"
-        assert "ppl" not in row.metrics
+    with pytest.raises(UserError, match="holds numbers that are not finite"):
+        measure(broken, text, tmp_path / "precision")
     result = sweep(broken, text, tmp_path / "sweep")
     assert {row.status for row in result.rows} <= {"overflow", "failed"}
     assert all("not finite" in str(row.reason) for row in result.rows)
