@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bitdraft.backends import load_model, token_model
 from bitdraft.backends.base import EngineSetup
 from bitdraft.backends.native import NativeEngine
 from bitdraft.config import (
@@ -20,10 +21,9 @@ from bitdraft.config import (
     make_config,
 )
 from bitdraft.engine.check import check_model
-from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
-from bitdraft.inputs.models import load_model, resolve_device
+from bitdraft.inputs.models import resolve_device
 from bitdraft.inputs.tokenizers import (
     check_token_ids,
     draft_tokenizer_problem,
@@ -90,10 +90,10 @@ class Decoder:
             drafts[config.draft] = load_model(Variant(found, precision), device, own).model
         target = load_model(Variant(checkpoint, config.precision), device, config).model
         sample = text_encoder(self._tokenizer)(_SAMPLE)
-        check_model(Runner(target), sample, model)
+        check_model(token_model(target), sample, model)
         for name, draft in drafts.items():
             if draft is not None:
-                check_model(Runner(draft), sample, name, "draft")
+                check_model(token_model(draft), sample, name, "draft")
         setup = EngineSetup(target, drafts, config, config.execution, foreign=foreign)
         self._decoder = NativeEngine(setup)
 

@@ -4,19 +4,19 @@ A *token model* gives logits for tokens over a cache that can be rolled back: ou
 costs, quality and the lossless check work on it. An *engine* takes requests and returns records, with counts
 of its own. What an engine can beyond that is said by its `Capabilities`, and nothing asks for its class.
 
-The native engine decodes over token models; `engine.runner.Runner` makes one of a transformers model.
+The native engine decodes over token models: `engine.runner.Runner` makes one of a transformers model,
+`backends.llama_cpp.LlamaRunner` one of a GGUF model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
-
-import torch
+from typing import Any, ClassVar
 
 from bitdraft.config import Capabilities, DecodingConfig, Execution, SamplingConfig
 from bitdraft.engine.cpu.products import ProductChoices
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.engine.vocabulary import DraftVocabulary, num_ids
 from bitdraft.schema.records import Generation
 
@@ -33,36 +33,6 @@ def check_k(run: Generation, k: int) -> None:
     for index, step in enumerate(run.steps):
         if step.num_drafted != k and not step.truncated:
             raise UnexpectedK(f"step {index} drafted {step.num_drafted} tokens where K = {k}")
-
-
-class TokenModel(Protocol):
-    """Logits over a cache that rolls back. Shapes: B = 1 row, T tokens of a forward, V vocabulary.
-
-    Raises `AssertionError` where more is fed than the capacity that `start` was given.
-    """
-
-    device: torch.device
-    vocab_size: int
-
-    def start(self, capacity: int) -> None:
-        """Begin a sequence of at most `capacity` tokens."""
-
-    def forward(self, tokens_BT: torch.Tensor, num_logits: int = 1) -> torch.Tensor:
-        """Feed T tokens behind those in the cache; the logits of the last `num_logits`, B × num_logits ×
-        V."""
-        ...
-
-    def keep(self, num_tokens: int) -> None:
-        """Forget what lies behind the first `num_tokens`; O(1)."""
-
-    def to_device(self, token_ids: Sequence[int]) -> torch.Tensor:
-        """Ids as B × T on the model's device."""
-        ...
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes that one token takes in the cache."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -121,7 +91,7 @@ class Engine:
         decides alike."""
         return {}
 
-    def runner(self, draft: str | None) -> Any:
+    def runner(self, draft: str | None) -> TokenModel:
         """The token model of the target, or of a draft that is a model (`token_models`)."""
         raise NotImplementedError
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitdraft.backends.base import Engine, EngineSetup
+from bitdraft.backends.llama_cpp import LlamaModel, LlamaRows
+from bitdraft.backends.loading import token_model
 from bitdraft.config import CAPABILITIES, DecodingConfig, Execution
 from bitdraft.engine.acceptance import Sampler
 from bitdraft.engine.cpu.layers import prepare_linears
@@ -13,10 +15,10 @@ from bitdraft.engine.drafters.base import EagerDrafter, StaticDrafter
 from bitdraft.engine.drafters.lookup import NgramDrafter, StaticNgramDrafter
 from bitdraft.engine.drafters.model import ModelDrafter, StaticModelDrafter
 from bitdraft.engine.loop import PrefilledPrompt
-from bitdraft.engine.runner import Runner
 from bitdraft.engine.static.decoding import StaticPrompts
 from bitdraft.engine.static.forward import StaticForward, unsupported_reason
 from bitdraft.engine.static.run import SamplingState
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.engine.vocabulary import num_ids
 from bitdraft.errors import UserError
 from bitdraft.probes.clock import now
@@ -24,10 +26,13 @@ from bitdraft.schema.records import Generation
 
 _AUTO_PROMPT, _AUTO_TOKENS, _AUTO_ROUNDS = 16, 8, 3
 _CLEARLY = 0.95
+_LLAMA_CPPS = "llama.cpp runs it in its own way"
 
 
 def end_of_sequence_ids(model: Any) -> frozenset[int]:
-    """The token ids that end a text, from the model's generation config."""
+    """The token ids that end a text, from the model's generation config, or from a GGUF file."""
+    if isinstance(model, LlamaModel):
+        return model.eos_ids
     ids = model.generation_config.eos_token_id
     return frozenset([ids] if isinstance(ids, int) else ids or ())
 
@@ -42,14 +47,15 @@ class NativeEngine(Engine):
     capabilities = CAPABILITIES["native"]
 
     def __init__(self, setup: EngineSetup) -> None:
-        target, drafts = setup.target, setup.drafts
+        self._setup, target, drafts = setup, setup.target, setup.drafts
         self._capacity, self._choices = setup.capacity, setup.choices
         self._models = {None: target} | {label: model for label, model in drafts.items() if model is not None}
         for model in self._models.values():
-            prepare_linears(model, setup.choices)
+            if not isinstance(model, LlamaModel):
+                prepare_linears(model, setup.choices)
         self.device = target.device
         self._runners = {
-            label: Runner(model, setup.vocabulary(label)) for label, model in self._models.items()
+            label: token_model(model, setup.vocabulary(label)) for label, model in self._models.items()
         }
         self.drafters: dict[str, EagerDrafter] = {
             label: NgramDrafter(self.device, num_ids(target))
@@ -62,16 +68,18 @@ class NativeEngine(Engine):
         self._prefilled: PrefilledPrompt | StaticPrompts | None = None
         self.fallback_reason: str | None = None
         self.mode = "eager" if setup.execution == "eager" else self._possible(setup.execution)
-        self._forwards: dict[str | None, StaticForward] = {}
+        self._forwards: dict[str | None, Any] = {}
         self._static_drafters: dict[str, StaticDrafter] = {}
-        if self.mode != "eager":
+        if self.mode != "eager" or all(isinstance(model, LlamaModel) for model in self._models.values()):
             self._go_static(drafts)
         if setup.execution == "auto" and self.mode != "eager":
             self._choose()
 
     def _possible(self, execution: Execution) -> str:
+        if execution == "auto" and any(isinstance(model, LlamaModel) for model in self._models.values()):
+            return "eager"
         for label, model in self._models.items():
-            reason = unsupported_reason(model)
+            reason = _LLAMA_CPPS if isinstance(model, LlamaModel) else unsupported_reason(model)
             if reason is not None:
                 who = "the target" if label is None else f"draft {label}"
                 why = f"because {who} can't be otherwise: {reason}"
@@ -80,14 +88,18 @@ class NativeEngine(Engine):
         return "compiled" if execution == "compiled" else "static"
 
     def _go_static(self, drafts: Mapping[str, Any | None]) -> None:
-        self._forwards = {
-            label: StaticForward(model, self._runners[label].vocabulary, self.mode, self._capacity)
-            for label, model in self._models.items()
-        }
+        """What decodes batches, and where it is faster single prompts, too."""
+        self._forwards = {label: self._rows_of(label, model) for label, model in self._models.items()}
         self._static_drafters = {
             label: StaticNgramDrafter() if model is None else StaticModelDrafter(self._forwards[label])
             for label, model in drafts.items()
         }
+
+    def _rows_of(self, label: str | None, model: Any) -> StaticForward | LlamaRows:
+        vocabulary = None if label is None else self._setup.vocabulary(label)
+        if isinstance(model, LlamaModel):
+            return LlamaRows(model, vocabulary, self._capacity)
+        return StaticForward(model, vocabulary, self.mode, self._capacity)
 
     def _choose(self) -> None:
         """The static path, unless a short measurement of the target's decode steps says clearly otherwise."""
@@ -117,14 +129,16 @@ class NativeEngine(Engine):
     def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
         """The same for prompts that are decoded at once. Raises `UserError` where models allow one alone."""
         if len(prompts) > 1 and not self._forwards:
-            reason = self.fallback_reason or "eager execution decodes one prompt at a time"
+            reason = self.fallback_reason or "models of several backends decode one prompt at a time"
+            if self._setup.execution == "eager":
+                reason = "eager execution decodes one prompt at a time"
             raise UserError("batch_size", len(prompts), reason, "Use --batch-size 1")
         if self.mode == "eager" and len(prompts) == 1:
             self._prefilled = PrefilledPrompt(self._runners[None], prompts[0], config.max_new_tokens)
         else:
             self._prefilled = StaticPrompts(self._forwards[None], prompts, config.max_new_tokens)
 
-    def runner(self, draft: str | None) -> Runner:
+    def runner(self, draft: str | None) -> TokenModel:
         """For scoring: the target's, or that of a draft that is a model."""
         return self._runners[draft]
 
@@ -133,6 +147,8 @@ class NativeEngine(Engine):
         return {"execution": self._how(draft), "preparation_s": self._preparation_s(draft)}
 
     def _how(self, draft: str | None) -> str:
+        if isinstance(self._models[draft], LlamaModel):
+            return LlamaRows.execution
         if self.mode == "eager" or draft not in self._forwards:
             return self.mode
         execution = self._forwards[draft].execution

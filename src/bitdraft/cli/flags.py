@@ -29,6 +29,8 @@ Lang = Annotated[
 _SHORT = {"output": ("--output", "-o"), "num_prompts": ("--num-prompts", "-n")}
 _METAVARS = {
     "drafts": "NAME",
+    "gguf": "[FORMAT=]FILE",
+    "tokenizer": "NAME",
     "k": "LIST",
     "batch_sizes": "LIST",
     "precisions": "LIST",
@@ -52,6 +54,8 @@ _PANELS = (
 )
 # the model is an argument; the others are for Python alone
 _NO_FLAGS = ("model", "only", "root")
+# their defaults depend on the model
+_BY_MODEL = ("precision", "precisions")
 # what a flag does where it turns a setting off
 _TURNED_OFF = {"ignore_eos": "Let EOS end a text. Speeds are then less comparable."}
 
@@ -90,6 +94,9 @@ def _parameter(kind: type[Config], name: str) -> inspect.Parameter:
     field = kind.model_fields[name]
     annotation: Any = str | None
     default: Any = None if field.default in (None, ()) else written(name, field.default)
+    shown = ""
+    if name in _BY_MODEL:
+        default, shown = None, f"{default}; a GGUF file's own"
     metavar = _METAVARS.get(name)
     if get_origin(field.annotation) is Literal:
         metavar = "CHOICE"
@@ -97,7 +104,7 @@ def _parameter(kind: type[Config], name: str) -> inspect.Parameter:
         annotation, default, metavar = bool, False, ""
     elif field.annotation in (int, float, int | None, float | None) and metavar is None:
         annotation, default = field.annotation, field.default
-    elif name == "drafts":
+    elif name in ("drafts", "gguf"):
         annotation = list[str] | None
     elif field.annotation in (Path, Path | None):
         annotation = Path | None
@@ -107,7 +114,7 @@ def _parameter(kind: type[Config], name: str) -> inspect.Parameter:
         metavar=metavar,
         envvar=_ENVIRONMENT.get(name),
         rich_help_panel=_panel(kind, name),
-        show_default=default is not None and default is not False,
+        show_default=shown if default is None and shown else default is not None and default is not False,
     )
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, option]

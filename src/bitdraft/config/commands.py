@@ -73,7 +73,7 @@ def _as_json(value: Any) -> Any:
 
 def _flag(setting: str, value: Any) -> list[str]:
     flag = flag_of(setting)
-    if setting == "drafts":
+    if setting in ("drafts", "gguf"):
         return [word for draft in value for word in (flag, str(draft))]
     if setting == "ignore_eos" or value is True:
         return [flag]

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 from bitdraft.config.backends import BackendName
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import Execution
+from bitdraft.config.model import FlashAttention, KvCache
 from bitdraft.config.running import ExecutorName
 from bitdraft.config.runs import PplProtocol
 
@@ -47,6 +48,11 @@ class CommonKeywords(RunKeywords, total=False):
     random_weights: bool
     seed: int
     device: str
+    tokenizer: str | None
+    gguf: Names
+    kv_cache: KvCache
+    flash_attention: FlashAttention
+    threads: int | None
     dataset: str
     data_root: str | Path | None
     num_prompts: int

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field
+import re
+from typing import Any, Literal
 
-from bitdraft.config.base import Config
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from bitdraft import formats
+from bitdraft.config.base import Config, parts_of
+from bitdraft.formats.gguf import FAMILY, OTHER
+
+KvCache = Literal["auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+FlashAttention = Literal["auto", "on", "off"]
+
+_BY_MODEL = ("precision", "precisions", "gguf")
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a model is a GGUF file by its name: `FILE.gguf`, `hub/repo/FILE.gguf`, `hub/repo:Q4_K_M`."""
+    return name.lower().endswith(".gguf") or gguf_tag(name) is not None
+
+
+def gguf_tag(name: str) -> str | None:
+    """`Q4_K_M` of `hub/repo:Q4_K_M`."""
+    found = re.fullmatch(r"[\w.-]+/[\w.-]+:([\w.-]+)", name)
+    return found[1] if found else None
+
+
+def gguf_format(name: str) -> str | None:
+    """The format that a GGUF file's name ends with, None where it says none: `Q4_K_M` of
+    `a/model-q4_k_m.gguf`, `gguf-f16` of `model.F16.gguf`."""
+    stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", name, flags=re.IGNORECASE)
+    last = gguf_tag(name) or re.split(r"[-./\\]", stem)[-1]
+    return next(
+        (
+            found
+            for found in map(formats.canonical, (last, f"gguf-{last}"))
+            if found is not None and formats.find(found).family == FAMILY
+        ),
+        None,
+    )
 
 
 class ModelConfig(Config):
@@ -32,3 +68,89 @@ class ModelConfig(Config):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto, cpu, cuda, cuda:N or mps.",
     )
+    tokenizer: str | None = Field(
+        None,
+        description="Folder or hub id whose tokenizer is taken in place of the model's own: for a GGUF file.",
+    )
+    gguf: tuple[str, ...] = Field(
+        (),
+        description="A GGUF file of the model: FORMAT=FILE, or FILE where its name says the format "
+        "(model-Q4_K_M.gguf).",
+    )
+    kv_cache: KvCache = Field(
+        "auto", description="Numbers of llama.cpp's key-value cache. auto: f16, as it has them by default."
+    )
+    flash_attention: FlashAttention = Field("auto", description="llama.cpp's flash attention.")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="Threads on a CPU. By default one a usable core."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _formats_of_files(cls, values: Any) -> Any:
+        """A GGUF file is measured in its own format where no other is asked for, and files that are named for
+        formats are among what is measured."""
+        if not isinstance(values, dict):
+            return values
+        found = {name: value for name, value in values.items() if value is not None or name not in _BY_MODEL}
+        model, files = found.get("model"), found.get("gguf") or ()
+        if isinstance(model, str) and is_gguf(model):
+            own = gguf_format(model) or OTHER.name
+            for name, value in (("precision", own), ("precisions", (own,))):
+                if name in cls.model_fields:
+                    found.setdefault(name, value)
+        if files and "precisions" in cls.model_fields:
+            asked = found.get("precisions", cls.model_fields["precisions"].default)
+            asked = parts_of(asked)
+            known = {formats.canonical(str(name)) for name in asked}
+            named = [_format_of(str(file)) for file in ((files,) if isinstance(files, str) else files)]
+            found["precisions"] = (*asked, *(name for name in named if name and name not in known))
+        return found
+
+    @field_validator("kv_cache", mode="before")
+    @classmethod
+    def _as_llama_cpp_writes_it(cls, value: Any) -> Any:
+        """`fp16` is `f16` there."""
+        return value.lower().replace("fp", "f") if isinstance(value, str) else value
+
+    @field_validator("gguf", mode="before")
+    @classmethod
+    def _several_files(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("gguf")
+    @classmethod
+    def _named_files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple("=".join(_format_and_file(entry)) for entry in value)
+
+    def gguf_file(self, precision: str) -> str | None:
+        """The file that was named for a format."""
+        files = dict(entry.split("=", 1) for entry in self.gguf)
+        return files.get(precision)
+
+    @property
+    def gguf_formats(self) -> tuple[str, ...]:
+        """Those that files were named for."""
+        return tuple(entry.split("=", 1)[0] for entry in self.gguf)
+
+
+def _format_of(entry: str) -> str | None:
+    """Of a named file, None where it is no format."""
+    try:
+        return _format_and_file(entry)[0]
+    except ValueError:
+        return None
+
+
+def _format_and_file(entry: str) -> tuple[str, str]:
+    """Of `FORMAT=FILE`, or of a file whose name says its format."""
+    name, equals, file = entry.partition("=")
+    own = formats.canonical(name) if equals else None
+    if own is not None:
+        if formats.find(own).family != FAMILY:
+            raise ValueError(f"{own} is no format of GGUF files")
+        return own, file
+    found = gguf_format(entry)
+    if found is None:
+        raise ValueError(f"{entry} says no format: name it as FORMAT=FILE")
+    return found, entry

@@ -22,9 +22,10 @@ from bitdraft.config.text import TextConfig
 
 
 def _known(name: str) -> str:
-    if name not in formats.NAMES:
+    found = formats.canonical(name)
+    if found is None:
         raise ValueError("no such precision")
-    return name
+    return found
 
 
 Precision = Annotated[str, AfterValidator(_known)]
@@ -32,7 +33,7 @@ Precision = Annotated[str, AfterValidator(_known)]
 
 PplProtocol = Literal["sliding", "documents", "lm-eval", "gptq", "llama.cpp"]
 
-PRECISIONS: tuple[Precision, ...] = formats.NAMES
+PRECISIONS: tuple[Precision, ...] = formats.USUAL
 
 
 class PrecisionsConfig(Config):

@@ -11,15 +11,15 @@ import torch
 
 from bitdraft.config import SamplingConfig
 from bitdraft.engine.acceptance import Sampler
-from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import window_logits
+from bitdraft.engine.token_model import TokenModel
 
 CHUNK_TOKENS = 256
 
 
 @torch.inference_mode()
 def greedy_agreement(
-    draft: Runner, prompt: Sequence[int], output: Sequence[int]
+    draft: TokenModel, prompt: Sequence[int], output: Sequence[int]
 ) -> tuple[list[bool], list[float]]:
     """For each output token: is it the draft's argmax, and by what logit does that argmax lead?
 
@@ -36,8 +36,8 @@ def greedy_agreement(
 
 @torch.inference_mode()
 def sampled_agreement(
-    target: Runner,
-    draft: Runner,
+    target: TokenModel,
+    draft: TokenModel,
     prompt: Sequence[int],
     output: Sequence[int],
     sampling: SamplingConfig,
@@ -52,7 +52,8 @@ def sampled_agreement(
     ids = [*prompt, *output]
     keeps: list[float] = []
     overlaps: list[float] = []
-    chunks = (window_logits(runner, ids, len(prompt), CHUNK_TOKENS) for runner in (target, draft))
+    pairs = ((target, draft), (draft, target))
+    chunks = (window_logits(one, ids, len(prompt), CHUNK_TOKENS, (other,)) for one, other in pairs)
     for (target_TV, targets_T), (draft_TV, _) in zip(*chunks, strict=True):
         p_TV, q_TV = sampler.probabilities(target_TV), sampler.probabilities(draft_TV)
         column_T1 = targets_T[:, None].to(p_TV.device)

@@ -15,7 +15,7 @@ import torch
 from bitdraft.config import DecodingConfig
 from bitdraft.engine.acceptance import Sampler, UniformStream, accept_greedy, accept_sampled, draw
 from bitdraft.engine.drafters.base import Draft, EagerDrafter, EagerStep, Prefills
-from bitdraft.engine.runner import Runner
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import NonFiniteNumbers
 from bitdraft.probes.clock import PhaseClock, now, synchronize
 from bitdraft.schema.records import Generation, Step
@@ -33,14 +33,14 @@ class PrefilledPrompt:
     """A prompt in the target's cache, ready to be decoded again and again."""
 
     @torch.inference_mode()
-    def __init__(self, target: Runner, prompt: Sequence[int], max_new_tokens: int) -> None:
+    def __init__(self, target: TokenModel, prompt: Sequence[int], max_new_tokens: int) -> None:
         self.target = target
         self.prompt = list(prompt)
         self.capacity = len(prompt) + max_new_tokens
         self._draft_prefills = Prefills([self.prompt], self.capacity, target.device)
         start_s = now()
         target.start(self.capacity)
-        self._logits_BTV = target.forward(target.to_device(prompt))
+        self._logits_BTV = target.forward(target.to_device(prompt)).clone()
         synchronize(target.device)
         self.prefill_s = now() - start_s
 
@@ -70,7 +70,7 @@ class PrefilledPrompt:
         assert (drafter is None) == (k == 0)
         stops = frozenset[int]() if config.ignore_eos else eos_ids
         draft_prefill_s = 0.0 if drafter is None else self.ready(drafter)
-        self.target.cache.keep(len(self.prompt))
+        self.target.keep(len(self.prompt))
         oracle_ids = [*self.prompt, *oracle_ids] if oracle_ids else ()
         run = _Run(self, drafter, sampler, UniformStream(seed, config.max_new_tokens, k), oracle_ids)
         start_s = now()
@@ -112,7 +112,7 @@ class PrefilledPrompt:
         """What the target's forward over the text's last token and `num_drafted` behind it takes: tokens to
         the device, forward, choice, ids to the host."""
         tokens, uniforms = [text[-1]] * (num_drafted + 1), UniformStream(0, 1, num_drafted)
-        self.target.cache.keep(len(text) - 1)
+        self.target.keep(len(text) - 1)
         synchronize(self.target.device)
         start_s = now()
         logits_TV = self.target.forward(self.target.to_device(tokens), len(tokens))[0]
@@ -172,7 +172,7 @@ class _Run:
         kept, token = self._accept(draft, logits_TV, uniforms[-2:])
         num_kept, next_id, *drafted = torch.cat([kept[None], token[None], drafted_K]).tolist()
         self.clock.mark("verify")
-        self.target.cache.rollback(num_drafted - num_kept)
+        self.target.keep(len(self.context) + num_kept)
         new = [*drafted[:num_kept], next_id]
         end = next((index + 1 for index, token_id in enumerate(new) if token_id in stops), len(new))
         if self.drafter is not None:

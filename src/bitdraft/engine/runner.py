@@ -15,7 +15,7 @@ import torch
 
 from bitdraft.engine.cpu.layers import few_row_kernels, rows_of
 from bitdraft.engine.kv_cache import KVCache, unsupported_reason
-from bitdraft.engine.vocabulary import DraftVocabulary, fit_logits, num_ids, read_ids
+from bitdraft.engine.vocabulary import DraftVocabulary, fit_logits, num_embeddings, num_ids, read_ids
 from bitdraft.errors import UserError
 
 
@@ -40,6 +40,7 @@ class Runner:
         self.model = model
         self.vocabulary = vocabulary
         self.vocab_size = num_ids(model) if vocabulary is None else vocabulary.num_target_ids
+        self.num_embeddings = num_embeddings(model)
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.num_layers: int = model.config.get_text_config().num_hidden_layers
@@ -53,6 +54,11 @@ class Runner:
         if capacity > self.cache.capacity:
             self.cache = KVCache(self.num_layers, capacity)
         self.cache.clear()
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return self.cache.length
 
     def keep(self, num_tokens: int) -> None:
         """Forget what lies behind the first `num_tokens`; O(1)."""

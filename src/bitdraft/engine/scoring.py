@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from bitdraft.engine.narrow import narrow_mlps
 from bitdraft.engine.runner import Runner, adapts_to_length
 from bitdraft.engine.slices import Sums, slices_of
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import NonFiniteNumbers
 from bitdraft.schema.records import Overflow
 
@@ -50,15 +51,21 @@ class NonFiniteLogits(NonFiniteNumbers):
 
 
 def window_logits(
-    runner: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int
+    runner: TokenModel,
+    token_ids: Sequence[int],
+    first_scored: int,
+    chunk_tokens: int,
+    beside: Sequence[TokenModel] = (),
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(logits_TV in float32, targets_T) for the tokens from index `first_scored` (≥ 1) to the end.
+    """(logits_TV in float32, targets_T) for the tokens from index `first_scored` (≥ 1) to the end, which the
+    next forward may overwrite. Models that are looked at `beside` each other are cut in the same places.
 
     Raises `NonFiniteLogits`.
     """
     assert 1 <= first_scored < len(token_ids)
     tokens_BT = runner.to_device(token_ids)
-    cut = _plain_chunks if runner.head_is_plain(tokens_BT) else _cached_chunks
+    is_plain = _are_plain([runner, *beside], token_ids)
+    cut: Any = _plain_chunks if is_plain else _cached_chunks
     for logits_TV, end in cut(runner, tokens_BT[:, :-1], first_scored - 1, chunk_tokens):
         start = end - logits_TV.shape[0]
         # two passes over the logits are cheaper than one isfinite
@@ -66,6 +73,13 @@ def window_logits(
         if not finite_T.all():
             raise NonFiniteLogits(start + int((~finite_T).nonzero()[0]))
         yield logits_TV.float(), tokens_BT[0, start + 1 : end + 1]
+
+
+def _are_plain(runners: Sequence[TokenModel], token_ids: Sequence[int]) -> bool:
+    """Whether the logits of all of them are output embeddings of hidden states."""
+    return all(
+        isinstance(runner, Runner) and runner.head_is_plain(runner.to_device(token_ids)) for runner in runners
+    )
 
 
 def _plain_chunks(
@@ -79,7 +93,7 @@ def _plain_chunks(
 
 
 def _cached_chunks(
-    runner: Runner, tokens_BN: torch.Tensor, first: int, chunk_tokens: int
+    runner: TokenModel, tokens_BN: torch.Tensor, first: int, chunk_tokens: int
 ) -> Iterator[tuple[torch.Tensor, int]]:
     """The same from a forward a chunk through the cache."""
     num_tokens = tokens_BN.shape[1]
@@ -97,14 +111,16 @@ def log_prob_of(logits_TV: torch.Tensor, targets_T: torch.Tensor) -> torch.Tenso
     return -F.cross_entropy(logits_TV, targets_T, reduction="none")
 
 
-def score_window(runner: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int) -> Scored:
+def score_window(
+    runner: TokenModel, token_ids: Sequence[int], first_scored: int, chunk_tokens: int
+) -> Scored:
     """One window's scores. Raises `NonFiniteLogits`."""
     ((_, scored),) = score_windows(runner, [(token_ids, first_scored)], chunk_tokens)
     return scored
 
 
 def score_windows(
-    runner: Runner,
+    runner: TokenModel,
     windows: Sequence[Window],
     chunk_tokens: int,
     done: Collection[int] = (),
@@ -118,7 +134,7 @@ def score_windows(
     """
 
     def score(some: Sequence[Window], plain: bool) -> list[Scored]:
-        if plain:
+        if plain and isinstance(runner, Runner):
             return _score_together(runner, some, chunk_tokens)
         return [_score_cached(runner, window, chunk_tokens) for window in some]
 
@@ -126,8 +142,8 @@ def score_windows(
 
 
 def kl_of_windows(
-    reference: Runner,
-    candidate: Runner,
+    reference: TokenModel,
+    candidate: TokenModel,
     windows: Sequence[Window],
     chunk_tokens: int,
     done: Collection[int] = (),
@@ -136,7 +152,7 @@ def kl_of_windows(
     through both models in one pass, as `score_windows`."""
 
     def compare(some: Sequence[Window], plain: bool) -> list[torch.Tensor]:
-        if plain:
+        if plain and isinstance(reference, Runner) and isinstance(candidate, Runner):
             return _kl_together(reference, candidate, some, chunk_tokens)
         return [_kl_cached(reference, candidate, window, chunk_tokens) for window in some]
 
@@ -144,7 +160,7 @@ def kl_of_windows(
 
 
 def _in_batches(
-    runners: Sequence[Runner],
+    runners: Sequence[TokenModel],
     windows: Sequence[Window],
     done: Collection[int],
     work: Callable[[Sequence[Window], bool], list[Found]],
@@ -154,9 +170,9 @@ def _in_batches(
     if not windows:
         return
     with torch.inference_mode():
-        plain = all(runner.head_is_plain(runner.to_device(windows[0][0])) for runner in runners)
+        plain = _are_plain(runners, windows[0][0])
     together = plain and not any(adapts_to_length(runner.model) for runner in runners)
-    num_bytes = sum(map(_activation_bytes, runners))
+    num_bytes = sum(map(_activation_bytes, runners)) if together else 1
     device = runners[0].device.type
     kind = device if device in TOKENS_AT_ONCE else "cpu"
     most = min(TOKENS_AT_ONCE[kind], ACTIVATION_BYTES[kind] // num_bytes) if together else 0
@@ -177,7 +193,7 @@ def _in_batches(
         fitting = ACTIVATION_BYTES["cpu"] // (widest * num_bytes)
         num_workers = max(1, min(torch.get_num_threads(), MOST_WORKERS, len(left), fitting))
     with ExitStack() as narrowed:
-        for runner in runners if device == "cpu" else ():
+        for runner in runners if device == "cpu" and plain else ():
             narrowed.enter_context(narrow_mlps(runner.model))
         for found in _in_threads(do, left, num_workers):
             yield from found
@@ -196,7 +212,7 @@ def batches_of(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     return sorted((sorted(batch) for batch in batches), key=lambda batch: batch[0])
 
 
-def _activation_bytes(runner: Runner) -> int:
+def _activation_bytes(runner: TokenModel) -> int:
     """Of a token within a layer, about: what an MLP makes, twice, and what else stands beside it."""
     config = runner.model.config.get_text_config()
     hidden = int(getattr(config, "hidden_size", 0) or 1024)
@@ -234,7 +250,7 @@ def _score_together(runner: Runner, windows: Sequence[Window], chunk_tokens: int
     return [*zip(*(torch.split(column, lengths) for column in columns), strict=True)]
 
 
-def _score_cached(runner: Runner, window: Window, chunk_tokens: int) -> Scored:
+def _score_cached(runner: TokenModel, window: Window, chunk_tokens: int) -> Scored:
     log_probs, tops = [], []
     for logits_TV, targets_T in window_logits(runner, *window, chunk_tokens):
         log_probs.append(log_prob_of(logits_TV, targets_T))
@@ -282,10 +298,12 @@ def _kl_together(
     return [*torch.split(kl_N.clamp_min(0).float().cpu(), lengths)]
 
 
-def _kl_cached(reference: Runner, candidate: Runner, window: Window, chunk_tokens: int) -> torch.Tensor:
+def _kl_cached(
+    reference: TokenModel, candidate: TokenModel, window: Window, chunk_tokens: int
+) -> torch.Tensor:
     pairs = zip(
-        window_logits(reference, *window, chunk_tokens),
-        window_logits(candidate, *window, chunk_tokens),
+        window_logits(reference, *window, chunk_tokens, (candidate,)),
+        window_logits(candidate, *window, chunk_tokens, (reference,)),
         strict=True,
     )
     found = [kl_of_logits(reference_TV, candidate_TV) for (reference_TV, _), (candidate_TV, _) in pairs]
@@ -300,7 +318,7 @@ def kl_of_logits(reference_TV: torch.Tensor, candidate_TV: torch.Tensor) -> torc
 
 @torch.inference_mode()
 def locate_overflow(
-    runner: Runner, token_ids: Sequence[int], first_scored: int, chunk_tokens: int, window: int
+    runner: TokenModel, token_ids: Sequence[int], first_scored: int, chunk_tokens: int, window: int
 ) -> Overflow:
     """Run a window again and name the first module, in execution order, whose output is not finite."""
     found: list[tuple[str, int]] = []
@@ -313,11 +331,12 @@ def locate_overflow(
             bad = ~tensor.isfinite()
             if tensor.ndim >= 3 and bad.any():
                 tokens = bad[0].flatten(1).any(-1).nonzero()
-                found.append((name, runner.cache.length + int(tokens[0])))
+                found.append((name, runner.length + int(tokens[0])))
 
         return hook
 
-    hooks = [m.register_forward_hook(watch(n)) for n, m in runner.model.named_modules() if n]
+    modules = runner.model.named_modules() if isinstance(runner.model, torch.nn.Module) else ()
+    hooks = [module.register_forward_hook(watch(name)) for name, module in modules if name]
     try:
         for _ in window_logits(runner, token_ids, first_scored, chunk_tokens):
             pass

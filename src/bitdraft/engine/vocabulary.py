@@ -19,12 +19,22 @@ from torch.nn import functional as F
 
 
 def num_ids(model: Any) -> int:
-    """How many ids a model gives logits for. A weight that is packed for good is empty: its layer says."""
+    """How many ids a model gives logits for, where it doesn't say itself. A weight that is packed for good is
+    empty: its layer says."""
+    own = getattr(model, "num_ids", None)
+    if own is not None:
+        return int(own)
     head = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
     if weight is not None and weight.numel():
         return int(weight.shape[0])
     return int(getattr(head, "out_features", None) or model.config.get_text_config().vocab_size)
+
+
+def num_embeddings(model: Any) -> int:
+    """How many ids a model can read, where it doesn't say itself."""
+    own = getattr(model, "num_embeddings", None)
+    return int(model.get_input_embeddings().weight.shape[0] if own is None else own)
 
 
 def read_ids(vocabulary: DraftVocabulary | None, tokens: torch.Tensor) -> torch.Tensor:
@@ -42,8 +52,7 @@ class DraftVocabulary:
 
     def __init__(self, draft: Any, num_target_ids: int, foreign: Sequence[int] = ()) -> None:
         self.num_target_ids = num_target_ids
-        embedding = draft.get_input_embeddings()
-        self._largest = int(embedding.weight.shape[0]) - 1
+        self._largest = num_embeddings(draft) - 1
         self._num_missing = max(num_target_ids - num_ids(draft), 0)
         own = sorted({token_id for token_id in foreign if token_id < num_target_ids})
         self._foreign = torch.tensor(own, device=draft.device) if own else None

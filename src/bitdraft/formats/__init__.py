@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bitdraft.formats import dtype
+from bitdraft.formats import dtype, gguf, torchao
 from bitdraft.formats.base import Format
 
-FORMATS: dict[str, Format] = {**dtype.FORMATS}
+FORMATS: dict[str, Format] = {**dtype.FORMATS, **torchao.FORMATS, **gguf.FORMATS}
 """By name, in the order in which tables show them."""
 NAMES = tuple(FORMATS)
+USUAL = tuple(dtype.FORMATS)
+"""Those that are compared where none is named: what every device and checkpoint has"""
+_BY_LOWER = {name.lower(): name for name in NAMES}
 UNKNOWN = Format(name="", title="", family="", torch_dtype="", bits=0, style_index=len(FORMATS))
 
 
@@ -21,14 +24,19 @@ def find(name: str) -> Format:
     return FORMATS.get(name, UNKNOWN)
 
 
+def canonical(text: str) -> str | None:
+    """The name that is meant, in whatever case it is written; None where there is none."""
+    return _BY_LOWER.get(text.strip().lower())
+
+
 def default_reference(names: Sequence[str]) -> str:
-    """What quality is compared with: of those that can be a reference the format that rounds least, if it
-    rounds less than 16 bits do; else the first. `ValueError` where none can be."""
+    """What quality is compared with: of those that can be a reference the format that rounds least; the first
+    where that is one of 16 bits. `ValueError` where none can be."""
     able = [name for name in names if find(name).can_be_reference]
     if not able:
         raise ValueError(f"none of {', '.join(names)} can be what quality is compared with")
-    widest = max(able, key=lambda name: find(name).bits)
-    return widest if find(widest).bits > 16 else able[0]
+    most = max(find(name).bits for name in able)
+    return next(name for name in able if find(name).bits == most)
 
 
 def by_worth(names: Sequence[str]) -> list[str]:

@@ -82,8 +82,8 @@ def _no_settings(folder: Path, name: str, field: str) -> UserError:
     remedy = "Name a folder saved by save_pretrained"
     files = sorted(folder.glob("*.gguf"))
     if files:
-        problem = f"holds GGUF files ({files[0].name}), which only llama.cpp runs, and no config.json"
-        return UserError(field, name, problem, "Name the checkpoint that they were made from")
+        problem = f"holds GGUF files ({', '.join(file.name for file in files[:4])}) and no config.json"
+        return UserError(field, name, problem, f"Name the file: {Path(name) / files[0].name}")
     for other, whose in _OTHER_FORMATS.items():
         if (folder / other).exists():
             problem = f"is in {whose} format ({other}) and holds no config.json"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import glob
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bitdraft.config import ModelConfig
+from bitdraft.config.model import gguf_tag
 from bitdraft.errors import UserError, one_line
 from bitdraft.inputs.files import read_object
 from bitdraft.inputs.weight_files import INDEX, PICKLES, SINGLE, shards_of
@@ -28,50 +31,114 @@ class Snapshot:
 def download(config: ModelConfig, field: str) -> Snapshot:
     """Fetch configuration, tokenizer, and of the weights one set; where the hub cannot be reached, what is
     cached. Raises `UserError`."""
-    from huggingface_hub import HfApi, snapshot_download
+    name = config.model
+    with _hub_errors(name, config.revision, field):
+        names, offline = _names(name, config.revision)
+        if names is None:
+            folder = _fetch(name, config.revision, (), cached=True)
+            return Snapshot(folder, folder.name, offline)
+        own = [one for one in names if "/" not in one]
+        wanted = _small(own)
+        if SINGLE not in own and INDEX in own:
+            folder = _fetch(name, config.revision, [INDEX])
+            wanted += shards_of(read_object(folder / INDEX, name, field), name, field)
+        else:
+            wanted += _weights(own, allow_pickle=config.allow_pickle)
+        folder = _fetch(name, config.revision, wanted)
+        return Snapshot(folder, folder.name)
+
+
+def download_tokenizer(name: str, field: str) -> Path:
+    """Fetch a repository's small files alone. Raises `UserError`."""
+    with _hub_errors(name, None, field):
+        names, _ = _names(name, None)
+        wanted = _small([one for one in names or () if "/" not in one])
+        return _fetch(name, None, wanted, cached=names is None)
+
+
+def download_gguf(config: ModelConfig, field: str) -> Snapshot:
+    """Fetch the file that `hub/repo/FILE.gguf` or `hub/repo:Q4_K_M` means, with all its parts; where the hub
+    cannot be reached, what is cached of it. The snapshot's `folder` is the file. Raises `UserError`."""
+    name, tag = config.model, gguf_tag(config.model)
+    repository = name.partition(":")[0] if tag else "/".join(name.split("/")[:2])
+    with _hub_errors(name, config.revision, field):
+        names, offline = _names(repository, config.revision)
+        cached = None if names is not None else _fetch(repository, config.revision, (), cached=True)
+        if cached is not None:
+            names = [str(path.relative_to(cached)) for path in cached.rglob("*.gguf")]
+        wanted = _gguf_names(names or [], tag, name.split("/", 2)[-1])
+        if not wanted:
+            found = sorted(one for one in names or [] if one.endswith(".gguf"))
+            known = f" (it has {', '.join(found)})" if found else ""
+            problem = f"{repository} has no such GGUF file{known}"
+            raise UserError(field, name, problem, "Name one of its files")
+        folder = cached or _fetch(repository, config.revision, wanted)
+        return Snapshot(folder / wanted[0], folder.name, offline)
+
+
+def _gguf_names(names: Sequence[str], tag: str | None, file: str) -> list[str]:
+    """The files that are meant: one, or all parts of a split one."""
+    if tag is None:
+        first = [one for one in names if one == file]
+    else:
+        ending = re.compile(rf"(^|[-./]){re.escape(tag)}(-00001-of-\d{{5}})?\.gguf$", re.IGNORECASE)
+        first = sorted(one for one in names if ending.search(one))[:1]
+    if not first:
+        return []
+    stem = re.sub(r"-00001-of-\d{5}\.gguf$", "", first[0])
+    parts = [one for one in names if re.fullmatch(rf"{re.escape(stem)}-\d{{5}}-of-\d{{5}}\.gguf", one)]
+    return sorted(parts) if first[0] in parts else first
+
+
+def _names(repository: str, revision: str | None) -> tuple[list[str] | None, str | None]:
+    """The repository's files; None where the hub cannot be reached, and why."""
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
-        LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
-    name = config.model
+    try:
+        found = HfApi().model_info(repository, revision=revision)
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        raise
+    except Exception as error:  # httpx and the hub's client have no common base
+        why = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else one_line(error, 160)
+        return None, why
+    return [one.rfilename for one in found.siblings or ()], None
 
-    def fetch(names: Sequence[str], *, cached: bool = False) -> Path:
-        patterns = [glob.escape(one) for one in names] or None
-        # by the name of the revision and not its commit: only so is it found again without the hub
-        return Path(
-            snapshot_download(
-                name, revision=config.revision, allow_patterns=patterns, local_files_only=cached
-            )
-        )
+
+def _fetch(repository: str, revision: str | None, names: Sequence[str], *, cached: bool = False) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = [glob.escape(one) for one in names] or None
+    # by the name of the revision and not its commit: only so is it found again without the hub
+    return Path(
+        snapshot_download(repository, revision=revision, allow_patterns=patterns, local_files_only=cached)
+    )
+
+
+@contextlib.contextmanager
+def _hub_errors(name: str, revision: str | None, field: str) -> Iterator[None]:
+    """What the hub answers as `UserError`."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        try:
-            found = HfApi().model_info(name, revision=config.revision)
-        except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
-            raise
-        except Exception as error:  # httpx and the hub's client have no common base
-            why = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else one_line(error, 160)
-            folder = fetch((), cached=True)
-            return Snapshot(folder, folder.name, why)
-        names = [one.rfilename for one in found.siblings or () if "/" not in one.rfilename]
-        wanted = _small(names)
-        if SINGLE not in names and INDEX in names:
-            folder = fetch([INDEX])
-            wanted += shards_of(read_object(folder / INDEX, name, field), name, field)
-        else:
-            wanted += _weights(names, allow_pickle=config.allow_pickle)
-        folder = fetch(wanted)
-        return Snapshot(folder, folder.name)
+        yield
     except GatedRepoError as error:
         remedy = "Accept its terms on the hub and log in with: hf auth login"
         raise UserError(field, name, "is gated on the hub", remedy) from error
     except RevisionNotFoundError as error:
-        raise UserError("revision", config.revision, f"{name} has no such revision", "Check it") from error
+        raise UserError("revision", revision, f"{name} has no such revision", "Check it") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         remedy = "Check the spelling, log in for a private model, or use demo/target or a local folder"
         raise UserError(field, name, "no such model on the hub or folder here", remedy) from error

@@ -45,6 +45,12 @@ class LoadedModel:
     weight_bytes: int
     streamed_bytes: int | None
     is_sparse: bool = False
+    tensor_types: dict[str, dict[str, int]] | None = None
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all there is, embeddings and norms included."""
+        return 8 * self.weight_bytes / self.num_parameters
 
 
 def torch_dtype(name: str) -> torch.dtype:

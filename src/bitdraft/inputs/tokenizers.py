@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.inputs.checkpoints import DEMO_FOLDER, Checkpoint
 from bitdraft.inputs.files import refuse_stand_ins
+from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
+from bitdraft.inputs.hub import download_tokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "tekken.json")
 
 
 def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "model") -> Any:
-    """The checkpoint's tokenizer (transformers), or a `UserError`. All shapes have the embedded models'."""
+    """The checkpoint's tokenizer, or a `UserError`: transformers', or llama.cpp's of a GGUF file. All shapes
+    have the embedded models'. Where a folder or hub id is named for it, that one's."""
+    if config.tokenizer is not None and field == "model":
+        return _load(_named_folder(config), config.tokenizer, config, "tokenizer")
+    if checkpoint.header is not None:
+        return GgufTokenizer(checkpoint.folder, checkpoint.name, field)
+    folder = DEMO_FOLDER / "target" if checkpoint.random_weights else checkpoint.folder
+    return _load(folder, checkpoint.name, config, field)
+
+
+def _named_folder(config: ModelConfig) -> Path:
+    name = str(config.tokenizer)
+    path = Path(name).expanduser()
+    return path if path.is_dir() else download_tokenizer(name, "tokenizer")
+
+
+def _load(folder: Path, name: str, config: ModelConfig, field: str) -> Any:
     from transformers import AutoTokenizer
 
     remedy = "Save the tokenizer beside the weights (tokenizer.json)"
-    folder = DEMO_FOLDER / "target" if checkpoint.random_weights else checkpoint.folder
     files = sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)})
     if not files:
         # transformers would build an empty one and encode every text to nothing
-        raise UserError(field, checkpoint.name, "has no tokenizer", remedy)
-    refuse_stand_ins([*files, folder / "tokenizer_config.json"], checkpoint.name, field)
+        raise UserError(field, name, "has no tokenizer", remedy)
+    refuse_stand_ins([*files, folder / "tokenizer_config.json"], name, field)
     try:
         return AutoTokenizer.from_pretrained(
             folder, trust_remote_code=config.trust_remote_code, local_files_only=True
@@ -34,7 +52,7 @@ def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "mo
 
         problem = f"tokenizers {tokenizers.__version__} cannot load its tokenizer ({one_line(error)})"
         remedy = "Save it beside the weights again, or install the tokenizers that it was saved with"
-        raise UserError(field, checkpoint.name, problem, remedy) from error
+        raise UserError(field, name, problem, remedy) from error
 
 
 def check_token_ids(largest: int, checkpoint: Checkpoint, field: str = "model") -> None:

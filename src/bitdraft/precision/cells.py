@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitdraft.backends import make_engine
+from bitdraft.backends import load_model, make_engine, token_model
 from bitdraft.backends.base import Engine, EngineSetup
 from bitdraft.config import PrecisionConfig
 from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.products import ProductChoices
-from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_windows, locate_overflow, score_windows
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import NonFiniteNumbers, UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.files import AGAIN
-from bitdraft.inputs.models import LoadedModel, load_model, resolve_device
+from bitdraft.inputs.models import LoadedModel, resolve_device
 from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import Window, truncate
 from bitdraft.probes.ceilings import measure_ceilings
@@ -85,7 +85,7 @@ class _Cell:
             device = resolve_device(config.device)
             loaded = load_model(Variant(checkpoint, self.precision), device, config)
             load_s = now() - start_s
-        runner = Runner(loaded.model)
+        runner = token_model(loaded.model)
         check_model(runner, self.prompts[0], checkpoint.label)
         self.emit(
             "loaded",
@@ -94,6 +94,7 @@ class _Cell:
             num_parameters=loaded.num_parameters,
             weight_bytes=loaded.weight_bytes,
             streamed_bytes=loaded.streamed_bytes,
+            tensor_types=loaded.tensor_types,
             kv_bytes_per_token=runner.kv_bytes_per_token,
         )
         self._end_phase("loading", device)
@@ -107,9 +108,9 @@ class _Cell:
             with self.emit.slow():
                 variant = Variant(checkpoint, config.reference_precision)
                 reference = load_model(variant, device, config)
-            self._compare(Runner(reference.model), runner)
+            self._compare(token_model(reference.model), runner)
 
-    def _score(self, runner: Runner) -> bool:
+    def _score(self, runner: TokenModel) -> bool:
         """Score the windows that are left; stop at non-finite logits and say where they began. Whether all
         are finite."""
         if self._last("overflow") is not None:
@@ -188,7 +189,7 @@ class _Cell:
             peak_bytes=peaks,
         )
 
-    def _compare(self, reference: Runner, candidate: Runner) -> None:
+    def _compare(self, reference: TokenModel, candidate: TokenModel) -> None:
         """KL(reference ‖ candidate) at every scored position of the windows that are left."""
         windows = truncate(self.windows, self.config.kl_max_tokens)
         known = self._windows_of("kl")
@@ -210,7 +211,7 @@ class _Cell:
 
 def _refuse_bad_weights(model: Any, name: str) -> None:
     """Numbers that are not finite in a dtype that holds all of a checkpoint's are the checkpoint's own."""
-    for key, weight in model.named_parameters():
+    for key, weight in model.named_parameters() if isinstance(model, torch.nn.Module) else ():
         if torch.finfo(weight.dtype).max > 1e38 and not weight.isfinite().all():
             problem = f"weight {key} holds numbers that are not finite"
             raise UserError("model", name, problem, AGAIN)

@@ -36,7 +36,7 @@ _CELLS = "bitdraft.precision.cells"
 MACHINE = "environment"
 MORE_ROUNDS = 2
 # settings that no cell's numbers depend on
-_NOT_MEASURED = UNRECORDED | {"max_ppl_increase", "precisions", "reference", "rounds"}
+_NOT_MEASURED = UNRECORDED | {"gguf", "max_ppl_increase", "precisions", "reference", "rounds"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> 
     """The machine's, then one a precision, in the order in which they are measured; then, for each further
     round, one a precision that is only timed, the order turned around every time (A B C, C B A, …).
     `num_more` rounds behind those that are asked for are of a machine that changed its pace."""
-    settings = config.model_dump(mode="json") | {"model": str(workload.checkpoint.folder)}
+    settings = config.model_dump(mode="json") | workload.checkpoint.settings_here()
     plan = workload.plan.windows if workload.plan else ()
     prompts = [list(prompt.token_ids) for prompt in workload.prompts]
     clusters = [prompt.cluster for prompt in workload.prompts]
@@ -115,7 +115,9 @@ def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> 
             }
             reference = config.reference_precision if paired else None
             own: dict[str, Any] = {"paired_with": reference} if number == 1 else {"round": number}
-            identity = {**shared, "precision": precision, **own}
+            files = workload.checkpoint.files_content
+            named = {name: files[name] for name in (precision, reference) if name in files}
+            identity = {**shared, "precision": precision, **own, **({"files": named} if named else {})}
             name = round_name(precision, number)
             cells.append(Cell(name, f"{_CELLS}:measure", payload, identity, num_gpus))
     return cells

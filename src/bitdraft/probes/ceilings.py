@@ -31,8 +31,9 @@ def median_seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def measure_ceilings(device: torch.device, precisions: Sequence[Precision]) -> Ceilings:
-    """Copy bandwidth (bytes read + written) and read bandwidth in GB/s (10⁹), and for each precision
-    the rate of a square matrix product (the second transposed, as a linear layer's weight) in TFLOP/s."""
+    """Copy bandwidth (bytes read + written) and read bandwidth in GB/s (10⁹), and for each precision of
+    floating point the rate of a square matrix product (the second transposed, as a linear layer's weight) in
+    TFLOP/s."""
     num_floats = 2**26
     if device.type == "cuda":
         # both buffers together take a quarter of the free memory at most
@@ -42,6 +43,8 @@ def measure_ceilings(device: torch.device, precisions: Sequence[Precision]) -> C
     size = 8192 if device.type == "cuda" else 1024
     rates: dict[str, float] = {}
     for precision in precisions:
+        if precision not in formats.USUAL:
+            continue
         left = torch.randn(size, size, device=device).to(getattr(torch, formats.find(precision).torch_dtype))
         seconds = median_seconds(lambda left=left: left @ left.t(), device)  # type: ignore[misc]
         rates[precision] = round(2 * size**3 / seconds / 1e12, 4)

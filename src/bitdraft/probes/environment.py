@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ def describe(device: torch.device) -> Environment:
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=transformers.__version__,
+        llama_cpp_python=_version_of("llama-cpp-python"),
+        torchao=_version_of("torchao"),
         system=platform.platform(),
         cpu=cpu_name(),
         cpu_capability=torch.backends.cpu.get_cpu_capability(),
@@ -48,6 +51,13 @@ def describe(device: torch.device) -> Environment:
         "driver": _driver_version(),
     }
     return found.model_copy(update=own)
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _output_of(command: list[str]) -> str | None:

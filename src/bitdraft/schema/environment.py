@@ -26,6 +26,8 @@ class Environment(Sparse):
     python: str | None = None
     torch: str | None = None
     transformers: str | None = None
+    llama_cpp_python: str | None = None
+    torchao: str | None = None
     system: str | None = None
     cpu: str | None = None
     cpu_capability: str | None = None
@@ -55,7 +57,8 @@ class Environment(Sparse):
 
 class ModelRecord(Sparse):
     """A checkpoint as it was loaded: what its files say, what it takes, and how its forwards were run.
-    `content` is a hash of its files."""
+    `content` is a hash of its files. `tensor_types` counts, of a GGUF file's tensors of one name over all
+    layers, those of each type; `backend` is what computed with it."""
 
     name: str | None = None
     content: str | None = None
@@ -70,7 +73,10 @@ class ModelRecord(Sparse):
     num_parameters: int | None = None
     weight_bytes: int | None = None
     streamed_bytes: int | None = None
+    bits_per_weight: float | None = None
+    tensor_types: dict[str, dict[str, int]] | None = None
     precision: str | None = None
+    backend: str | None = None
     execution: str | None = None
     preparation_s: float | None = None
 

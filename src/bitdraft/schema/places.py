@@ -19,8 +19,9 @@ def places_of(config: Config, folder: Path | None) -> dict[str, str]:
     """Texts that name a place, and what stands for each, the longest first: models and texts that lie here,
     the run's folder, bitdraft's own, Python's, home."""
     asked = dict(config)
-    drafts = [str(draft).rpartition("=")[2] for draft in asked.get("drafts") or ()]
-    named = [asked.get("model"), *drafts, asked.get("data_root"), folder]
+    listed = (*(asked.get("drafts") or ()), *(asked.get("gguf") or ()))
+    files = [str(entry).rpartition("=")[2] for entry in listed]
+    named = [asked.get("model"), asked.get("tokenizer"), *files, asked.get("data_root"), folder]
     named.append(str(asked.get("dataset") or "").removeprefix("file:"))
     found: dict[str, str] = {}
     for one in named:

@@ -90,6 +90,7 @@ class PrecisionRaw(Sparse):
     weight_bytes: int | None = None
     streamed_bytes: int | None = None
     kv_bytes_per_token: int | None = None
+    tensor_types: dict[str, dict[str, int]] | None = None
     joules: float | None = None
     score_blocks: ScoreBlocks | None = None
     kl_divergence: tuple[float, ...] | None = None

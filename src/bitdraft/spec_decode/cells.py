@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from bitdraft.backends import Engine
+from bitdraft.backends import Engine, token_model
 from bitdraft.backends.base import UnexpectedK
 from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.layers import copied_bytes
 from bitdraft.engine.loop import NonFiniteDecoding
-from bitdraft.engine.runner import Runner
 from bitdraft.errors import UserError
 from bitdraft.inputs.models import LoadedModel, resolve_device
 from bitdraft.probes.ceilings import measure_ceilings
@@ -84,7 +83,7 @@ def measure_memory(payload: dict[str, Any], emit: Emit) -> None:
     engine.prepare(worker.prompts[index], worker.config)
     worker.decode(engine, draft, worker.config.k[-1] if draft else 0, index)
     models = [target, *(loaded for loaded in worker.models.values() if loaded is not None)]
-    copies = sum(copied_bytes(loaded.model) for loaded in models)
+    copies = sum(copied_bytes(one.model) for one in models if isinstance(one.model, torch.nn.Module))
     emit("memory", peak_bytes=peak_memory_bytes(device) | ({"weight_copies": copies} if copies else {}))
 
 
@@ -103,7 +102,7 @@ def _load_all(worker: Worker, device: torch.device) -> LoadedModel:
     total = 1 + len(worker.folders)
     worker.emit("progress", stage="load", done=0, total=total)
     target = worker.load(worker.config.model, worker.config.precision, device)
-    check_model(Runner(target.model), worker.prompts[0], target.variant.checkpoint.label)
+    check_model(token_model(target.model), worker.prompts[0], target.variant.checkpoint.label)
     lost = {(event["draft"], event["k"]) for event in worker.earlier("failed")}
     for index, label in enumerate(worker.folders, 1):
         worker.emit("progress", stage="load", done=index, total=total)
@@ -117,7 +116,7 @@ def _load_all(worker: Worker, device: torch.device) -> LoadedModel:
             worker.drop(label, None, error)
             continue
         if draft is not None:
-            check_model(Runner(draft.model), worker.prompts[0], label, "drafts")
+            check_model(token_model(draft.model), worker.prompts[0], label, "drafts")
     drafts = {label: _sizes(model) for label, model in worker.models.items() if model}
     worker.emit("models", target=_sizes(target), drafts=drafts)
     return target
@@ -132,7 +131,12 @@ def _sizes(loaded: LoadedModel) -> dict[str, Any]:
     sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
     if loaded.is_sparse:
         sizes["streamed_bytes"] = None  # a verification takes more experts than a step of one token
-    return sizes | {"precision": loaded.variant.name}
+    return sizes | {
+        "precision": loaded.variant.name,
+        "backend": loaded.variant.format.backend,
+        "bits_per_weight": round(loaded.bits_per_weight, 4),
+        "tensor_types": loaded.tensor_types,
+    }
 
 
 def _tell_execution(worker: Worker, engine: Engine) -> None:

@@ -12,7 +12,7 @@ import torch
 from bitdraft import formats
 from bitdraft.backends import Engine
 from bitdraft.config import Execution
-from bitdraft.engine.runner import Runner
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import UserError
 from bitdraft.schema.records import Divergence, Generation
 from bitdraft.spec_decode.failures import failure_of
@@ -28,7 +28,7 @@ def first_difference(expected: Generation, found: Generation) -> int:
 
 
 @torch.inference_mode()
-def logit_gap(target: Runner, text: list[int], token_ids: Sequence[int]) -> float:
+def logit_gap(target: TokenModel, text: list[int], token_ids: Sequence[int]) -> float:
     """How far the least probable of these next tokens is behind the most probable one of all, in logits of
     the run's precision."""
     target.start(len(text))

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from bitdraft.backends import Engine, EngineSetup, make_engine
+from bitdraft.backends import Engine, EngineSetup, load_model, make_engine
 from bitdraft.backends.base import check_k
 from bitdraft.config import Execution, SpecDecodeConfig
 from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
-from bitdraft.inputs.models import LoadedModel, load_model
+from bitdraft.inputs.models import LoadedModel
 from bitdraft.inputs.variants import Variant
 from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit

@@ -49,6 +49,7 @@ class Workload:
         drafts = {d.label: content_id(d.checkpoint) if d.checkpoint else None for d in self.drafts}
         return {
             "checkpoint": content_id(self.target),
+            "files": self.target.files_content,
             "drafts": drafts,
             "text": fingerprint([prompt.token_ids for prompt in self.prompts], 32),
         }
@@ -57,7 +58,7 @@ class Workload:
         """For a child process, which is given folders so that it needs no hub."""
         folders = {d.label: str(d.checkpoint.folder) if d.checkpoint else None for d in self.drafts}
         return {
-            "config": config.model_dump(mode="json") | {"model": str(self.target.folder)},
+            "config": config.model_dump(mode="json") | self.target.settings_here(),
             "drafts": folders,
             "prompts": [prompt.token_ids for prompt in self.prompts],
             "clusters": [prompt.cluster for prompt in self.prompts],

@@ -10,9 +10,9 @@ import torch
 
 from bitdraft.engine.acceptance import draw
 from bitdraft.engine.drafters.base import Draft, EagerStep, StaticStep
-from bitdraft.engine.runner import Runner
 from bitdraft.engine.static.drafts import GreedyDraft, draft_token, draft_tokens
 from bitdraft.engine.static.forward import StaticForward
+from bitdraft.engine.token_model import TokenModel
 
 
 class ModelDrafter:
@@ -22,7 +22,7 @@ class ModelDrafter:
     not yet seen its own last one: the next first forward takes two tokens.
     """
 
-    def __init__(self, runner: Runner, target_device: torch.device) -> None:
+    def __init__(self, runner: TokenModel, target_device: torch.device) -> None:
         self.runner = runner
         self.target_device = target_device
 
@@ -35,7 +35,7 @@ class ModelDrafter:
 
     def draft(self, asked: EagerStep) -> Draft:
         """See `Drafter`."""
-        tokens_BT = self.runner.to_device(asked.context[self.runner.cache.length :])
+        tokens_BT = self.runner.to_device(asked.context[self.runner.length :])
         tokens, probs, tops = [], [], []
         for index in range(asked.num_tokens):
             logits_BV = self.runner.forward(tokens_BT)[:, -1]

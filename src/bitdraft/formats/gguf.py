@@ -1,0 +1,101 @@
+"""Weights in GGUF files, which llama.cpp runs: floating point, and blocks of integers with a scale.
+
+Names are llama.cpp's own for mixtures of tensor types (`Q4_K_M`: most tensors Q4_K, some Q6_K); its floating
+point has a prefix, because its products are not torch's. `bits` are nominal: how many a file really has for a
+weight is the file's to say. `file_type` is `general.file_type` there (llama.h: `llama_ftype`). Those that
+`need_importance` are made with an importance matrix, which is measured on a text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitdraft.formats.base import Format
+
+FAMILY = "gguf"
+LLAMA_CPP = "llama.cpp"
+_FIRST_STYLE = 7
+
+# name, file type, bits of a weight
+_WITHOUT_IMPORTANCE = (
+    ("gguf-f32", 0, 32.0),
+    ("gguf-f16", 1, 16.0),
+    ("gguf-bf16", 32, 16.0),
+    ("Q8_0", 7, 8.5),
+    ("Q6_K", 18, 6.56),
+    ("Q5_K_M", 17, 5.69),
+    ("Q5_K_S", 16, 5.54),
+    ("Q5_1", 9, 6.0),
+    ("Q5_0", 8, 5.5),
+    ("Q4_K_M", 15, 4.85),
+    ("Q4_K_S", 14, 4.58),
+    ("Q4_1", 3, 5.0),
+    ("Q4_0", 2, 4.5),
+    ("IQ4_NL", 25, 4.5),
+    ("IQ4_XS", 30, 4.25),
+    ("MXFP4_MOE", 38, 4.25),
+    ("Q3_K_L", 13, 4.27),
+    ("Q3_K_M", 12, 3.91),
+    ("Q3_K_S", 11, 3.5),
+    ("IQ3_M", 27, 3.66),
+    ("IQ3_S", 26, 3.44),
+    ("IQ3_XS", 22, 3.3),
+    ("Q2_K", 10, 2.96),
+    ("TQ2_0", 37, 2.06),
+    ("TQ1_0", 36, 1.69),
+)
+_WITH_IMPORTANCE = (
+    ("IQ3_XXS", 23, 3.06),
+    ("Q2_K_S", 21, 2.79),
+    ("IQ2_M", 29, 2.7),
+    ("IQ2_S", 28, 2.5),
+    ("IQ2_XS", 20, 2.31),
+    ("IQ2_XXS", 19, 2.06),
+    ("IQ1_M", 31, 1.75),
+    ("IQ1_S", 24, 1.56),
+)
+# a file whose mixture has no name here
+_OTHER = ("gguf", -1, 0.0)
+
+
+@dataclass(frozen=True)
+class GgufFormat(Format):
+    """See the module."""
+
+    file_type: int = -1
+    needs_importance: bool = False
+
+    @property
+    def is_float(self) -> bool:
+        """Whether others can be made from it without rounding twice."""
+        return self.name.startswith("gguf-")
+
+
+def _format(place: int, name: str, file_type: int, bits: float) -> GgufFormat:
+    is_float = name.startswith("gguf-")
+    return GgufFormat(
+        name=name,
+        title=f"{name.removeprefix('gguf-').upper()} (llama.cpp)" if is_float else name,
+        family=FAMILY,
+        torch_dtype="",
+        bits=bits,
+        style_index=_FIRST_STYLE + place,
+        tie_lead=0.05 if name == "gguf-f32" else 0.5,
+        left_out_first=2,
+        backend=LLAMA_CPP,
+        package="llama_cpp",
+        extra="llama-cpp",
+        file_type=file_type,
+        needs_importance=(name, file_type, bits) in _WITH_IMPORTANCE,
+    )
+
+
+_ALL = (*_WITHOUT_IMPORTANCE, *_WITH_IMPORTANCE, _OTHER)
+FORMATS = {entry[0]: _format(place, *entry) for place, entry in enumerate(_ALL)}
+WIDEST, OTHER = FORMATS["gguf-f32"], FORMATS["gguf"]
+_BY_FILE_TYPE = {found.file_type: found for found in FORMATS.values()}
+
+
+def of_file_type(number: int | None) -> GgufFormat:
+    """The format of a file by its `general.file_type`."""
+    return OTHER if number is None else _BY_FILE_TYPE.get(number, OTHER)

@@ -1,0 +1,114 @@
+"""The GGUF file of a checkpoint in a format: the checkpoint itself, one that was named, or one that is made.
+
+What is made is kept below the cache (`BITDRAFT_CACHE`, by default ~/.cache/bitdraft), in a folder of the
+checkpoint's content, and found there the next time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from bitdraft import formats
+from bitdraft.config import ModelConfig
+from bitdraft.errors import UserError
+from bitdraft.formats.gguf import OTHER, WIDEST, GgufFormat
+from bitdraft.inputs.checkpoints import Checkpoint, content_id
+from bitdraft.inputs.gguf.library import last_errors, library
+from bitdraft.inputs.gguf.writer import unwritable_reason, write_gguf
+from bitdraft.inputs.weight_files import weight_files
+
+
+def cache_folder() -> Path:
+    """Where what is made is kept."""
+    named = os.environ.get("BITDRAFT_CACHE")
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitdraft"
+    return Path(named).expanduser() if named else usual
+
+
+def gguf_of(checkpoint: Checkpoint, name: str, config: ModelConfig) -> Path:
+    """The file of this format. Raises `UserError` where there is none and none can be made."""
+    wanted = formats.find(name)
+    assert isinstance(wanted, GgufFormat)
+    named = dict(checkpoint.files).get(name)
+    if named is not None:
+        return named.files[0]
+    header = checkpoint.header
+    if header is not None and name in (header.format.name, OTHER.name):
+        return header.files[0]
+    _refuse_impossible(checkpoint, wanted, config)
+    library(checkpoint.name)
+    folder = cache_folder() / "gguf" / content_id(checkpoint)
+
+    def write(path: Path) -> None:
+        write_gguf(checkpoint.folder, weight_files(checkpoint.folder, config, "model"), path)
+
+    wide = header.files[0] if header else _made(folder / f"{WIDEST.name}.gguf", write)
+    if wanted is WIDEST and header is None:
+        return wide
+    return _made(folder / f"{name}.gguf", lambda path: _quantise(wide, path, wanted, config))
+
+
+def unmakeable_reason(checkpoint: Checkpoint, name: str) -> str | None:
+    """Why no file of this format can be made of a checkpoint; None where one is there, or can be made."""
+    wanted, header = formats.find(name), checkpoint.header
+    assert isinstance(wanted, GgufFormat)
+    if name in dict(checkpoint.files) or (header and name in (header.format.name, OTHER.name)):
+        return None
+    if wanted is OTHER:
+        return "is a format of files that are named alone"
+    if header is not None and not header.format.is_float:
+        return f"cannot be made of a file that is {header.format.name} already"
+    if header is None:
+        reason = unwritable_reason(checkpoint.folder)
+        if reason is not None:
+            return reason
+    if wanted.needs_importance:
+        return "needs an importance matrix"
+    return None
+
+
+def _refuse_impossible(checkpoint: Checkpoint, wanted: GgufFormat, config: ModelConfig) -> None:
+    reason = unmakeable_reason(checkpoint, wanted.name)
+    if reason is not None:
+        remedy = f"Convert the model with llama.cpp's tools and name the file: --gguf {wanted.name}=FILE"
+        raise UserError("precisions", wanted.name, reason, remedy)
+
+
+def _made(path: Path, make: Callable[[Path], None]) -> Path:
+    """Made once, whoever asks at the same time; half a file is never found."""
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            half = path.with_suffix(".part")
+            make(half)
+            half.replace(path)
+    return path
+
+
+def _quantise(source: Path, path: Path, wanted: GgufFormat, config: ModelConfig) -> None:
+    llama_cpp = library(config.model)
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = wanted.file_type
+    parameters.nthread = config.threads or 0
+    if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(path), parameters) != 0:
+        path.unlink(missing_ok=True)
+        problem = f"llama.cpp cannot make it of {source.name} ({last_errors()})"
+        raise UserError("precisions", wanted.name, problem, "Choose another format")
+
+
+def widened(path: Path, folder: Path) -> Path:
+    """The same weights in fp32, what was rounded staying so: for a control that rounds no more."""
+    llama_cpp = library()
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype, parameters.allow_requantize = WIDEST.file_type, True
+    found = folder / f"{path.stem}-widened.gguf"
+    if llama_cpp.llama_model_quantize(os.fsencode(path), os.fsencode(found), parameters) != 0:
+        problem = f"cannot be widened ({last_errors()})"
+        raise UserError("precision", path.stem, problem, "Do without a control")
+    return found
