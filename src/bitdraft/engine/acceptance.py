@@ -13,9 +13,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from bitdraft.config import SamplingConfig
+
+
+def is_on_host(logits: torch.Tensor) -> bool:
+    """Whether numpy can look at them where they lie."""
+    return logits.device.type == "cpu" and logits.dtype == torch.float32
+
+
+def most_probable(logits_TV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(largest logits, their ids), each `...`; the first of equals. A row with a number that isn't finite
+    gives it.
+
+    On a CPU fp32 goes through numpy, in the calling thread: a reduction that torch shares among its threads
+    leaves them spinning, which slows who computes next with threads of its own.
+    """
+    if not is_on_host(logits_TV):
+        top, index = logits_TV.max(-1)
+        return top, index
+    index = torch.from_numpy(np.asarray(logits_TV.numpy().argmax(-1)))
+    return logits_TV.gather(-1, index[..., None]).squeeze(-1), index
 
 
 def accept_greedy(

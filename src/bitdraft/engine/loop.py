@@ -7,13 +7,22 @@ can then be decoded any number of times; each run counts the prefills it rests o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
 from bitdraft.config import DecodingConfig
-from bitdraft.engine.acceptance import Sampler, UniformStream, accept_greedy, accept_sampled, draw
+from bitdraft.engine.acceptance import (
+    Sampler,
+    UniformStream,
+    accept_greedy,
+    accept_sampled,
+    draw,
+    is_on_host,
+    most_probable,
+)
 from bitdraft.engine.drafters.base import Draft, EagerDrafter, EagerStep, Prefills
 from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import NonFiniteNumbers
@@ -116,7 +125,7 @@ class PrefilledPrompt:
         synchronize(self.target.device)
         start_s = now()
         logits_TV = self.target.forward(self.target.to_device(tokens), len(tokens))[0]
-        chosen_T = logits_TV.max(-1).indices
+        chosen_T = most_probable(logits_TV)[1]
         if sampler is not None:
             chosen_T = draw(sampler.probabilities(logits_TV), uniforms.by_step[0, : len(tokens)])
         chosen_T.tolist()
@@ -144,10 +153,11 @@ class _Run:
         self.clock = PhaseClock(self.target.device)
         self._nothing = Draft(torch.empty(1, 0, dtype=torch.long, device=self.target.device))
         self._target_tops: list[torch.Tensor] = []
+        self._host_tops: list[float] = []
         self._draft_tops: list[torch.Tensor] = []
 
     def first_token(self) -> None:
-        top_T, token_T = self._first_logits_TV.max(-1)
+        top_T, token_T = most_probable(self._first_logits_TV)
         self._target_tops.append(top_T)
         if self.sampler is not None:
             token_T = draw(self.sampler.probabilities(self._first_logits_TV), self._uniforms.first)
@@ -158,9 +168,12 @@ class _Run:
         """Draft at most K of the `room` tokens that still fit (one is always the target's own), verify,
         keep; the tokens behind an accepted stop are dropped."""
         num_wanted = min(k, room - 1)
-        draft, uniforms = self._nothing, self._uniforms.by_step[self._num_steps]
-        self._num_steps += 1
-        if self.drafter is not None and num_wanted > 0:
+        index, self._num_steps = self._num_steps, self._num_steps + 1
+        if self.drafter is None:
+            self._plain_step(index)
+            return
+        draft, uniforms = self._nothing, self._uniforms.by_step[index]
+        if num_wanted > 0:
             asked = EagerStep(self.context, num_wanted, self.sampler, uniforms, self._oracle_ids)
             draft = self.drafter.draft(asked)
         self.clock.mark("draft")
@@ -175,13 +188,29 @@ class _Run:
         self.target.keep(len(self.context) + num_kept)
         new = [*drafted[:num_kept], next_id]
         end = next((index + 1 for index, token_id in enumerate(new) if token_id in stops), len(new))
-        if self.drafter is not None:
-            self.drafter.rewind(len(self.context) + num_kept)
-            self._draft_tops.extend(draft.top_logits)
-            cut = num_wanted < k or end < len(new)
-            self.steps.append(Step(num_drafted, min(num_kept, end), cut))
+        self.drafter.rewind(len(self.context) + num_kept)
+        self._draft_tops.extend(draft.top_logits)
+        cut = num_wanted < k or end < len(new)
+        self.steps.append(Step(num_drafted, min(num_kept, end), cut))
         self._append(new[:end])
         self.clock.mark("host")
+
+    def _plain_step(self, index: int) -> None:
+        """The same where nothing is drafted: of a small model's step the operations that are left out take
+        a tenth."""
+        logits_TV = self.target.forward_one(self.context[-1])
+        if self.sampler is None and is_on_host(logits_TV):
+            row_V = logits_TV[0].numpy()
+            token_id = int(row_V.argmax())
+            self._host_tops.append(float(row_V[token_id]))
+        else:
+            top_T, token_T = most_probable(logits_TV)
+            self._target_tops.append(top_T)
+            if self.sampler is not None:
+                token_T = draw(self.sampler.probabilities(logits_TV), self._uniforms.by_step[index][-1:])
+            token_id = int(token_T[0])
+        self.token_ids.append(token_id)
+        self.context.append(token_id)
 
     def _append(self, token_ids: list[int]) -> None:
         self.token_ids += token_ids
@@ -190,7 +219,7 @@ class _Run:
     def _accept(
         self, draft: Draft, logits_TV: torch.Tensor, uniforms_2: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        top_T, choices_T = logits_TV.max(-1)
+        top_T, choices_T = most_probable(logits_TV)
         self._target_tops.append(top_T)
         if self.sampler is None:
             return accept_greedy(draft.tokens_BK[0], choices_T)
@@ -199,6 +228,8 @@ class _Run:
         return accept_sampled(draft.tokens_BK[0], q_KV, p_TV, uniforms_2)
 
     def check_finite(self) -> None:
+        if not all(map(math.isfinite, self._host_tops)):
+            raise NonFiniteDecoding("target")
         for who, tops in (("target", self._target_tops), ("draft", self._draft_tops)):
             if tops and not torch.cat(tops).isfinite().all():
                 raise NonFiniteDecoding(who)

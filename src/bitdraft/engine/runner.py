@@ -83,6 +83,11 @@ class Runner:
         self.cache.advance(num_tokens)
         return fit_logits(self.vocabulary, logits_BTV[:, -num_logits:])
 
+    def forward_one(self, token_id: int) -> torch.Tensor:
+        """Feed a token; its logits, 1 × V."""
+        logits_TV: torch.Tensor = self.forward(self.to_device([token_id]))[0]
+        return logits_TV
+
     def without_cache(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Logits of a whole sequence, B × T × V, in one forward without a cache."""
         found = self.model(input_ids=read_ids(self.vocabulary, tokens_BT), use_cache=False)

@@ -38,6 +38,10 @@ class TokenModel(Protocol):
         which the next forward may overwrite."""
         ...
 
+    def forward_one(self, token_id: int) -> torch.Tensor:
+        """Feed a token; its logits, 1 × V, which the next forward may overwrite."""
+        ...
+
     def without_cache(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Logits of a whole sequence, B × T × V, in one forward that reads nothing of the cache."""
         ...

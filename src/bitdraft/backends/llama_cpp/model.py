@@ -120,9 +120,10 @@ class Context:
         weakref.finalize(self, api.llama_free, self._handle)
         self._memory = api.llama_get_memory(self._handle)
         self._views: dict[tuple[int, int], torch.Tensor] = {}
-        self._make_batch(num_rows)
+        self._counting = np.arange(capacity, dtype=np.int32)
+        self._make_batch()
 
-    def _make_batch(self, num_rows: int) -> None:
+    def _make_batch(self) -> None:
         """Arrays that stay; a forward fills their front."""
         api, most = self._api, self._most
         self._tokens, self._places = np.zeros(most, np.int32), np.zeros(most, np.int32)
@@ -148,21 +149,38 @@ class Context:
 
     def feed(self, tokens_T: NDArray[Any], first: int, num_logits: int, row: int = 0) -> torch.Tensor:
         """Feed a row's tokens at positions `first` and on; the logits of the last `num_logits`, T × V."""
-        done, total = 0, len(tokens_T)
-        parts: list[torch.Tensor] = []
-        while done < total:
-            count = min(self._most, total - done)
-            left_out = max(0, total - num_logits - done)
-            self._tokens[:count] = tokens_T[done : done + count]
-            self._places[:count] = np.arange(first + done, first + done + count)
-            self._rows[:count] = row
-            self._wanted[:count] = 0
-            self._wanted[left_out:count] = 1
-            found = self._decode(count, max(0, count - left_out))
-            done += count
-            if found is not None:
-                parts.append(found if done == total and not parts else found.clone())
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        total = len(tokens_T)
+        if total <= self._most:
+            found = self._feed_some(tokens_T, first, num_logits, row)
+            assert found is not None
+            return found
+        parts = []
+        for start in range(0, total, self._most):
+            part_T = tokens_T[start : start + self._most]
+            wanted = min(len(part_T), num_logits - (total - start - len(part_T)))
+            found = self._feed_some(part_T, first + start, wanted, row)
+            parts += [] if found is None else [found.clone()]
+        return torch.cat(parts)
+
+    def feed_one(self, token_id: int, place: int) -> torch.Tensor:
+        """Feed a token of the first row; its logits, 1 × V."""
+        self._tokens[0], self._places[0], self._rows[0], self._wanted[0] = token_id, place, 0, 1
+        found = self._decode(1, 1)
+        assert found is not None
+        return found
+
+    def _feed_some(
+        self, tokens_T: NDArray[Any], first: int, num_logits: int, row: int
+    ) -> torch.Tensor | None:
+        """As many as one call takes; no logits where `num_logits` is not above 0."""
+        count = len(tokens_T)
+        without = count - max(num_logits, 0)
+        self._tokens[:count] = tokens_T
+        self._places[:count] = self._counting[first : first + count]
+        self._rows[:count] = row
+        self._wanted[:without] = 0
+        self._wanted[without:count] = 1
+        return self._decode(count, count - without)
 
     def feed_rows(self, tokens: Sequence[NDArray[Any]], firsts: Sequence[int]) -> torch.Tensor:
         """Feed all rows' tokens, each at its own positions; the logits of all of them, N × V."""
@@ -170,7 +188,7 @@ class Context:
         for row, (own, first) in enumerate(zip(tokens, firsts, strict=True)):
             end = start + len(own)
             self._tokens[start:end] = own
-            self._places[start:end] = np.arange(first, first + len(own))
+            self._places[start:end] = self._counting[first : first + len(own)]
             self._rows[start:end] = row
             start = end
         self._wanted[:start] = 1
@@ -187,9 +205,7 @@ class Context:
             raise RuntimeError(f"llama.cpp could not decode ({code}: {last_errors()})")
         if not num_logits:
             return None
-        pointer = self._api.llama_get_logits(self._handle)
-        address = ctypes.cast(pointer, ctypes.c_void_p).value
-        assert address is not None
+        address = ctypes.addressof(self._api.llama_get_logits(self._handle).contents)
         key = (address, num_logits)
         if key not in self._views:
             room = (ctypes.c_float * (num_logits * self._num_ids)).from_address(address)

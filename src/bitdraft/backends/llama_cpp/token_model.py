@@ -59,6 +59,18 @@ class LlamaRunner:
         self._length += num_tokens
         return fit_logits(self.vocabulary, logits_TV[None])
 
+    def forward_one(self, token_id: int) -> torch.Tensor:
+        """Feed a token; its logits, 1 × V. The way of plain decoding, where every operation of Python's
+        counts."""
+        context = self._context
+        assert context is not None
+        assert self._length < context.capacity, f"no room in a cache of {context.capacity}"
+        if self.vocabulary is not None:
+            return self.forward(self.to_device([token_id]))[0]
+        logits_TV = context.feed_one(token_id, self._length)
+        self._length += 1
+        return logits_TV
+
     def without_cache(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Logits of a whole sequence, 1 × T × V, in one forward over an empty cache."""
         num_tokens = tokens_BT.shape[1]

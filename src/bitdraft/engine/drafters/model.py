@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bitdraft.engine.acceptance import draw
+from bitdraft.engine.acceptance import draw, most_probable
 from bitdraft.engine.drafters.base import Draft, EagerStep, StaticStep
 from bitdraft.engine.static.drafts import GreedyDraft, draft_token, draft_tokens
 from bitdraft.engine.static.forward import StaticForward
@@ -39,7 +39,7 @@ class ModelDrafter:
         tokens, probs, tops = [], [], []
         for index in range(asked.num_tokens):
             logits_BV = self.runner.forward(tokens_BT)[:, -1]
-            top_B, token_B = logits_BV.max(-1)
+            top_B, token_B = most_probable(logits_BV)
             if asked.sampler is not None:
                 probs_BV = asked.sampler.probabilities(logits_BV)
                 token_B = draw(probs_BV, asked.uniforms_K[index : index + 1])
