@@ -23,10 +23,10 @@ from bitdraft.config import ModelConfig
 from bitdraft.engine.scoring import kl_of_logits, log_prob_of
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import Dataset
+from bitdraft.inputs.gguf.writer import write_gguf
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.windows import plan_scoring
 from bitdraft.metrics.quality import block_lengths, paired_figures, perplexity, score_blocks
-from gguf_models import write_gguf
 from peers_common import PEERS, TARGET, Agreement, blocks_of, call, folder_of, model_of, numbers, scored_text
 
 PACKAGE = "llama-cpp-python==0.3.36"
@@ -82,7 +82,8 @@ def agree() -> list[Agreement]:
     models.mkdir(exist_ok=True)
     text = models / "text.txt"
     text.write_text(scored_text(), encoding="utf-8")
-    write_gguf(folder_of(TARGET), models / "f32.gguf")
+    folder = folder_of(TARGET)
+    write_gguf(folder, [folder / "model.safetensors"], models / "f32.gguf")
     whole = _Scored.of(models / "f32.gguf", text)
     found = _perplexity(whole, text)
     for name in FORMATS:

@@ -31,7 +31,7 @@ from bitdraft.inputs.tokenizers import (
     load_tokenizer,
     text_encoder,
 )
-from bitdraft.inputs.variants import Variant
+from bitdraft.inputs.variants import Variant, check_variant, own_format
 from bitdraft.schema.records import Generation
 
 _SAMPLE = (
@@ -78,7 +78,7 @@ class Decoder:
         if config.draft == NGRAM:
             drafts[NGRAM] = None
         elif config.draft is not None:
-            own = config.model_copy(update={"model": config.draft, "revision": None})
+            own = config.model_copy(update={"model": config.draft, "revision": None, "gguf": ()})
             found = find_checkpoint(own, "draft")
             own_tokenizer = load_tokenizer(found, own, "draft")
             problem = draft_tokenizer_problem(own_tokenizer, self._tokenizer, _SAMPLE)
@@ -86,8 +86,10 @@ class Decoder:
                 raise UserError("draft", config.draft, problem, f"Choose one with the tokenizer of {model}")
             foreign[config.draft] = foreign_ids(own_tokenizer, self._tokenizer)
             self._context = min(self._context, found.context)
-            precision = config.draft_precision or config.precision
+            precision = own_format(found, config.precision, config.draft_precision)
+            check_variant(Variant(found, precision), "draft_precision")
             drafts[config.draft] = load_model(Variant(found, precision), device, own).model
+        check_variant(Variant(checkpoint, config.precision), "precision")
         target = load_model(Variant(checkpoint, config.precision), device, config).model
         sample = text_encoder(self._tokenizer)(_SAMPLE)
         check_model(token_model(target), sample, model)

@@ -2,6 +2,7 @@
 
 BitdraftError
 ├── UserError          a request that cannot be carried out as given: field, value, problem, remedy
+├── Unsupported        what a device, a checkpoint or a package can't do: a row of its own says why
 └── NonFiniteNumbers   a model gave numbers that are not finite
     ├── NonFiniteDecoding   while it decoded     (engine.loop)
     └── NonFiniteLogits     while it was scored  (engine.scoring)
@@ -37,6 +38,10 @@ class UserError(BitdraftError):
             "problem": self.problem,
             "remedy": self.remedy,
         }
+
+
+class Unsupported(BitdraftError, NotImplementedError):
+    """What a device, a checkpoint or a package can't do, where other formats can: a row with the reason."""
 
 
 class NonFiniteNumbers(BitdraftError):

@@ -263,7 +263,7 @@ def test_without_a_control_nothing_is_taken_for_a_tie(
         raise MemoryError("no room for the wider model")
 
     in_process.setattr(Worker, "decode", faulty)
-    in_process.setattr("bitdraft.spec_decode.control._wide_target", none)
+    in_process.setattr("bitdraft.spec_decode.control.wider_model", none)
     result = sweep(checkpoint, text, None, num_prompts=5)
     [row] = result.sweep
     assert row.lossless is not None

@@ -19,9 +19,11 @@ from bitdraft.schema.records import Figure
 
 
 def test_every_format_is_a_precision_with_a_dtype_of_its_own() -> None:
-    assert formats.NAMES == PRECISIONS
+    assert formats.USUAL == PRECISIONS
+    assert set(PRECISIONS) < set(formats.NAMES)
     assert [torch_dtype(name) for name in PRECISIONS] == [torch.float32, torch.float16, torch.bfloat16]
-    assert len({formats.find(name).style_index for name in PRECISIONS}) == len(PRECISIONS)
+    assert len({formats.find(name).style_index for name in formats.NAMES}) == len(formats.NAMES)
+    assert len({name.lower() for name in formats.NAMES}) == len(formats.NAMES)
     assert formats.find("from another version").title == ""
 
 

@@ -128,7 +128,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda f: (f / "adapter_config.json").write_text(json.dumps(LORA)),
         "holds a LORA adapter of org/base beside its weights",
     ),
-    ("gguf", gguf_alone, "holds GGUF files .model-Q4_K_M.gguf., which only llama.cpp runs"),
+    ("gguf", gguf_alone, "holds GGUF files .model-Q4_K_M.gguf. and no config.json"),
     ("LFS weights", lambda f: (f / "model.safetensors").write_text(POINTER), "safetensors.*Git LFS pointer"),
     (
         "LFS tokenizer",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bitdraft.backends.base import Engine, EngineSetup
-from bitdraft.backends.loading import load_model, token_model
+from bitdraft.backends.loading import load_model, token_model, wider_model
 from bitdraft.backends.native import NativeEngine
 from bitdraft.backends.transformers import TransformersEngine
 from bitdraft.config import BackendName
@@ -22,4 +22,4 @@ def make_engine(name: BackendName, setup: EngineSetup) -> Engine:
     return ENGINES[name](setup)
 
 
-__all__ = ["ENGINES", "Engine", "EngineSetup", "load_model", "make_engine", "token_model"]
+__all__ = ["ENGINES", "Engine", "EngineSetup", "load_model", "make_engine", "token_model", "wider_model"]

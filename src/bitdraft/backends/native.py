@@ -158,7 +158,7 @@ class NativeEngine(Engine):
         forward = self._forwards.get(draft)
         if forward is None:
             return 0.0
-        return forward.preparation_s + (forward.graphs.capture_s if forward.graphs else 0.0)
+        return float(forward.preparation_s + (forward.graphs.capture_s if forward.graphs else 0.0))
 
     def decisions(self) -> dict[str, Any]:
         """See `Engine`."""

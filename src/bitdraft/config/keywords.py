@@ -15,7 +15,7 @@ from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 from bitdraft.config.backends import BackendName
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import Execution
-from bitdraft.config.model import FlashAttention, KvCache
+from bitdraft.config.model import FlashAttention
 from bitdraft.config.running import ExecutorName
 from bitdraft.config.runs import PplProtocol
 
@@ -50,7 +50,7 @@ class CommonKeywords(RunKeywords, total=False):
     device: str
     tokenizer: str | None
     gguf: Names
-    kv_cache: KvCache
+    kv_cache: str
     flash_attention: FlashAttention
     threads: int | None
     dataset: str

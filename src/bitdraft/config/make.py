@@ -7,16 +7,19 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
+from bitdraft import formats
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import LARGEST_BATCH, MOST_K
-from bitdraft.config.runs import PRECISIONS
 from bitdraft.errors import UserError
+from bitdraft.formats import kv_cache
 
 _REMEDIES = {
-    "precisions": f"Choose from {', '.join(PRECISIONS)}, separated by commas, each once",
-    "reference": f"Choose one of the measured precisions ({', '.join(PRECISIONS)})",
-    "precision": f"Choose one of {', '.join(PRECISIONS)}",
-    "draft_precision": f"Choose one of {', '.join(PRECISIONS)}",
+    "precisions": f"Choose from {formats.listed()}, separated by commas, each once",
+    "reference": "Choose one of the measured precisions",
+    "precision": f"Choose one of {formats.listed()}",
+    "draft_precision": f"Choose one of {formats.listed()}",
+    "gguf": "Give FORMAT=FILE, as Q4_K_M=path/to/model.gguf",
+    "kv_cache": f"Choose one of auto, {', '.join(kv_cache.FORMATS)}",
     "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
     "k": f"Give numbers from 1 to {MOST_K}, as 3-10 or 1,2,4",
     "batch_sizes": f"Give numbers from 1 to {LARGEST_BATCH}, as 1,4,8",

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from bitdraft import formats
 from bitdraft.config.base import Config, parts_of
+from bitdraft.formats import kv_cache as kv_formats
 from bitdraft.formats.gguf import FAMILY, OTHER
 
-KvCache = Literal["auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 FlashAttention = Literal["auto", "on", "off"]
 
 _BY_MODEL = ("precision", "precisions", "gguf")
@@ -77,8 +77,10 @@ class ModelConfig(Config):
         description="A GGUF file of the model: FORMAT=FILE, or FILE where its name says the format "
         "(model-Q4_K_M.gguf).",
     )
-    kv_cache: KvCache = Field(
-        "auto", description="Numbers of llama.cpp's key-value cache. auto: f16, as it has them by default."
+    kv_cache: str = Field(
+        kv_formats.AUTO,
+        description=f"Numbers of llama.cpp's key-value cache: {', '.join(kv_formats.FORMATS)}. auto: "
+        f"{kv_formats.DEFAULT}, as llama.cpp has them.",
     )
     flash_attention: FlashAttention = Field("auto", description="llama.cpp's flash attention.")
     threads: int | None = Field(
@@ -107,11 +109,14 @@ class ModelConfig(Config):
             found["precisions"] = (*asked, *(name for name in named if name and name not in known))
         return found
 
-    @field_validator("kv_cache", mode="before")
+    @field_validator("kv_cache")
     @classmethod
-    def _as_llama_cpp_writes_it(cls, value: Any) -> Any:
+    def _known_numbers(cls, value: str) -> str:
         """`fp16` is `f16` there."""
-        return value.lower().replace("fp", "f") if isinstance(value, str) else value
+        found = value.lower().replace("fp", "f")
+        if found != kv_formats.AUTO and found not in kv_formats.FORMATS:
+            raise ValueError("no such numbers of a cache")
+        return found
 
     @field_validator("gguf", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ Shapes: N rows, T of them in a chunk, V vocabulary, C ids of a slice, D hidden s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -28,7 +29,8 @@ def slices_of(
     num_rows = len(models[0][1])
     heads = [runner.model.get_output_embeddings() for runner, _ in models]
     sizes = {runner.vocab_size for runner, _ in models}
-    is_plain = all(type(head) is torch.nn.Linear for head in heads) and len(sizes) == 1
+    is_plain = all(type(head) is torch.nn.Linear and _is_tensor(head.weight) for head in heads)
+    is_plain = is_plain and len(sizes) == 1
     if not is_plain or any(runner.vocabulary is not None for runner, _ in models):
         for start in range(0, num_rows, chunk_tokens):
             rows = slice(start, start + chunk_tokens)
@@ -45,6 +47,11 @@ def slices_of(
                 F.linear(states[rows], *own).float() for (_, states), own in zip(models, cut, strict=True)
             ]
             yield rows, first, found
+
+
+def _is_tensor(weight: Any) -> bool:
+    """And nothing that computes in its own way."""
+    return type(weight) in (torch.Tensor, torch.nn.Parameter)
 
 
 class Sums:

@@ -24,6 +24,15 @@ def find(name: str) -> Format:
     return FORMATS.get(name, UNKNOWN)
 
 
+def listed() -> str:
+    """What can be named, in a line; of llama.cpp's some."""
+    some = [name for name in gguf.FORMATS if name in gguf.WELL_KNOWN]
+    return (
+        f"{', '.join(USUAL)}; {', '.join(torchao.FORMATS)} (bitdraft[quant]); "
+        f"{', '.join(some)} and llama.cpp's others (bitdraft[llama-cpp])"
+    )
+
+
 def canonical(text: str) -> str | None:
     """The name that is meant, in whatever case it is written; None where there is none."""
     return _BY_LOWER.get(text.strip().lower())

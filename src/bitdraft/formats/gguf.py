@@ -14,7 +14,7 @@ from bitdraft.formats.base import Format
 
 FAMILY = "gguf"
 LLAMA_CPP = "llama.cpp"
-_FIRST_STYLE = 7
+_FIRST_STYLE = 8
 
 # name, file type, bits of a weight
 _WITHOUT_IMPORTANCE = (
@@ -54,6 +54,7 @@ _WITH_IMPORTANCE = (
     ("IQ1_M", 31, 1.75),
     ("IQ1_S", 24, 1.56),
 )
+WELL_KNOWN = ("gguf-f32", "gguf-f16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q2_K")
 # a file whose mixture has no name here
 _OTHER = ("gguf", -1, 0.0)
 

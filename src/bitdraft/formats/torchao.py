@@ -1,8 +1,10 @@
-"""Weights of linear layers as integers or 8-bit floats, by torchao: what is left stays bfloat16.
+"""Weights of linear layers as integers or short floats, by torchao or bitsandbytes: what is left stays
+bfloat16.
 
 `int8` and `int4` keep weights alone so and multiply in bfloat16; `int8-dynamic` and `fp8` make the
 activations so, too, with a scale for each token. Embeddings are not among the linear layers; the output
-layer is.
+layer is. `nf4` (bitsandbytes; Dettmers et al. 2023) takes one of sixteen quantiles of a normal distribution,
+with a scale for 64 weights, and leaves the output layer as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ GROUP_SIZE = 32
 """Weights of int4 that share a scale"""
 
 
-def _format(name: str, title: str, bits: float, style_index: int) -> Format:
+def _format(name: str, title: str, bits: float, style_index: int, package: str = "torchao") -> Format:
     return Format(
         name=name,
         title=title,
@@ -24,7 +26,7 @@ def _format(name: str, title: str, bits: float, style_index: int) -> Format:
         style_index=style_index,
         tie_lead=0.5,
         left_out_first=1,
-        package="torchao",
+        package=package,
         extra="quant",
     )
 
@@ -36,5 +38,6 @@ FORMATS = {
         _format("int8-dynamic", "INT8 dynamic", 8.0, 4),
         _format("int4", "INT4", 4.5, 5),
         _format("fp8", "FP8", 8.0, 6),
+        _format("nf4", "NF4", 4.5, 7, "bitsandbytes"),
     )
 }

@@ -33,10 +33,10 @@ def download(config: ModelConfig, field: str) -> Snapshot:
     cached. Raises `UserError`."""
     name = config.model
     with _hub_errors(name, config.revision, field):
-        names, offline = _names(name, config.revision)
+        names, error = _names(name, config.revision)
         if names is None:
-            folder = _fetch(name, config.revision, (), cached=True)
-            return Snapshot(folder, folder.name, offline)
+            folder = _cached(name, config.revision, error)
+            return Snapshot(folder, folder.name, _why(error))
         own = [one for one in names if "/" not in one]
         wanted = _small(own)
         if SINGLE not in own and INDEX in own:
@@ -51,9 +51,10 @@ def download(config: ModelConfig, field: str) -> Snapshot:
 def download_tokenizer(name: str, field: str) -> Path:
     """Fetch a repository's small files alone. Raises `UserError`."""
     with _hub_errors(name, None, field):
-        names, _ = _names(name, None)
-        wanted = _small([one for one in names or () if "/" not in one])
-        return _fetch(name, None, wanted, cached=names is None)
+        names, error = _names(name, None)
+        if names is None:
+            return _cached(name, None, error)
+        return _fetch(name, None, _small([one for one in names if "/" not in one]))
 
 
 def download_gguf(config: ModelConfig, field: str) -> Snapshot:
@@ -62,18 +63,19 @@ def download_gguf(config: ModelConfig, field: str) -> Snapshot:
     name, tag = config.model, gguf_tag(config.model)
     repository = name.partition(":")[0] if tag else "/".join(name.split("/")[:2])
     with _hub_errors(name, config.revision, field):
-        names, offline = _names(repository, config.revision)
-        cached = None if names is not None else _fetch(repository, config.revision, (), cached=True)
-        if cached is not None:
+        names, error = _names(repository, config.revision)
+        cached = None
+        if names is None:
+            cached = _cached(repository, config.revision, error)
             names = [str(path.relative_to(cached)) for path in cached.rglob("*.gguf")]
-        wanted = _gguf_names(names or [], tag, name.split("/", 2)[-1])
+        wanted = _gguf_names(names, tag, name.split("/", 2)[-1])
         if not wanted:
-            found = sorted(one for one in names or [] if one.endswith(".gguf"))
+            found = sorted(one for one in names if one.endswith(".gguf"))
             known = f" (it has {', '.join(found)})" if found else ""
             problem = f"{repository} has no such GGUF file{known}"
             raise UserError(field, name, problem, "Name one of its files")
         folder = cached or _fetch(repository, config.revision, wanted)
-        return Snapshot(folder / wanted[0], folder.name, offline)
+        return Snapshot(folder / wanted[0], folder.name, _why(error))
 
 
 def _gguf_names(names: Sequence[str], tag: str | None, file: str) -> list[str]:
@@ -90,13 +92,12 @@ def _gguf_names(names: Sequence[str], tag: str | None, file: str) -> list[str]:
     return sorted(parts) if first[0] in parts else first
 
 
-def _names(repository: str, revision: str | None) -> tuple[list[str] | None, str | None]:
+def _names(repository: str, revision: str | None) -> tuple[list[str] | None, Exception | None]:
     """The repository's files; None where the hub cannot be reached, and why."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
-        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -106,9 +107,26 @@ def _names(repository: str, revision: str | None) -> tuple[list[str] | None, str
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
         raise
     except Exception as error:  # httpx and the hub's client have no common base
-        why = "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else one_line(error, 160)
-        return None, why
+        return None, error
     return [one.rfilename for one in found.siblings or ()], None
+
+
+def _why(error: Exception | None) -> str | None:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if error is None:
+        return None
+    return "offline mode is on" if isinstance(error, OfflineModeIsEnabled) else one_line(error, 160)
+
+
+def _cached(repository: str, revision: str | None, unreachable: Exception | None) -> Path:
+    """What is there of a repository where the hub cannot be reached."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return _fetch(repository, revision, (), cached=True)
+    except LocalEntryNotFoundError as error:
+        raise error from unreachable
 
 
 def _fetch(repository: str, revision: str | None, names: Sequence[str], *, cached: bool = False) -> Path:
@@ -145,7 +163,7 @@ def _hub_errors(name: str, revision: str | None, field: str) -> Iterator[None]:
     except UserError:
         raise
     except LocalEntryNotFoundError as error:
-        cause = error.__context__
+        cause = error.__cause__
         problem = f"the hub cannot be reached and nothing is cached ({one_line(cause or error, 160)})"
         remedy = "Check the network, a proxy and HF_ENDPOINT, or use demo/target or a local folder"
         raise UserError(field, name, problem, remedy) from error

@@ -13,10 +13,12 @@ from transformers.utils import logging as transformers_logging
 
 from bitdraft import formats
 from bitdraft.config import ModelConfig
-from bitdraft.errors import UserError, one_line
+from bitdraft.errors import Unsupported, UserError, one_line
 from bitdraft.formats import dtype as dtype_family
+from bitdraft.formats import torchao as torchao_family
 from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.files import AGAIN
+from bitdraft.inputs.quantised import num_bytes, num_elements, quantise, unsupported_reason
 from bitdraft.inputs.variants import Variant
 
 WEIGHT_STD = 0.02
@@ -88,16 +90,31 @@ def _load_dtype(variant: Variant, device: torch.device, config: ModelConfig) -> 
     dtype, checkpoint = torch_dtype(variant.name), variant.checkpoint
     make = _draw if checkpoint.random_weights else _read
     model = make(checkpoint, dtype, device, config).eval().requires_grad_(False)
-    parameters = list(model.parameters())
-    wrong = {p.dtype for p in parameters if p.is_floating_point() and p.dtype != dtype}
+    wrong = {p.dtype for p in model.parameters() if p.is_floating_point() and p.dtype != dtype}
     assert not wrong, f"parameters loaded as {wrong}, not {dtype}"
-    weight_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    return _counted(model, variant, device)
+
+
+def _load_quantised(variant: Variant, device: torch.device, config: ModelConfig) -> LoadedModel:
+    """Read in the dtype that is left of it, then quantised. Raises `Unsupported`."""
+    reason = unsupported_reason(variant.format, device)
+    if reason is not None:
+        raise Unsupported(reason)
+    plain = next(name for name in formats.USUAL if torch_dtype(name) == torch_dtype(variant.name))
+    loaded = _load_dtype(Variant(variant.checkpoint, plain), device, config)
+    quantise(loaded.model, variant.format)
+    return _counted(loaded.model, variant, device)
+
+
+def _counted(model: Any, variant: Variant, device: torch.device) -> LoadedModel:
+    parameters = list(model.parameters())
+    weight_bytes = sum(map(num_bytes, parameters))
     idle = _idle_expert_bytes(model)
     return LoadedModel(
         model=model,
         variant=variant,
         device=device,
-        num_parameters=sum(p.numel() for p in parameters),
+        num_parameters=sum(map(num_elements, parameters)),
         weight_bytes=weight_bytes,
         streamed_bytes=None if idle is None else weight_bytes - _unread_embedding_bytes(model) - idle,
         is_sparse=idle != 0,
@@ -105,7 +122,8 @@ def _load_dtype(variant: Variant, device: torch.device, config: ModelConfig) -> 
 
 
 _LOADERS: dict[str, Callable[[Variant, torch.device, ModelConfig], LoadedModel]] = {
-    dtype_family.FAMILY: _load_dtype
+    dtype_family.FAMILY: _load_dtype,
+    torchao_family.FAMILY: _load_quantised,
 }
 
 
@@ -191,7 +209,7 @@ def _unread_embedding_bytes(model: Any) -> int:
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     if embedding is None or (head is not None and head.weight is embedding.weight):
         return 0
-    return int(embedding.weight.numel() * embedding.weight.element_size())
+    return num_bytes(embedding.weight)
 
 
 def _idle_expert_bytes(model: Any) -> int | None:
@@ -205,5 +223,5 @@ def _idle_expert_bytes(model: Any) -> int | None:
         return None if total and total > 1 else 0
     if not total or taken is None:
         return None
-    num_bytes = sum(int(p.numel()) * int(p.element_size()) for p in own)
-    return num_bytes * (int(total) - min(int(taken), int(total))) // int(total)
+    all_bytes = sum(map(num_bytes, own))
+    return all_bytes * (int(total) - min(int(taken), int(total))) // int(total)

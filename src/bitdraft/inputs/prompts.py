@@ -21,6 +21,9 @@ CHARS_PER_TOKEN = 8  # no common tokenizer averages more on prose; a window is c
 Encode = Callable[[str], list[int]]
 
 
+_SAMPLE_CHARS = 4000
+
+
 @dataclass(frozen=True)
 class Prompt:
     """`stratum` is what it was sampled by: an article, a book, a category. `cluster` is what its text shares
@@ -68,6 +71,11 @@ def uses_chat(dataset: Dataset, config: TextConfig, encoder: Encoder) -> bool:
     if config.chat == "on":
         raise UserError("chat", "on", "the tokenizer has no chat template", "Use --chat auto or off")
     return False
+
+
+def sample_of(dataset: Dataset) -> str:
+    """A piece of its text, by which two tokenizers are compared."""
+    return next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
 
 
 def text_record(

@@ -13,8 +13,16 @@ from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
-from bitdraft.inputs.prompts import Prompt, check_context, encoder_of, select_prompts, text_record
+from bitdraft.inputs.prompts import (
+    Prompt,
+    check_context,
+    encoder_of,
+    sample_of,
+    select_prompts,
+    text_record,
+)
 from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
+from bitdraft.inputs.variants import Variant, check_ids, check_variant
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings_of, with_process_noise
@@ -54,6 +62,9 @@ def prepare(config: PrecisionConfig) -> Workload:
     checkpoint = find_checkpoint(config)
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(checkpoint, config)
+    for name in config.precisions:
+        check_variant(Variant(checkpoint, name), "precisions")
+        check_ids(Variant(checkpoint, name), tokenizer, sample_of(dataset))
     encoder = encoder_of(tokenizer, config.bos)
     prompts = select_prompts(dataset, config, encoder, config.seed)
     context = checkpoint.context
@@ -171,11 +182,26 @@ class _Fold:
             remedy = "Try --device cpu, or free memory on the device"
             problem = f"cannot be measured ({failure.reason})"
             raise UserError("device", self.config.device, problem, remedy)
-        self.failures = conduct.run_cells(cells, self.take)
+        self._run_rounds(conduct, cells)
         if len(self.config.precisions) > 1 and machine_drift(self._rows()) > DRIFT_LIMIT:
             self.num_more = MORE_ROUNDS
-            again = cells_of(self.config, self.workload, MORE_ROUNDS)[len(cells) + 1 :]
-            self.failures |= conduct.run_cells(again, self.take)
+            self._run_rounds(conduct, cells_of(self.config, self.workload, MORE_ROUNDS)[len(cells) + 1 :])
+
+    def _run_rounds(self, conduct: Conduct[PrecisionResult], cells: Sequence[Cell]) -> None:
+        """One after another: what failed in the first is not tried again in a later one."""
+        size = len(self.config.precisions)
+        for start in range(0, len(cells), size):
+            left = [
+                cell
+                for cell in cells[start : start + size]
+                if cell.payload["precision"] == cell.name or self._is_alive(cell.payload["precision"])
+            ]
+            self.failures |= conduct.run_cells(left, self.take)
+
+    def _is_alive(self, precision: str) -> bool:
+        """Its first round was timed to the end."""
+        records = self.records.get(precision)
+        return records is not None and len(records.generations) == len(self.workload.prompts)
 
     def take(self, cell: Cell, event: Event) -> None:
         """One event of a cell."""

@@ -5,15 +5,17 @@ a token that is further behind than rounding can make it is unexplained, whateve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from bitdraft import formats
-from bitdraft.backends import Engine
+from bitdraft.backends import Engine, wider_model
 from bitdraft.config import Execution
 from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import UserError
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.variants import Variant
 from bitdraft.schema.records import Divergence, Generation
 from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.worker import Worker
@@ -67,7 +69,7 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
             gaps[gap] = logit_gap(target, text, tokens)
         if len(controls) < MOST_CONTROLS and not is_lost:
             try:
-                control = control or _control(worker, target.device, mode)
+                control = control or _control(worker, target, mode)
                 controls[done] = _agree(worker, control, one.prompt, one.draft, one.k)
             except (RuntimeError, MemoryError, UserError) as error:
                 is_lost = True
@@ -89,22 +91,17 @@ def _token_at(generation: Generation, index: int) -> int:
     return generation.token_ids[index] if index < len(generation.token_ids) else -1
 
 
-def _control(worker: Worker, device: torch.device, mode: Execution | None) -> Engine:
+def _control(worker: Worker, target: TokenModel, mode: Execution | None) -> Engine:
     """The wider target with the same drafts, run in the same way."""
-    engine = worker.engine(_wide_target(worker, device), mode)
+    variant = Variant(find_checkpoint(worker.config), worker.config.precision)
+    with worker.emit.slow():
+        wide = wider_model(target.model, variant, target.device, worker.config)
+    engine = worker.engine(wide, mode)
     found = engine.decisions().get("mode")
     if found != mode:
         why = f"the wider precision is run in another way ({found} in place of {mode})"
         raise UserError("execution", mode, why, "Use --execution eager")
     return engine
-
-
-def _wide_target(worker: Worker, device: torch.device) -> Any:
-    """The target in the wider dtype of its format: fp32, or fp64 where it was measured in fp32."""
-    own = formats.find(worker.config.precision)
-    widest = formats.default_reference(formats.NAMES)
-    model = worker.load(worker.config.model, widest, device).model
-    return model.to(getattr(torch, own.wider))
 
 
 def _agree(worker: Worker, control: Engine, index: int, draft: str, k: int) -> bool:

@@ -17,7 +17,7 @@ from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel
-from bitdraft.inputs.variants import Variant
+from bitdraft.inputs.variants import Variant, own_format
 from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
@@ -89,10 +89,15 @@ class Worker:
 
     def load_draft(self, label: str, device: torch.device) -> LoadedModel | None:
         """None for prompt lookup."""
-        folder = self.folders[label]
-        precision = self.config.draft_precision or self.config.precision
+        folder, config = self.folders[label], self.config
+        if folder is None:
+            return None
+        own = config.model_copy(update={"model": folder, "gguf": ()})
         try:
-            return None if folder is None else self.load(folder, precision, device)
+            with self.emit.slow():
+                checkpoint = find_checkpoint(own)
+                precision = own_format(checkpoint, config.precision, config.draft_precision)
+                return load_model(Variant(checkpoint, precision), device, own)
         except UserError as error:
             raise UserError("drafts", label, error.problem, error.remedy) from error
 

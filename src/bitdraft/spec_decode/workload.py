@@ -13,15 +13,22 @@ from bitdraft.config import CAPABILITIES, NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
-from bitdraft.inputs.prompts import Prompt, check_context, encoder_of, select_prompts, text_record
+from bitdraft.inputs.prompts import (
+    Prompt,
+    check_context,
+    encoder_of,
+    sample_of,
+    select_prompts,
+    text_record,
+)
 from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, foreign_ids, load_tokenizer
+from bitdraft.inputs.variants import Variant, check_ids, check_variant, own_format
 from bitdraft.runs.cell import fingerprint
 from bitdraft.schema.environment import TextRecord
 from bitdraft.schema.findings import Finding, warning
 
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
 LONGEST_LABEL = 24
-_SAMPLE_CHARS = 4000
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,15 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     drafts = tuple(_find_draft(name, config) for name in _draft_names(config))
     _check_labels(drafts)
     models = [(draft, draft.checkpoint) for draft in drafts if draft.checkpoint is not None]
-    sample = next(row for row in dataset.rows if row.strip())[:_SAMPLE_CHARS]
+    sample = sample_of(dataset)
+    check_variant(Variant(target, config.precision), "precision")
+    check_ids(Variant(target, config.precision), tokenizer, sample)
     check_context(prompts, config, config.max_new_tokens, target, "the target's")
     check_token_ids(max(max(prompt.token_ids) for prompt in prompts), target)
     foreign: dict[str, tuple[int, ...]] = {}
     for draft, checkpoint in models:
+        precision = own_format(checkpoint, config.precision, config.draft_precision)
+        check_variant(Variant(checkpoint, precision), "draft_precision")
         own = load_tokenizer(checkpoint, config, "drafts")
         problem = draft_tokenizer_problem(own, tokenizer, sample)
         if problem is not None:
@@ -191,7 +202,7 @@ def _find_draft(text: str, config: SpecDecodeConfig) -> DraftSource:
     label, name = _parse(text)
     if name == NGRAM:
         return DraftSource(label, text, None)
-    own = config.model_copy(update={"model": name, "revision": None})
+    own = config.model_copy(update={"model": name, "revision": None, "gguf": ()})
     return DraftSource(label, text, find_checkpoint(own, "drafts"))
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bitdraft.backends.llama_cpp.trial import repacking_works
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
+from bitdraft.formats import kv_cache as kv_formats
 from bitdraft.formats.gguf import WIDEST
 from bitdraft.inputs.gguf.header import GgufHeader
 from bitdraft.inputs.gguf.library import last_errors, library, load
@@ -26,22 +27,6 @@ MOST_AT_ONCE = 512
 """Tokens of one call, as llama.cpp's own tools have it"""
 _ALL_LAYERS = 10_000
 _FLASH = {"auto": -1, "off": 0, "on": 1}
-# ggml_type
-_KV_TYPES = {
-    "f32": 0,
-    "f16": 1,
-    "q4_0": 2,
-    "q4_1": 3,
-    "q5_0": 6,
-    "q5_1": 7,
-    "q8_0": 8,
-    "iq4_nl": 20,
-    "bf16": 30,
-}
-# bytes of so many numbers
-_KV_SIZES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q5_1": 24 / 32, "q5_0": 22 / 32}
-_KV_SIZES |= {"q4_1": 20 / 32, "q4_0": 18 / 32, "iq4_nl": 18 / 32}
-DEFAULT_KV = "f16"
 
 
 class LlamaModel:
@@ -54,7 +39,8 @@ class LlamaModel:
         self.device = torch.device("cpu")  # where logits lie
         self.dtype = torch.float32 if header.format is WIDEST else torch.float16
         self.threads = config.threads or torch.get_num_threads()
-        self.kv_cache = DEFAULT_KV if config.kv_cache == "auto" else config.kv_cache
+        self.kv_cache = kv_formats.find(config.kv_cache)
+        self.kv_cache_name = config.kv_cache
         self.flash_attention = _FLASH[config.flash_attention]
         settings: dict[str, Any] = {"n_gpu_layers": 0, "use_extra_bufts": repacking_works()}
         if device.type != "cpu":
@@ -87,7 +73,7 @@ class LlamaModel:
         heads = int(api.llama_model_n_head_kv(handle))
         size = int(api.llama_model_n_embd(handle)) // int(api.llama_model_n_head(handle))
         numbers = 2 * int(api.llama_model_n_layer(handle)) * heads * size
-        return int(numbers * _KV_SIZES[self.kv_cache])
+        return numbers * self.kv_cache.bytes_of_32 // 32
 
     def context(self, capacity: int, num_rows: int = 1) -> Context:
         """Room for `capacity` tokens in each row. Raises `UserError` where llama.cpp refuses the settings."""
@@ -107,7 +93,7 @@ class Context:
         parameters.n_seq_max = num_rows
         parameters.n_threads = parameters.n_threads_batch = model.threads
         parameters.flash_attn_type = model.flash_attention
-        parameters.type_k = parameters.type_v = _KV_TYPES[model.kv_cache]
+        parameters.type_k = parameters.type_v = model.kv_cache.ggml_type
         parameters.no_perf = True
         parameters.swa_full = True  # or a cache with a sliding window can't be rolled back
         parameters.kv_unified = False
@@ -115,7 +101,7 @@ class Context:
         if not self._handle:
             problem = f"llama.cpp makes no context of {capacity} tokens ({last_errors()})"
             remedy = "Leave --kv-cache and --flash-attention out, or ask for shorter texts"
-            raise UserError("kv_cache", model.kv_cache, problem, remedy)
+            raise UserError("kv_cache", model.kv_cache_name, problem, remedy)
         self._model = model  # which must outlive it
         weakref.finalize(self, api.llama_free, self._handle)
         self._memory = api.llama_get_memory(self._handle)

@@ -25,6 +25,7 @@ from bitdraft.engine.cpu.products import (
     pack,
     packed_product,
 )
+from bitdraft.inputs.quantised import has_plain_linears
 from bitdraft.probes.container import available_bytes
 
 MOST_ROWS_PLAIN = 2
@@ -131,7 +132,7 @@ def prepare_linears(model: Any, choices: ProductChoices | None = None) -> Rows |
     forward of few rows first needs them, and none where they would take half of the free memory. `choices`
     say which weights; they are timed where they don't.
     """
-    if model.device.type != "cpu":
+    if model.device.type != "cpu" or not has_plain_linears(model):
         return None
     found = rows_of(model)
     if found is not None:

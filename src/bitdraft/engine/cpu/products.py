@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from typing import Any, Literal, get_args
 import torch
 from filelock import FileLock
 
+from bitdraft.inputs.cache import cache_folder
 from bitdraft.probes.clock import now
 from bitdraft.probes.machine import cpu_name
 
@@ -108,8 +108,7 @@ class ProductChoices:
 def choices_file() -> Path:
     """Where this machine's choices are kept: `BITDRAFT_CACHE`, or the user's cache folder. To have them timed
     again, remove it."""
-    given = os.environ.get("BITDRAFT_CACHE")
-    return (Path(given) if given else Path.home() / ".cache" / "bitdraft") / "cpu_products.json"
+    return cache_folder() / "cpu_products.json"
 
 
 def machine() -> str:

@@ -21,6 +21,7 @@ from bitdraft.engine.static.step import State, logits_of
 from bitdraft.engine.static.trace import record
 from bitdraft.engine.static.trace_inputs import Sample, sample_of
 from bitdraft.engine.vocabulary import DraftVocabulary, fit_logits, read_ids
+from bitdraft.inputs.quantised import has_plain_linears
 from bitdraft.probes.clock import now
 
 # slots are read in multiples of these: fine where a recording serves all sizes, coarse where each is captured
@@ -47,6 +48,8 @@ Part = Callable[..., Any]
 def unsupported_reason(model: Any) -> str | None:
     """Why a model cannot be decoded here, or None where it can: its configuration first, then its logits."""
     config = model.config.get_text_config()
+    if not has_plain_linears(model):
+        return "its weights are quantised"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention takes no mask of its caller's"
     if config._attn_implementation not in ("sdpa", "eager"):

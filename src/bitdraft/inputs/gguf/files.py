@@ -1,7 +1,6 @@
 """The GGUF file of a checkpoint in a format: the checkpoint itself, one that was named, or one that is made.
 
-What is made is kept below the cache (`BITDRAFT_CACHE`, by default ~/.cache/bitdraft), in a folder of the
-checkpoint's content, and found there the next time.
+What is made is kept below the cache folder, by the checkpoint's content, and found there the next time.
 """
 
 from __future__ import annotations
@@ -16,31 +15,22 @@ from bitdraft import formats
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
 from bitdraft.formats.gguf import OTHER, WIDEST, GgufFormat
+from bitdraft.inputs.cache import cache_folder
 from bitdraft.inputs.checkpoints import Checkpoint, content_id
+from bitdraft.inputs.gguf.header import GgufHeader
 from bitdraft.inputs.gguf.library import last_errors, library
 from bitdraft.inputs.gguf.writer import unwritable_reason, write_gguf
 from bitdraft.inputs.weight_files import weight_files
 
 
-def cache_folder() -> Path:
-    """Where what is made is kept."""
-    named = os.environ.get("BITDRAFT_CACHE")
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitdraft"
-    return Path(named).expanduser() if named else usual
-
-
 def gguf_of(checkpoint: Checkpoint, name: str, config: ModelConfig) -> Path:
-    """The file of this format. Raises `UserError` where there is none and none can be made."""
+    """The file of this format, which is made where there is none. Raises `UserError` where llama.cpp makes
+    none; what is impossible is known before (`unmakeable_reason`)."""
     wanted = formats.find(name)
     assert isinstance(wanted, GgufFormat)
-    named = dict(checkpoint.files).get(name)
-    if named is not None:
-        return named.files[0]
-    header = checkpoint.header
-    if header is not None and name in (header.format.name, OTHER.name):
-        return header.files[0]
-    _refuse_impossible(checkpoint, wanted, config)
-    library(checkpoint.name)
+    found, header = named_header(checkpoint, name), checkpoint.header
+    if found is not None:
+        return found.files[0]
     folder = cache_folder() / "gguf" / content_id(checkpoint)
 
     def write(path: Path) -> None:
@@ -52,11 +42,19 @@ def gguf_of(checkpoint: Checkpoint, name: str, config: ModelConfig) -> Path:
     return _made(folder / f"{name}.gguf", lambda path: _quantise(wide, path, wanted, config))
 
 
+def named_header(checkpoint: Checkpoint, name: str) -> GgufHeader | None:
+    """Of the file that is there in this format; None where one is to be made."""
+    named, header = dict(checkpoint.files).get(name), checkpoint.header
+    if named is None and header is not None and name in (header.format.name, OTHER.name):
+        return header
+    return named
+
+
 def unmakeable_reason(checkpoint: Checkpoint, name: str) -> str | None:
     """Why no file of this format can be made of a checkpoint; None where one is there, or can be made."""
     wanted, header = formats.find(name), checkpoint.header
     assert isinstance(wanted, GgufFormat)
-    if name in dict(checkpoint.files) or (header and name in (header.format.name, OTHER.name)):
+    if named_header(checkpoint, name) is not None:
         return None
     if wanted is OTHER:
         return "is a format of files that are named alone"
@@ -69,13 +67,6 @@ def unmakeable_reason(checkpoint: Checkpoint, name: str) -> str | None:
     if wanted.needs_importance:
         return "needs an importance matrix"
     return None
-
-
-def _refuse_impossible(checkpoint: Checkpoint, wanted: GgufFormat, config: ModelConfig) -> None:
-    reason = unmakeable_reason(checkpoint, wanted.name)
-    if reason is not None:
-        remedy = f"Convert the model with llama.cpp's tools and name the file: --gguf {wanted.name}=FILE"
-        raise UserError("precisions", wanted.name, reason, remedy)
 
 
 def _made(path: Path, make: Callable[[Path], None]) -> Path:

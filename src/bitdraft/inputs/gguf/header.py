@@ -131,29 +131,20 @@ def _read(state: tuple[tuple[str, int, int], ...], name: str, field: str) -> Ggu
         raise UserError(field, name, problem, INSTALL) from error
     files = tuple(Path(file) for file, _, _ in state)
     problem = ""
+    for file in files:
+        with file.open("rb") as handle:
+            if handle.read(len(_MAGIC)) != _MAGIC:
+                raise UserError(field, name, f"{file.name} is no GGUF file", AGAIN)
     try:
-        readers = [gguf.GGUFReader(_whole(file)) for file in files]
+        readers = [gguf.GGUFReader(file) for file in files]
         values = {key: _value(field) for key, field in readers[0].fields.items()}
         header = _header(files, values, [one for reader in readers for one in _tensors(reader)])
-    except _NotWhole as error:
-        problem = str(error)
     except Exception as error:  # the reader trusts every number that it reads
-        problem = f"cannot be read as a GGUF file ({type(error).__name__}: {one_line(error)})"
+        problem = f"cannot be read as a whole GGUF file ({type(error).__name__}: {one_line(error)})"
     if problem:
         raise UserError(field, name, problem, AGAIN)
     _refuse_others(header, values, name, field)
     return header
-
-
-class _NotWhole(Exception):
-    """What is wrong with the file."""
-
-
-def _whole(path: Path) -> Path:
-    with path.open("rb") as handle:
-        if handle.read(len(_MAGIC)) != _MAGIC:
-            raise _NotWhole(f"{path.name} is no GGUF file")
-    return path
 
 
 def _value(field: Any) -> Any:
@@ -166,11 +157,7 @@ def _value(field: Any) -> Any:
 
 
 def _tensors(reader: Any) -> Iterator[Tensor]:
-    size = reader.data.size
     for one in reader.tensors:
-        end = int(one.data_offset + one.n_bytes)
-        if end > size:
-            raise _NotWhole(f"is truncated: {one.name} ends at byte {end} of {size}")
         yield Tensor(one.name, one.tensor_type.name, int(one.n_elements), int(one.n_bytes))
 
 
