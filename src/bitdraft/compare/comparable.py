@@ -24,6 +24,7 @@ _SCORING = {
     "ppl_protocol": "perplexities of two protocols are two quantities",
     "ppl_window": "perplexities by other windows are two quantities",
     "ppl_max_tokens": "perplexities of two stretches of text are two quantities",
+    "kld_on": "divergences on two kinds of text are two quantities",
 }
 _SWEEP = {
     "synthetic_acceptance": "stated acceptance is compared with the same stated acceptance alone",

@@ -74,6 +74,7 @@ class QualityKeywords(TypedDict, total=False):
     ppl_window: int | None
     ppl_max_tokens: int | None
     kl_max_tokens: int
+    kld_on: Literal["text", "prompts"]
     max_ppl_increase: str | float
     rounds: int | None
 

@@ -58,6 +58,11 @@ class PrecisionsConfig(Config):
     kl_max_tokens: int = Field(
         16_384, ge=0, description="Tokens on which full distributions are compared; 0: none."
     )
+    kld_on: Literal["text", "prompts"] = Field(
+        "text",
+        description="Where full distributions are compared: on the scored text, or on the reference's own "
+        "answers to the prompts, as a text says little of chat.",
+    )
     max_ppl_increase: float = Field(
         0.005,
         ge=0,

@@ -54,9 +54,12 @@ _WITH_IMPORTANCE = (
     ("IQ1_M", 31, 1.75),
     ("IQ1_S", 24, 1.56),
 )
-WELL_KNOWN = ("gguf-f32", "gguf-f16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q2_K")
+WELL_KNOWN = ("gguf-f32", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q2_K", "gguf-f16", "Q4_0")
 # a file whose mixture has no name here
 _OTHER = ("gguf", -1, 0.0)
+_ALL = (*_WITHOUT_IMPORTANCE, *_WITH_IMPORTANCE, _OTHER)
+# those that mostly stand side by side have colours of their own
+_STYLES = [*dict.fromkeys((*WELL_KNOWN, *(name for name, _, _ in _ALL)))]
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,15 @@ class GgufFormat(Format):
         return self.name.startswith("gguf-")
 
 
-def _format(place: int, name: str, file_type: int, bits: float) -> GgufFormat:
+def _format(name: str, file_type: int, bits: float) -> GgufFormat:
     is_float = name.startswith("gguf-")
     return GgufFormat(
         name=name,
-        title=f"{name.removeprefix('gguf-').upper()} (llama.cpp)" if is_float else name,
+        title=f"GGUF {name.removeprefix('gguf-').upper()}" if is_float else name,
         family=FAMILY,
         torch_dtype="",
         bits=bits,
-        style_index=_FIRST_STYLE + place,
+        style_index=_FIRST_STYLE + _STYLES.index(name),
         tie_lead=0.05 if name == "gguf-f32" else 0.5,
         left_out_first=2,
         backend=LLAMA_CPP,
@@ -91,8 +94,7 @@ def _format(place: int, name: str, file_type: int, bits: float) -> GgufFormat:
     )
 
 
-_ALL = (*_WITHOUT_IMPORTANCE, *_WITH_IMPORTANCE, _OTHER)
-FORMATS = {entry[0]: _format(place, *entry) for place, entry in enumerate(_ALL)}
+FORMATS = {entry[0]: _format(*entry) for entry in _ALL}
 WIDEST, OTHER = FORMATS["gguf-f32"], FORMATS["gguf"]
 _BY_FILE_TYPE = {found.file_type: found for found in FORMATS.values()}
 

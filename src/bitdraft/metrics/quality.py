@@ -126,7 +126,7 @@ def paired_figures(blocks: ScoreBlocks, normaliser: str = "tokens") -> dict[str,
 
 
 def kl_figures(kl: Sequence[float]) -> dict[str, Figure]:
-    """Mean, median, 99th percentile and maximum of KL(reference ‖ candidate) over positions, nats.
+    """Mean, median, 99th and 99.9th percentile and maximum of KL(reference ‖ candidate) over positions, nats.
 
     The mean's interval is taken over blocks of consecutive positions.
     """
@@ -136,5 +136,6 @@ def kl_figures(kl: Sequence[float]) -> dict[str, Figure]:
         "kl_divergence": over_text(block_sums(values, lengths), lengths),
         "kl_median": Figure(value=float(np.median(values)), n=values.size),
         "kl_p99": Figure(value=float(np.percentile(values, 99)), n=values.size),
+        "kl_p999": Figure(value=float(np.percentile(values, 99.9)), n=values.size),
         "kl_max": Figure(value=float(values.max()), n=values.size),
     }

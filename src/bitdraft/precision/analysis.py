@@ -47,6 +47,7 @@ class Records:
     joules: list[float | None] = field(default_factory=list)
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)
     overflow: Overflow | None = None
+    floor: list[Event] = field(default_factory=list)
     _kl: dict[int, list[float]] = field(default_factory=dict)
     _log_probs: dict[int, NDArray[Any]] = field(default_factory=dict)
     _top1s: dict[int, NDArray[Any]] = field(default_factory=dict)
@@ -73,6 +74,8 @@ class Records:
             self.generations.append(Generation.model_validate(event["generation"]))
             self.reference_work_s.append(event["reference_work_s"])
             self.joules.append(event["joules"])
+        elif kind == "floor":
+            self.floor.append(event)
         elif kind == "kl":
             self._kl[event["window"]] = event["values"]
 
@@ -89,12 +92,31 @@ class Records:
         log_prob, top1 = map(np.concatenate, columns)
         return Scores(log_prob, top1)
 
+    def floor_quality(self) -> Quality | None:
+        """Of the reference beside itself; None where that wasn't looked at."""
+        if not self.floor:
+            return None
+        windows = sorted(self.floor, key=lambda event: int(event["window"]))
+        log_prob, top1 = _joined(windows, "scores")
+        own, own_top1 = _joined(windows, "reference")
+        blocks = score_blocks(log_prob, top1, block_lengths(log_prob.size, None), (own, own_top1))
+        kl = [value for event in windows for value in event["kl"]]
+        return Quality(**paired_figures(blocks), **kl_figures(kl))
+
     @property
     def total_joules(self) -> float | None:
         """Over all requests; None without a counter."""
         known = [joules for joules in self.joules if joules is not None]
         total = sum(known)
         return total if len(known) == len(self.joules) and total > 0 else None
+
+
+def _joined(windows: Sequence[Event], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    log_probs, top1s = zip(*(event[name] for event in windows), strict=True)
+    return (
+        np.concatenate([unpack(packed, "<f4") for packed in log_probs]),
+        np.concatenate([unpack(packed, "<i4") for packed in top1s]),
+    )
 
 
 @dataclass(frozen=True)

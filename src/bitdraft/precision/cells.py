@@ -18,6 +18,7 @@ from bitdraft.backends.base import Engine, EngineSetup
 from bitdraft.config import PrecisionConfig
 from bitdraft.engine.check import check_model
 from bitdraft.engine.cpu.products import ProductChoices
+from bitdraft.engine.other_shape import OtherShape
 from bitdraft.engine.scoring import NonFiniteLogits, kl_of_windows, locate_overflow, score_windows
 from bitdraft.engine.token_model import TokenModel
 from bitdraft.errors import NonFiniteNumbers, UserError
@@ -38,6 +39,7 @@ from bitdraft.schema.packing import pack
 from bitdraft.schema.records import Overflow
 
 WARM_UP_TOKENS = 16
+FLOOR_TOKENS = 1024
 
 
 def measure_machine(payload: dict[str, Any], emit: Emit) -> None:
@@ -68,6 +70,7 @@ class _Cell:
         self.clusters: list[str] = payload["clusters"]
         self.windows = [Window(tuple(ids), first, doc) for ids, first, doc in payload["windows"]]
         self.is_paired: bool = payload["paired"]
+        self.has_floor: bool = payload["floor"]
         self.done: list[Event] = payload["done"]
 
     def _count(self, kind: str) -> int:
@@ -103,12 +106,15 @@ class _Cell:
             finite = self._score(runner)
             self._end_phase("scoring", device)
         self._time(loaded)
+        if self.has_floor and finite and config.kl_max_tokens:
+            self.emit("progress", stage="divergence", done=0, total=1)
+            self._measure_floor(loaded, runner)
         if self.is_paired and finite and config.kl_max_tokens:
             self.emit("progress", stage="divergence", done=0, total=1)
             with self.emit.slow():
                 variant = Variant(checkpoint, config.reference_precision)
                 reference = load_model(variant, device, config)
-            self._compare(token_model(reference.model), runner)
+            self._compare(reference, runner)
 
     def _score(self, runner: TokenModel) -> bool:
         """Score the windows that are left; stop at non-finite logits and say where they began. Whether all
@@ -189,24 +195,59 @@ class _Cell:
             peak_bytes=peaks,
         )
 
-    def _compare(self, reference: TokenModel, candidate: TokenModel) -> None:
+    def _measure_floor(self, loaded: LoadedModel, runner: TokenModel) -> None:
+        """The reference beside itself, through forwards of another shape."""
+        windows, known = self._compared_windows(loaded, FLOOR_TOKENS), self._windows_of("floor")
+        if len(known) == len(windows):
+            return
+        pairs = [(window.token_ids, window.first_scored) for window in windows]
+        other, chunk = OtherShape(token_model(loaded.model)), self.config.score_chunk_tokens
+        own, found = (dict(score_windows(one, pairs, chunk)) for one in (runner, other))
+        for index, kl in kl_of_windows(runner, other, pairs, chunk):
+            scores = {
+                name: [pack(log_prob.numpy()), pack(top1.numpy().astype(np.int32))]
+                for name, (log_prob, top1) in (("reference", own[index]), ("scores", found[index]))
+            }
+            if index not in known:
+                self.emit("floor", window=index, kl=_rounded(kl), **scores)
+
+    def _compared_windows(self, reference: LoadedModel, most: int) -> Sequence[Window]:
+        """Those on which distributions are compared, with at most so many scored positions: the text's, or
+        the reference's own answers to the prompts."""
+        most = min(most, self.config.kl_max_tokens)
+        if self.config.kld_on == "text":
+            return truncate(self.windows, most)
+        setup = EngineSetup(reference.model, execution="eager")
+        engine, windows = make_engine("native", setup), []
+        for index, prompt in enumerate(self.prompts):
+            if index * self.config.max_new_tokens < most:
+                self.emit("progress", stage="divergence", done=0, total=1)
+                answer = engine.generate(prompt, self.config).token_ids
+                windows.append(Window((*prompt, *answer), len(prompt), index))
+        return truncate(windows, most)
+
+    def _compare(self, reference: LoadedModel, candidate: TokenModel) -> None:
         """KL(reference ‖ candidate) at every scored position of the windows that are left."""
-        windows = truncate(self.windows, self.config.kl_max_tokens)
+        windows = self._compared_windows(reference, self.config.kl_max_tokens)
         known = self._windows_of("kl")
         done = sum(windows[index].num_scored for index in known)
         total = sum(window.num_scored for window in windows)
         pairs = [(w.token_ids, w.first_scored) for w in windows]
         try:
             for index, kl in kl_of_windows(
-                reference, candidate, pairs, self.config.score_chunk_tokens, known
+                token_model(reference.model), candidate, pairs, self.config.score_chunk_tokens, known
             ):
-                self.emit("kl", window=index, values=[float(f"{value:.6g}") for value in kl.tolist()])
+                self.emit("kl", window=index, values=_rounded(kl))
                 done += len(kl)
                 self.emit("progress", stage="divergence", done=done, total=total)
         except NonFiniteLogits as error:
             # the candidate's were finite when it was scored
             why = f"the reference {self.config.reference_precision} gives no finite logits"
             raise NonFiniteNumbers(why) from error
+
+
+def _rounded(values: torch.Tensor) -> list[float]:
+    return [float(f"{value:.6g}") for value in values.tolist()]
 
 
 def _refuse_bad_weights(model: Any, name: str) -> None:

@@ -31,7 +31,7 @@ from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, TextRecord
 from bitdraft.schema.findings import Finding, answer, reason, warning
-from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict
+from bitdraft.schema.precision import PrecisionResult, PrecisionRow, PrecisionVerdict, Quality
 from bitdraft.schema.results import UNRECORDED
 from bitdraft.stats.drift import DRIFT_LIMIT
 
@@ -123,6 +123,7 @@ def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> 
                 "clusters": clusters,
                 "windows": windows if number == 1 else [],
                 "paired": paired,
+                "floor": number == 1 and not paired and len(config.precisions) > 1,
             }
             reference = config.reference_precision if paired else None
             own: dict[str, Any] = {"paired_with": reference} if number == 1 else {"round": number}
@@ -235,6 +236,7 @@ class _Fold:
             model=self.workload.checkpoint.record(),
             text=self.workload.text,
             rows=tuple(rows),
+            floor=self._floor(),
             verdict=verdict,
             findings=(
                 *findings,
@@ -244,6 +246,10 @@ class _Fold:
                 *self._lost_rounds(),
             ),
         )
+
+    def _floor(self) -> Quality | None:
+        records = self.records.get(self.config.reference_precision)
+        return None if records is None else records.floor_quality()
 
     def _rows(self) -> list[PrecisionRow]:
         wanted = len(self.workload.prompts)

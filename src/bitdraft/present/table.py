@@ -25,9 +25,9 @@ NEAR = 0.10
 
 @dataclass(frozen=True)
 class Column:
-    """`key` is the header in CSV, with its unit; `digits` are those of numbers, without any six significant
-    ones; `scale` makes the shown value of the stored one; `hint` is a sentence about it. Where room is short
-    the columns with the largest `rank` go first."""
+    """`key` is the header in CSV, with its unit; `digits` are those of numbers behind the point, without any
+    the first `significant`; `scale` makes the shown value of the stored one; `hint` is a sentence about it.
+    Where room is short the columns with the largest `rank` go first."""
 
     title: str
     key: str = ""
@@ -36,6 +36,7 @@ class Column:
     signed: bool = False
     hint: str = ""
     rank: int = 0
+    significant: int = 6
 
     def text(self, cell: Cell) -> str:
         """`12.3`, `small`, or nothing."""
@@ -67,7 +68,7 @@ class Column:
     def _number(self, value: float) -> str:
         shown = self.scale(value)
         if self.digits is None:
-            return f"{shown:{'+' if self.signed else ''}.6g}"
+            return f"{shown:{'+' if self.signed else ''}.{self.significant}g}"
         return fixed(shown, self.digits, signed=self.signed)
 
 

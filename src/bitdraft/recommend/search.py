@@ -46,11 +46,20 @@ Progress = Callable[[str, str, int, int], None]
 
 _SHARED = (
     *("model", "revision", "allow_pickle", "trust_remote_code", "seed", "device"),
+    *("tokenizer", "gguf", "kv_cache", "flash_attention", "threads"),
     *("dataset", "data_root", "num_prompts", "min_text_chars", "max_prompt_tokens"),
     *("sample", "chat", "bos"),
     *("max_new_tokens", "ignore_eos", "execution"),
 )
-_QUALITY = ("ppl_protocol", "ppl_window", "ppl_max_tokens", "kl_max_tokens", "max_ppl_increase", "rounds")
+_QUALITY = (
+    "ppl_protocol",
+    "ppl_window",
+    "ppl_max_tokens",
+    "kl_max_tokens",
+    "kld_on",
+    "max_ppl_increase",
+    "rounds",
+)
 CONCLUDING_S = 5.0
 """Of a budget, what the answer and its files take"""
 _DRAFTING = ("temperature", "top_k", "top_p", "drafts", "k")

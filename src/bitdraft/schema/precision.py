@@ -63,6 +63,7 @@ class Quality(Sparse):
     kl_divergence: Figure | None = None
     kl_median: Figure | None = None
     kl_p99: Figure | None = None
+    kl_p999: Figure | None = None
     kl_max: Figure | None = None
     kl_missing: str | None = None
 
@@ -146,11 +147,13 @@ class PrecisionVerdict(Record):
 
 
 class PrecisionResult(Result):
-    """What `bitdraft precision` measured."""
+    """What `bitdraft precision` measured. `floor` is the reference beside itself, through forwards of another
+    shape: differences that are no larger are rounding."""
 
     kind: Literal["precision"] = "precision"
     config: PrecisionConfig
     rows: tuple[PrecisionRow, ...]
+    floor: Quality | None = None
     verdict: PrecisionVerdict = PrecisionVerdict()
 
     @property

@@ -4,6 +4,7 @@ panels under a finding."""
 
 from __future__ import annotations
 
+import math
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ from bitdraft.schema.records import Figure
 PIXELS_PER_UNIT = 1.5
 LABEL_HEIGHT = 14
 AXIS_HEIGHT = 40
+MOST_UPRIGHT = 5
+"""Names below each other are read without turning the head; more don't fit"""
 Align = Literal["left", "right", "center"]
 Side = Literal["x", "y"]
 
@@ -57,6 +60,8 @@ class Axis:
         settings: dict[str, Any] = {"labelOverlap": True}
         if self.names is not None:
             settings |= {"labelAngle": 0, "ticks": False, "labelPadding": 6, "grid": False}
+            if side == "x" and len(self.names) > MOST_UPRIGHT:
+                settings |= {"labelAngle": -40, "labelOverlap": False, "labelPadding": 2}
         if self.ticks is not None:
             settings["values"] = list(self.ticks)
         elif self.names is None:
@@ -182,15 +187,21 @@ class Plot:
         mark = alt.MarkDef(type="rect", style="shade")
         self._add([{"low": low, "high": high}], mark, x=None, y=self.y.channel("y", "low"), y2=alt.Y2("high"))
 
-    def names(self, ends: Sequence[tuple[float, float, str]], style: str = "label") -> None:
+    def names(self, ends: Sequence[tuple[float, float, str]], style: str = "label", shift: float = 9) -> None:
         """Names to the right of points and lines, moved apart where they would lie on each other."""
         if not ends or self.y.domain is None:
             return
-        low, high = self.y.domain
-        for (x, y, text), moved in zip(
-            ends, _apart([y for _, y, _ in ends], high - low, self.height), strict=True
+        low, high = (self._along_y(end) for end in self.y.domain)
+        places = [self._along_y(y) for _, y, _ in ends]
+        for (x, y, text), place, moved in zip(
+            ends, places, _apart(places, high - low, self.height), strict=True
         ):
-            self.text([(x, y, text)], style=style, shift=(9, -(moved - y) * self.height / (high - low)))
+            down = -(moved - place) * self.height / (high - low)
+            self.text([(x, y, text)], style=style, shift=(shift, down))
+
+    def _along_y(self, value: float) -> float:
+        """Where it lies on an axis that may be logarithmic."""
+        return value if self.y.log_base is None else math.log(value)
 
     def layered(self) -> Any:
         """All layers as one chart of Altair's; a word where there is nothing to draw."""

@@ -17,6 +17,7 @@ from bitdraft.schema.records import Figure
 
 NOT_MEASURED = "random weights: quality not measured"
 WIDTH, HEIGHT = 265, 190
+MOST_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Metric:
     def heading(self) -> str:
         """`TTFT (ms)`"""
         return f"{self.title}{f' ({self.unit})' if self.unit else ''}"
+
+
+def height_of(rows: Sequence[PrecisionRow]) -> int:
+    """Of a panel with a line for each of them."""
+    return HEIGHT + 26 * max(0, len(rows) - MOST_ROWS)
 
 
 def quality_is_skipped(rows: Sequence[PrecisionRow]) -> bool:
@@ -80,7 +86,7 @@ def _bars(rows: Sequence[PrecisionRow], metric: Metric) -> Panel:
     found = {row.precision: row.metrics[metric.key] for row in rows if metric.key in row.metrics}
     top = reach(found.values(), zero=True)[1]
     names = [title_of(row.precision) for row in rows]
-    plot = Plot(Axis(names=names), Axis(domain=(0, top)), WIDTH, HEIGHT)
+    plot = Plot(Axis(names=names), Axis(domain=(0, top)), WIDTH, height_of(rows))
     said = []
     for row, name in zip(rows, names, strict=True):
         figure = found.get(row.precision)
@@ -165,13 +171,18 @@ def _differences(
     domain = reach([*ends, *([limit] if shows_limit else [])], pad=0.12)
     names = [title_of(row.precision) for row in rows]
     plot = Plot(
-        Axis(metric.unit, domain), Axis(names=names), WIDTH, HEIGHT if is_change else 46 * len(rows) + 14
+        Axis(metric.unit, domain),
+        Axis(names=names),
+        WIDTH,
+        height_of(rows) if is_change else 46 * len(rows) + 14,
     )
     if is_change:
         plot.level(0.0, "x", dash=False)
     if shows_limit:
         plot.level(limit, "x")
-        plot.text([(limit, names[-1], f"limit +{limit:g} %")], style="quiet", align="right", shift=(-4, 24))
+        down = min(24.0, 0.4 * plot.height / len(names))
+        words = f"limit +{limit:g} %"
+        plot.text([(limit, names[-1], words)], style="quiet", align="right", shift=(-4, down))
     said = []
     middle = sum(domain) / 2
     for row, name in zip(rows, names, strict=True):
@@ -213,7 +224,9 @@ def trade_off(result: PrecisionResult) -> Panel:
         return _empty(title, "needs two finished precisions")
     speeds, sizes = ([row.metrics[key] for row in rows] for key in ("throughput_tok_s", memory))
     across = reach([size.value for size in sizes], pad=0.3)
-    plot = Plot(Axis(f"{name} (GiB)", across), Axis("tokens/s", reach(speeds, pad=0.2)), WIDTH, HEIGHT)
+    plot = Plot(
+        Axis(f"{name} (GiB)", across), Axis("tokens/s", reach(speeds, pad=0.2)), WIDTH, height_of(rows)
+    )
     said, named = [], []
     for row, speed, size in zip(rows, speeds, sizes, strict=True):
         label = title_of(row.precision)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bitdraft.present.charts import formats
 from bitdraft.present.charts import precision as charts
+from bitdraft.present.formats_table import formats_table, has_formats
 from bitdraft.present.page.model import Block, Chart, Grid, Section, Text
 from bitdraft.present.precision_table import precision_table
 from bitdraft.present.table import Table, interval_hint
@@ -24,6 +26,9 @@ def section(result: PrecisionResult, title: str) -> Section:
     blocks: list[Block] = [Text(_how(result), is_note=True), Grid(table), *map(Chart.of, panels)]
     quality = [] if skipped else charts.quality(result)
     parts = []
+    if has_formats(result):
+        front = [Chart.of(formats.divergence(result))] if formats.has_front(result) else []
+        parts.append(Section("Formats", [*front, Grid(formats_table(result))]))
     if quality:
         parts.append(
             Section("Quality against the reference", [Text(_PAIRED, is_note=True), *map(Chart.of, quality)])
