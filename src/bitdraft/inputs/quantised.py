@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bitdraft import formats
 from bitdraft.errors import Unsupported, one_line
 from bitdraft.formats.base import Format
 from bitdraft.formats.torchao import GROUP_SIZE
@@ -46,6 +47,11 @@ def quantise(model: Any, wanted: Format) -> None:
             (_to_nf4 if wanted.name == "nf4" else _by_torchao)(model, wanted)
     except (AssertionError, ImportError, NotImplementedError, RuntimeError, ValueError) as error:
         raise Unsupported(f"{wanted.package} does not make it here ({one_line(error)})") from error
+
+
+def quantise_as(model: Any, name: str) -> None:
+    """The same by the format's name."""
+    quantise(model, formats.find(name))
 
 
 def is_installed(package: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitdraft.inputs.windows import ScoringPlan
+from bitdraft.metrics.energy import joules_per_token
 from bitdraft.metrics.memory import memory_figures
 from bitdraft.metrics.quality import (
     block_lengths,
@@ -23,7 +24,7 @@ from bitdraft.metrics.speed import bandwidth_utilisation, decode_bytes, speed_fi
 from bitdraft.runs.cell import Event, Failure
 from bitdraft.schema.packing import unpack
 from bitdraft.schema.precision import PrecisionRaw, PrecisionRow, Quality
-from bitdraft.schema.records import Figure, Generation, Overflow
+from bitdraft.schema.records import EnergyBlock, Figure, Generation, Overflow
 
 DECODING = "decoding"
 
@@ -44,7 +45,7 @@ class Records:
     execution: dict[str, Any] = field(default_factory=dict)
     generations: list[Generation] = field(default_factory=list)
     reference_work_s: list[float] = field(default_factory=list)
-    joules: list[float | None] = field(default_factory=list)
+    energy: list[EnergyBlock] = field(default_factory=list)
     peaks: dict[str, dict[str, int]] = field(default_factory=dict)
     overflow: Overflow | None = None
     floor: list[Event] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Records:
             for name, num_bytes in event["peak_bytes"].items():
                 own[name] = max(num_bytes, own.get(name, 0))
         if kind == "loaded":
-            self.loaded = {name: value for name, value in event.items() if name != "event"}
+            self.loaded = without_kind(event)
         elif kind == "execution":
             self.execution = {name: event.get(name) for name in ("execution", "preparation_s")}
         elif kind == "scored":
@@ -73,7 +74,8 @@ class Records:
         elif kind == "generation":
             self.generations.append(Generation.model_validate(event["generation"]))
             self.reference_work_s.append(event["reference_work_s"])
-            self.joules.append(event["joules"])
+        elif kind == "energy":
+            self.energy.append(EnergyBlock.model_validate(without_kind(event)))
         elif kind == "floor":
             self.floor.append(event)
         elif kind == "kl":
@@ -103,12 +105,10 @@ class Records:
         kl = [value for event in windows for value in event["kl"]]
         return Quality(**paired_figures(blocks), **kl_figures(kl))
 
-    @property
-    def total_joules(self) -> float | None:
-        """Over all requests; None without a counter."""
-        known = [joules for joules in self.joules if joules is not None]
-        total = sum(known)
-        return total if len(known) == len(self.joules) and total > 0 else None
+
+def without_kind(event: Event) -> dict[str, Any]:
+    """What an event tells."""
+    return {name: value for name, value in event.items() if name != "event"}
 
 
 def _joined(windows: Sequence[Event], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -213,7 +213,7 @@ def _raw(records: Records, later: Sequence[Records]) -> PrecisionRaw:
         reference_work_s=tuple(seconds for one in (records, *later) for seconds in one.reference_work_s),
         peak_bytes=records.peaks.get(DECODING),
         peak_bytes_before={name: own for name, own in records.peaks.items() if name != DECODING} or None,
-        joules=records.total_joules,
+        energy=tuple(records.energy) or None,
         **records.execution,
         **records.loaded,
     )
@@ -233,7 +233,5 @@ def _speed_and_memory(records: Records, context: RowContext, later: Sequence[Rec
     for phase, peaks in records.peaks.items():
         if phase != DECODING:
             metrics |= {f"{name}_{phase}": figure for name, figure in memory_figures(peaks).items()}
-    if records.total_joules is not None:
-        num_tokens = sum(len(generation.token_ids) for generation in runs)
-        metrics["joules_per_token"] = Figure(value=records.total_joules / num_tokens)
-    return metrics
+    energy = joules_per_token(records.energy)
+    return metrics if energy is None else metrics | {"joules_per_token": energy}

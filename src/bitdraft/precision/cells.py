@@ -29,7 +29,7 @@ from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import Window, truncate
 from bitdraft.probes.ceilings import measure_ceilings
 from bitdraft.probes.clock import now
-from bitdraft.probes.energy import energy_joules
+from bitdraft.probes.energy import Meter, find_counter, idle_watts
 from bitdraft.probes.environment import describe
 from bitdraft.probes.memory import begin_phase, peak_memory_bytes, peak_resident_bytes
 from bitdraft.probes.reference_work import reference_work_s
@@ -40,6 +40,7 @@ from bitdraft.schema.records import Overflow
 
 WARM_UP_TOKENS = 16
 FLOOR_TOKENS = 1024
+ENERGY_BLOCKS = 5
 
 
 def measure_machine(payload: dict[str, Any], emit: Emit) -> None:
@@ -48,7 +49,10 @@ def measure_machine(payload: dict[str, Any], emit: Emit) -> None:
     device = resolve_device(config.device)
     with emit.slow():
         ceilings = measure_ceilings(device, config.precisions)
+        idle = idle_watts(device)
     found = describe(device).model_copy(update={"ceilings": ceilings})
+    if idle is not None:
+        found = found.model_copy(update={"energy_counter": idle[0], "idle_watts": round(idle[1], 2)})
     emit("environment", environment=found.model_dump(mode="json"))
 
 
@@ -71,6 +75,7 @@ class _Cell:
         self.windows = [Window(tuple(ids), first, doc) for ids, first, doc in payload["windows"]]
         self.is_paired: bool = payload["paired"]
         self.has_floor: bool = payload["floor"]
+        self.is_first_round: bool = payload["first"]
         self.done: list[Event] = payload["done"]
 
     def _count(self, kind: str) -> int:
@@ -177,11 +182,32 @@ class _Cell:
             self._one_prompt(engine, loaded, index)
             self.emit("progress", stage="speed", done=index + 1, total=total)
         self.emit("execution", **engine.execution(None), **engine.decisions())
+        self._measure_energy(engine, loaded.device)
+
+    def _measure_energy(self, engine: Engine, device: torch.device) -> None:
+        """Blocks of the prompts, one after another, each long against the steps of the device's counter;
+        nothing without a counter."""
+        counter, done = find_counter(device) if self.is_first_round else None, self._count("energy")
+        if counter is None or done >= ENERGY_BLOCKS:
+            return
+        meter, place = Meter(counter), 0
+
+        def work() -> int:
+            nonlocal place
+            start_s, num_tokens = now(), 0
+            while now() - start_s < meter.least_block_s:
+                found = engine.generate(self.prompts[place % len(self.prompts)], self.config)
+                num_tokens, place = num_tokens + len(found.token_ids), place + 1
+            return num_tokens
+
+        for index in range(done, ENERGY_BLOCKS):
+            self.emit("progress", stage="energy", done=index, total=ENERGY_BLOCKS)
+            with self.emit.slow():
+                block = meter.block(work)
+            self.emit("energy", **block.model_dump(mode="json"))
 
     def _one_prompt(self, engine: Engine, loaded: LoadedModel, index: int) -> None:
-        before = energy_joules(loaded.device)
         generation = engine.generate(self.prompts[index], self.config)
-        after = energy_joules(loaded.device)
         peaks = peak_memory_bytes(loaded.device)
         if index == self._count("generation"):
             # what was decided by timing, for who goes on behind this prompt
@@ -191,7 +217,6 @@ class _Cell:
             index=index,
             generation=generation.model_dump(mode="json") | {"cluster": self.clusters[index]},
             reference_work_s=reference_work_s(loaded.device),
-            joules=None if before is None or after is None else after - before,
             peak_bytes=peaks,
         )
 

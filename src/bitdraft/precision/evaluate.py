@@ -123,6 +123,7 @@ def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> 
                 "clusters": clusters,
                 "windows": windows if number == 1 else [],
                 "paired": paired,
+                "first": number == 1,
                 "floor": number == 1 and not paired and len(config.precisions) > 1,
             }
             reference = config.reference_precision if paired else None

@@ -16,7 +16,8 @@ _STAGES = {
     "load": ("loading", 0.0, 0.1),
     "quality": ("perplexity", 0.1, 0.5),
     "speed": ("speed", 0.5, 0.9),
-    "divergence": ("KL divergence", 0.9, 1.0),
+    "energy": ("energy", 0.9, 0.93),
+    "divergence": ("KL divergence", 0.93, 1.0),
 }
 # the same of a sweep
 SWEEP_STAGES = {

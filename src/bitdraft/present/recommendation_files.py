@@ -12,8 +12,13 @@ from bitdraft.schema.io import to_json
 from bitdraft.schema.recommendation import Contender, Recommendation
 
 FILE_STEM = "recommendation"
-LANGUAGES = {"transformers": "python", "vllm": "bash", "native": "python"}
-SNIPPET_TITLES = {"transformers": "transformers", "vllm": "vLLM", "native": "bitdraft, in Python"}
+LANGUAGES = {"transformers": "python", "vllm": "bash", "llama.cpp": "bash", "native": "python"}
+SNIPPET_TITLES = {
+    "transformers": "transformers",
+    "vllm": "vLLM",
+    "llama.cpp": "llama.cpp",
+    "native": "bitdraft, in Python",
+}
 SPEEDS = (
     "Speedup: over plain decoding at that precision, measured in turn with it; tokens/s of drafts are the "
     "precision's own times the speedup."

@@ -1,4 +1,4 @@
-"""The choice as code that runs: transformers, vLLM, bitdraft. Names are quoted, never pasted."""
+"""The choice as code that runs: transformers, vLLM, llama.cpp, bitdraft. Names are quoted, never pasted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 from bitdraft import formats
 from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
+from bitdraft.formats import dtype, gguf, kv_cache, torchao
 from bitdraft.inputs.checkpoints import Checkpoint
+from bitdraft.inputs.gguf.files import named_header
+from bitdraft.inputs.variants import own_format
 from bitdraft.schema.recommendation import Choice
-from bitdraft.spec_decode.workload import Workload
+from bitdraft.spec_decode.workload import DraftSource, Workload
 
 PROMPT = "The"
 _NO_DEFAULTS = ("transformers_version", "use_cache", "output_attentions", "output_hidden_states")
@@ -21,7 +24,8 @@ _NO_DEFAULTS = ("transformers_version", "use_cache", "output_attentions", "outpu
 class Setting:
     """What to deploy. `target` and `draft` can be loaded by transformers; `own_target` and `own_draft` by
     bitdraft. Without a draft, plain decoding. With `has_defaults` the checkpoint brings settings of its own
-    for `generate` (sampling, penalties, lengths), which were not measured."""
+    for `generate` (sampling, penalties, lengths), which were not measured. `gguf` and `draft_gguf` are files
+    for llama.cpp, where it runs the models; with `has_made_files` bitdraft has made some of them."""
 
     target: str
     own_target: str
@@ -33,6 +37,9 @@ class Setting:
     revision: str | None = None
     same_padding: bool = True
     has_defaults: bool = False
+    gguf: str = ""
+    draft_gguf: str = ""
+    has_made_files: bool = False
 
 
 def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> dict[str, str]:
@@ -47,7 +54,16 @@ def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> 
         own_draft = draft.checkpoint.name
         loadable = _loadable(draft.checkpoint)
         same_padding = draft.checkpoint.vocab_size == target.vocab_size
+    draft_precision = _draft_precision(draft, choice)
+    files = [(target, choice.precision)]
+    if draft is not None and draft.checkpoint is not None:
+        files.append((draft.checkpoint, draft_precision))
+    names = [_file_of(*one) for one in files]
+    is_made = [bool(name) and named_header(*one) is None for name, one in zip(names, files, strict=True)]
     setting = Setting(
+        gguf=names[0],
+        draft_gguf=names[1] if len(names) > 1 else "",
+        has_made_files=any(is_made),
         target=_loadable(target),
         own_target=config.model,
         precision=choice.precision,
@@ -62,6 +78,23 @@ def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> 
     return snippets(setting, config)
 
 
+def _draft_precision(draft: DraftSource | None, choice: Choice) -> str:
+    """In which format a draft was run."""
+    if draft is None or draft.checkpoint is None or choice.precision is None:
+        return ""
+    return own_format(draft.checkpoint, choice.precision, choice.draft_precision)
+
+
+def _file_of(checkpoint: Checkpoint, precision: str) -> str:
+    """The GGUF file of a format; a name for one that bitdraft has made, "" for formats of torch."""
+    if formats.find(precision).family != gguf.FAMILY:
+        return ""
+    header = named_header(checkpoint, precision)
+    if header is not None:
+        return checkpoint.name if header is checkpoint.header else str(header.files[0])
+    return f"{Path(checkpoint.name).name}-{precision.removeprefix('gguf-').upper()}.gguf"
+
+
 def _dtype(precision: str) -> str:
     """As torch and vLLM call it."""
     return formats.find(precision).torch_dtype
@@ -73,11 +106,41 @@ def _loadable(checkpoint: Checkpoint) -> str:
 
 
 def snippets(setting: Setting, config: RecommendConfig) -> dict[str, str]:
-    return {
-        "transformers": transformers_snippet(setting, config),
-        "vllm": vllm_command(setting),
-        "native": native_snippet(setting, config),
-    }
+    """What runs the format: llama.cpp, or transformers and vLLM."""
+    found: dict[str, str] = {}
+    if setting.gguf:
+        found["llama.cpp"] = llama_cpp_command(setting, config)
+    else:
+        found["transformers"] = transformers_snippet(setting, config)
+        if formats.find(setting.precision).family == dtype.FAMILY:
+            found["vllm"] = vllm_command(setting)
+    return found | {"native": native_snippet(setting, config)}
+
+
+def llama_cpp_command(setting: Setting, config: RecommendConfig) -> str:
+    """`llama-server`, with a K that is K: a draft that it is unsure of is not cut short."""
+    notes, words = [], ["llama-server", "-m", setting.gguf]
+    if setting.draft == NGRAM:
+        notes.append(f"llama.cpp's own prompt lookup drafts in other ways: K = {setting.k} was bitdraft's")
+    elif setting.draft is not None and not setting.draft_gguf:
+        notes.append(f"{setting.draft!r} in {setting.draft_precision} speculates in bitdraft alone")
+    elif setting.draft is not None:
+        words += ["-md", setting.draft_gguf, "--spec-type", "draft-simple"]
+        words += ["--spec-draft-n-max", str(setting.k), "--spec-draft-p-min", "0"]
+        if config.kv_cache != kv_cache.AUTO:
+            words += ["-ctkd", config.kv_cache, "-ctvd", config.kv_cache]
+    if config.kv_cache != kv_cache.AUTO:
+        words += ["-ctk", config.kv_cache, "-ctv", config.kv_cache]
+    if config.flash_attention != "auto":
+        words += ["-fa", config.flash_attention]
+    if config.threads is not None:
+        words += ["-t", str(config.threads)]
+    words += ["--parallel", "1", "--temp", f"{config.temperature:g}"]
+    if config.temperature > 0:
+        words += ["--top-k", str(config.top_k or 0), "--top-p", f"{config.top_p or 1.0:g}", "--min-p", "0"]
+    if setting.has_made_files:
+        notes.append("bitdraft's own files lie below its cache folder, gguf/; llama-quantize makes them, too")
+    return "".join(f"# {note}\n" for note in notes) + shlex.join(words) + "\n"
 
 
 def has_generation_defaults(checkpoint: Checkpoint) -> bool:
@@ -111,6 +174,7 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
         f"tokenizer = AutoTokenizer.from_pretrained(name{revision})",
         f"model = AutoModelForCausalLM.from_pretrained(name{revision}, dtype=torch."
         f"{_dtype(setting.precision)}).to(device).eval()",
+        *_quantising(setting.precision, "model"),
     ]
     if setting.has_defaults:
         lines += [
@@ -128,10 +192,11 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
             "# transformers takes for another vocabulary. This is plain decoding.",
         ]
     elif setting.draft is not None:
-        dtype = _dtype(setting.draft_precision or setting.precision)
+        kind = _dtype(setting.draft_precision or setting.precision)
         lines += [
-            f"draft = AutoModelForCausalLM.from_pretrained({setting.draft!r}, dtype=torch.{dtype})"
+            f"draft = AutoModelForCausalLM.from_pretrained({setting.draft!r}, dtype=torch.{kind})"
             ".to(device).eval()",
+            *_quantising(setting.draft_precision or setting.precision, "draft"),
             "# generate() takes K from the draft's own settings, and only so is it K at every step",
             f"draft.generation_config.num_assistant_tokens = {setting.k}",
             'draft.generation_config.num_assistant_tokens_schedule = "constant"',
@@ -145,6 +210,16 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
         "print(tokenizer.decode(output[0], skip_special_tokens=True))",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quantising(precision: str, name: str) -> list[str]:
+    """What is done to a model that was loaded in the format's dtype."""
+    if formats.find(precision).family != torchao.FAMILY:
+        return []
+    return [
+        "from bitdraft.inputs.quantised import quantise_as  # by torchao or bitsandbytes, as it was measured",
+        f"quantise_as({name}, {precision!r})",
+    ]
 
 
 def _remark(setting: Setting) -> list[str]:
@@ -188,10 +263,13 @@ def native_snippet(setting: Setting, config: RecommendConfig) -> str:
         arguments += [f"draft={setting.own_draft!r}", f"k={setting.k}"]
         if setting.draft_precision:
             arguments.append(f"draft_precision={setting.draft_precision!r}")
-    for name in ("temperature", "top_k", "top_p"):
+    for name in ("temperature", "top_k", "top_p", "tokenizer", "gguf", "threads"):
         value = getattr(config, name)
         if value:
             arguments.append(f"{name}={value!r}")
+    for name in ("kv_cache", "flash_attention") if setting.gguf else ():
+        if getattr(config, name) != "auto":
+            arguments.append(f"{name}={getattr(config, name)!r}")
     return (
         "import bitdraft\n\n"
         f"decoder = bitdraft.Decoder({', '.join(arguments)})\n"

@@ -18,7 +18,8 @@ class Ceilings(Sparse):
 class Environment(Sparse):
     """Hardware and versions. `usable_cpus` are the processors that the measuring process may use, by its
     affinity and its control group's quota; `memory_limit_gb` is what a control group leaves of the memory,
-    where it is less. `hardware` is the GPU where there is one, else the CPU."""
+    where it is less; `idle_watts` is the device's power before anything was loaded, by its energy counter.
+    `hardware` is the GPU where there is one, else the CPU."""
 
     time_utc: str | None = None
     bitdraft: str | None = None
@@ -42,6 +43,8 @@ class Environment(Sparse):
     cuda: str | None = None
     driver: str | None = None
     node: str | None = None
+    energy_counter: str | None = None
+    idle_watts: float | None = None
     ceilings: Ceilings | None = None
 
     @property

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from bitdraft.config.runs import PrecisionConfig
 from bitdraft.schema.records import (
+    EnergyBlock,
     Figure,
     Generation,
     Metrics,
@@ -77,7 +78,8 @@ class PrecisionRaw(Sparse):
     """What a precision's processes noted beside its requests. `reference_work_s` are the times of fixed work,
     before the first prompt and after each, in all rounds (`calibration_s`: of another work, in older files).
     `peak_bytes` are those of decoding, `peak_bytes_before`
-    those of the phases before it, `loading` and `scoring`."""
+    those of the phases before it, `loading` and `scoring`. `energy` are blocks of requests that a counter was
+    read around (`joules`: over all requests, in older files)."""
 
     reference_work_s: tuple[WorkSeconds, ...] | None = None
     calibration_s: tuple[WorkSeconds, ...] | None = None
@@ -93,6 +95,7 @@ class PrecisionRaw(Sparse):
     kv_bytes_per_token: int | None = None
     tensor_types: dict[str, dict[str, int]] | None = None
     joules: float | None = None
+    energy: tuple[EnergyBlock, ...] | None = None
     score_blocks: ScoreBlocks | None = None
     kl_divergence: tuple[float, ...] | None = None
     detail: str | None = None

@@ -161,6 +161,16 @@ class ScoreBlocks(Record):
         return self
 
 
+class EnergyBlock(Record):
+    """Work that an energy counter was read around; `is_valid` where it was long against the counter's
+    steps."""
+
+    joules: float
+    seconds: float
+    num_tokens: int
+    is_valid: bool
+
+
 class Overflow(Record):
     """Where the first non-finite number appeared: the module in execution order, the token position."""
 

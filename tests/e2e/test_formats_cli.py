@@ -1,0 +1,288 @@
+"""Formats beside torch's own, from flags to files: llama.cpp's, torchao's, and what can't be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import bitdraft
+from bitdraft.cli import app
+from bitdraft.inputs import quantised
+from bitdraft.recommend.snippets import Setting, llama_cpp_command
+from bitdraft.schema.io import read_result
+from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.spec_decode import SpecDecodeResult
+from gguf_files import needs_llama_cpp, write_tiny
+from in_process import files_of, jobs_in_process
+from tiny import noisy_copy, save_checkpoint, tiny_model
+
+SMALL = ["--num-prompts", "3", "--max-prompt-tokens", "24", "--max-new-tokens", "12", "--device", "cpu"]
+needs_torchao = pytest.mark.skipif(not quantised.is_installed("torchao"), reason="needs torchao")
+
+
+@pytest.fixture(autouse=True)
+def _in_process() -> Iterator[None]:
+    with jobs_in_process():
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("gguf")
+    draft = noisy_copy("gpt_neox", 0, 0.05)
+    return {
+        "target": write_tiny(root / "target", None, "Q8_0"),
+        "wide": write_tiny(root / "wide"),
+        "draft": write_tiny(root / "draft", draft, "Q4_0"),
+    }
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def measure(*arguments: object, output: Path) -> PrecisionResult:
+    result = invoke("precision", *arguments, *SMALL, "--rounds", 1, "--output", output)
+    assert result.exit_code == 0, result.output
+    return read_result(output / "precision.json", PrecisionResult)
+
+
+@needs_llama_cpp
+def test_formats_of_both_backends_stand_side_by_side(
+    checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
+    formats = "fp32,bf16,gguf-f32,Q8_0,Q4_0"
+    flags = ["--precisions", formats, "--ppl-max-tokens", 400]
+    found = measure(checkpoint, *flags, "--dataset", f"file:{text_file}", output=tmp_path)
+    rows = {row.precision: row for row in found.rows}
+    assert list(rows) == formats.split(",")
+    assert {row.status for row in rows.values()} == {"ok"}
+    kl = {name: row.quality.kl_divergence for name, row in rows.items() if name != "fp32"}
+    values = {name: figure.value for name, figure in kl.items() if figure is not None}
+    assert values["gguf-f32"] < values["Q8_0"] < values["Q4_0"]
+    assert rows["Q8_0"].raw.tensor_types is not None
+    assert rows["Q4_0"].raw.weight_bytes is not None
+    assert found.floor is not None
+    assert found.floor.kl_divergence is not None
+    assert found.floor.kl_divergence.value < values["Q8_0"] / 10
+    assert {"precision_formats.csv", "precision_formats.png"} <= files_of(tmp_path)
+    with (tmp_path / "precision_formats.csv").open() as handle:
+        table = {line["format"]: line for line in csv.DictReader(handle)}
+    assert list(table)[-1] == "rounding alone"
+    q8 = rows["Q8_0"]
+    assert float(table["Q8_0"]["mean_kld"]) == values["Q8_0"]
+    assert float(table["Q8_0"]["same_top_p"]) == q8.quality.figures()["top1_agreement"].value
+    assert float(table["Q8_0"]["bits_per_weight"]) < 12 < float(table["fp32"]["bits_per_weight"])
+    names = {"size_gib", "ppl_ratio", "median_kld", "kld_99", "kld_99.9", "maximum_kld", "rms_delta_p"}
+    assert names <= table["Q8_0"].keys()
+
+
+@needs_llama_cpp
+def test_a_file_is_measured_as_it_is(files: dict[str, Path], text_file: Path, tmp_path: Path) -> None:
+    dataset = ["--dataset", f"file:{text_file}", "--ppl-max-tokens", 200]
+    own = measure(files["target"], *dataset, output=tmp_path / "own")
+    assert [row.precision for row in own.rows] == ["Q8_0"]
+    assert own.model.name == "tiny-Q8_0.gguf"
+    assert own.model.stored_dtype == "Q8_0"
+    made = measure(files["wide"], "--precisions", "gguf-f32,Q8_0", *dataset, output=tmp_path / "made")
+    assert made.rows[1].metrics["ppl"].value == own.rows[0].metrics["ppl"].value
+    named = ["--precisions", "fp32", "--gguf", f"Q8_0={files['target']}"]
+    beside = measure(files["target"].parent, *named, *dataset, output=tmp_path / "beside")
+    assert [row.precision for row in beside.rows] == ["fp32", "Q8_0"]
+    assert beside.rows[1].metrics["ppl"].value == own.rows[0].metrics["ppl"].value
+    text = (tmp_path / "beside" / "precision.json").read_text()
+    assert str(tmp_path) not in text
+    assert str(files["target"].parent) not in text
+
+
+@needs_llama_cpp
+def test_a_sweep_over_llama_cpp_is_lossless_and_as_replayed(
+    files: dict[str, Path], text_file: Path, tmp_path: Path
+) -> None:
+    flags = ["--draft", files["draft"], "--draft", "ngram", "--k", "1-4", "--batch-size", "1,2"]
+    result = invoke(
+        *("spec-decode", files["target"], "--dataset", f"file:{text_file}", *SMALL, *flags),
+        *("--output", tmp_path),
+    )
+    assert result.exit_code == 0, result.output
+    [path] = tmp_path.glob("spec_decode_*.json")
+    found = read_result(path, SpecDecodeResult)
+    assert (found.config.precision, found.model.precision, found.model.backend) == (
+        "Q8_0",
+        "Q8_0",
+        "llama.cpp",
+    )
+    assert found.drafts["tiny-Q4_0.gguf"].precision == "Q4_0"
+    assert {row.status for row in found.rows} == {"ok"}
+    for row in found.sweep:
+        if row.batch_size == 1 and row.lossless is not None:
+            assert row.lossless.identical == row.lossless.num_prompts
+    assert not found.warnings or all("path" not in one for one in found.warnings)
+    plan = invoke(
+        *("spec-decode", files["target"], "--draft", files["draft"], "--plan", "--k", "1-4"),
+        *("--dataset", f"file:{text_file}", *SMALL),
+    )
+    assert plan.exit_code == 0, plan.output
+
+
+@needs_torchao
+def test_integers_of_torchao_and_what_a_cpu_cannot_do(
+    checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
+    flags = ["--precisions", "fp32,int8,int8-dynamic,int4,fp8", "--ppl-max-tokens", 200]
+    found = measure(checkpoint, *flags, "--dataset", f"file:{text_file}", output=tmp_path / "precision")
+    rows = {row.precision: row for row in found.rows}
+    assert {name: row.status for name, row in rows.items()} == {
+        "fp32": "ok",
+        "int8": "ok",
+        "int8-dynamic": "ok",
+        "int4": "unsupported",
+        "fp8": "unsupported",
+    }
+    assert "needs a CUDA GPU" in str(rows["int4"].reason)
+    int8, fp32 = rows["int8"].raw, rows["fp32"].raw
+    assert int8.num_parameters == fp32.num_parameters
+    assert int8.weight_bytes is not None
+    assert fp32.weight_bytes is not None
+    # linear layers a byte a weight and a scale a row, the rest in two
+    assert 0.25 < int8.weight_bytes / fp32.weight_bytes < 0.4
+    kl = rows["int8"].quality.kl_divergence
+    assert kl is not None
+    assert 0 < kl.value < 0.01
+    sweep = bitdraft.evaluate_spec_decode(
+        model=str(checkpoint),
+        drafts="ngram",
+        k=2,
+        precision="int8",
+        dataset=f"file:{text_file}",
+        num_prompts=2,
+        max_prompt_tokens=20,
+        max_new_tokens=10,
+        device="cpu",
+    )
+    assert {row.status for row in sweep.rows} == {"ok"}
+
+
+@needs_torchao
+def test_a_quantiser_that_spoils_a_layer_is_found(
+    checkpoint: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One layer's weights to four levels, beside the same format as it should be."""
+    flags = ["--precisions", "fp32,int8", "--dataset", f"file:{text_file}", "--ppl-max-tokens", 1600]
+    good = measure(checkpoint, *flags, output=tmp_path / "good").rows[1].quality.kl_divergence
+    quantise = quantised.quantise
+
+    def spoil(model: Any, wanted: Any) -> None:
+        weight = model.gpt_neox.layers[1].mlp.dense_h_to_4h.weight
+        level = weight.abs().max() / 2
+        weight.data = (weight.data / level).round().clamp(-2, 1) * level
+        quantise(model, wanted)
+
+    monkeypatch.setattr("bitdraft.inputs.models.quantise", spoil)
+    found = measure(checkpoint, *flags, output=tmp_path / "bad")
+    bad = found.rows[1].quality.kl_divergence
+    assert good is not None
+    assert bad is not None
+    assert bad.low is not None
+    assert good.high is not None
+    assert bad.low > 10 * good.high
+    assert found.verdict.precision == "fp32"
+
+
+@needs_llama_cpp
+def test_divergence_on_the_references_own_answers(checkpoint: Path, text_file: Path, tmp_path: Path) -> None:
+    flags = ["--precisions", "fp32,Q4_0", "--kld-on", "prompts", "--dataset", f"file:{text_file}"]
+    found = measure(checkpoint, *flags, output=tmp_path)
+    kl = found.rows[1].raw.kl_divergence
+    assert kl is not None
+    assert len(kl) == 3 * 12, "every token of every answer"
+    assert min(kl) >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "line"),
+    [
+        ("Q8_0", "llama_cpp", "pip install 'bitdraft[llama-cpp]'"),
+        ("int8", "torchao", "pip install 'bitdraft[quant]'"),
+        ("nf4", "bitsandbytes", "pip install 'bitdraft[quant]'"),
+    ],
+)
+def test_a_missing_package_is_one_line_that_installs_it(  # noqa: PLR0917 - its parameters are cases and fixtures
+    name: str,
+    package: str,
+    line: str,
+    checkpoint: Path,
+    text_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    has = quantised.is_installed
+    monkeypatch.setattr(
+        "bitdraft.inputs.variants.is_installed", lambda asked: asked != package and has(asked)
+    )
+    flags = ["--precisions", f"fp32,{name}", "--dataset", f"file:{text_file}"]
+    result = invoke("precision", checkpoint, *flags, *SMALL)
+    assert result.exit_code == 2
+    assert f"needs {package}, which is not installed" in result.output.replace("\n", " ")
+    assert line in result.output.replace("\n", " ")
+
+
+@needs_llama_cpp
+def test_files_of_another_model_are_no_format_of_this_one(
+    checkpoint: Path, files: dict[str, Path], text_file: Path, tmp_path: Path
+) -> None:
+    other = save_checkpoint(tmp_path / "other", tiny_model())
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    flags = ["--precisions", "fp32", "--gguf", f"Q8_0={files['target']}", "--dataset", f"file:{text_file}"]
+    result = invoke("precision", other, *flags, *SMALL)
+    assert result.exit_code == 2
+    assert "its vocabulary is another one than the model's" in result.output.replace("\n", " ")
+    wrong = invoke("precision", files["target"], "--precisions", "bf16", *flags[-2:], *SMALL)
+    assert wrong.exit_code == 2
+    assert "is no format of tiny-Q8_0.gguf" in wrong.output.replace("\n", " ")
+
+
+@needs_llama_cpp
+def test_the_decoder_runs_files(files: dict[str, Path]) -> None:
+    plain = bitdraft.Decoder(str(files["target"])).generate("the cat", max_new_tokens=10, ignore_eos=True)
+    drafted = bitdraft.Decoder(str(files["target"]), draft=str(files["draft"]), k=3).generate(
+        "the cat", max_new_tokens=10, ignore_eos=True
+    )
+    assert plain.token_ids == drafted.token_ids
+    assert len(plain.token_ids) == 10
+    assert isinstance(plain.text, str)
+    assert drafted.generation.steps
+
+
+def test_llama_cpps_command_has_a_k_that_is_k() -> None:
+    config = bitdraft.RecommendConfig(temperature=0.5, top_k=20, kv_cache="q8_0", flash_attention="on")
+    setting = Setting(
+        *("org/t", "org/t", "Q4_K_M"),
+        draft="org/d",
+        own_draft="org/d",
+        k=4,
+        gguf="t-Q4_K_M.gguf",
+        draft_gguf="d-Q8_0.gguf",
+    )
+    words = shlex.split(llama_cpp_command(setting, config), comments=True)
+    flags = dict(zip(words[1::2], words[2::2], strict=True))
+    assert words[0] == "llama-server"
+    assert (flags["-m"], flags["-md"]) == ("t-Q4_K_M.gguf", "d-Q8_0.gguf")
+    assert (flags["--spec-draft-n-max"], flags["--spec-draft-p-min"]) == ("4", "0")
+    assert (flags["-ctk"], flags["-ctvd"], flags["-fa"]) == ("q8_0", "q8_0", "on")
+    assert (flags["--temp"], flags["--top-k"], flags["--min-p"]) == ("0.5", "20", "0")
+
+
+def test_weights_of_several_tensors_are_counted() -> None:
+    plain = torch.nn.Parameter(torch.zeros(4, 8))
+    assert (quantised.num_bytes(plain), quantised.num_elements(plain)) == (128, 32)
