@@ -31,7 +31,7 @@ from peers_common import PEERS, TARGET, Agreement, blocks_of, call, folder_of, m
 
 PACKAGE = "llama-cpp-python==0.3.36"
 HOME = PEERS / "llama.cpp"
-TOOLS = ("llama-perplexity", "llama-quantize")
+TOOLS = ("llama-perplexity", "llama-quantize", "llama-bench", "llama-server")
 FORMATS = ("f16", "q8_0", "q4_0")
 CONTEXT = 512
 MOST_TRIES = 10
@@ -53,7 +53,7 @@ logits: it prints negative ones as well"""
 
 def install() -> None:
     """The tools alone; ten minutes on two cores."""
-    if all(_tool(name).exists() for name in TOOLS):
+    if all(tool(name).exists() for name in TOOLS):
         return
     source = next(HOME.glob("llama_cpp_python-*/vendor/llama.cpp"), None)
     if source is None:
@@ -64,12 +64,14 @@ def install() -> None:
         source = next(HOME.glob("llama_cpp_python-*/vendor/llama.cpp"))
     call([
         *("cmake", "-S", source, "-B", HOME / "build", "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON"),
-        *("-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_SERVER=OFF"),
+        *("-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_TESTS=OFF"),
+        *("-DLLAMA_BUILD_SERVER=ON", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_USE_PREBUILT_UI=OFF"),
     ])  # fmt: skip
     call(["cmake", "--build", HOME / "build", "-j", os.cpu_count() or 1, "--target", *TOOLS])
 
 
-def _tool(name: str) -> Path:
+def tool(name: str) -> Path:
+    """One of llama.cpp's programs."""
     return HOME / "build" / "bin" / name
 
 
@@ -88,7 +90,7 @@ def agree() -> list[Agreement]:
     found = _perplexity(whole, text)
     for name in FORMATS:
         quantised = models / f"{name}.gguf"
-        call([_tool("llama-quantize"), models / "f32.gguf", quantised, name])
+        call([tool("llama-quantize"), models / "f32.gguf", quantised, name])
         found += _divergences(whole, _Scored.of(quantised, text), name)
     return found
 
@@ -109,7 +111,7 @@ class _Scored:
 
     @staticmethod
     def _command(model: Path, text: Path) -> list[object]:
-        return [_tool("llama-perplexity"), "-m", model, "-f", text, "-c", CONTEXT, "--no-repack"]
+        return [tool("llama-perplexity"), "-m", model, "-f", text, "-c", CONTEXT, "--no-repack"]
 
     def against(self, base: Path) -> str:
         """What it prints of the divergence from another model's logits."""

@@ -21,7 +21,7 @@ from bitdraft.config import (
     make_config,
 )
 from bitdraft.engine.check import check_model
-from bitdraft.errors import UserError
+from bitdraft.errors import Unsupported, UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import resolve_device
 from bitdraft.inputs.tokenizers import (
@@ -59,6 +59,13 @@ class Completion:
     generation: Generation
 
 
+def _loaded(variant: Variant, device: Any, config: ModelConfig, field: str) -> Any:
+    try:
+        return load_model(variant, device, config).model
+    except Unsupported as error:
+        raise UserError(field, variant.name, str(error), "Choose another format") from error
+
+
 class Decoder:
     """`Decoder("path/or/hub-id", draft="ngram", k=8).generate("Once upon")`.
 
@@ -88,9 +95,9 @@ class Decoder:
             self._context = min(self._context, found.context)
             precision = own_format(found, config.precision, config.draft_precision)
             check_variant(Variant(found, precision), "draft_precision")
-            drafts[config.draft] = load_model(Variant(found, precision), device, own).model
+            drafts[config.draft] = _loaded(Variant(found, precision), device, own, "draft_precision")
         check_variant(Variant(checkpoint, config.precision), "precision")
-        target = load_model(Variant(checkpoint, config.precision), device, config).model
+        target = _loaded(Variant(checkpoint, config.precision), device, config, "precision")
         sample = text_encoder(self._tokenizer)(_SAMPLE)
         check_model(token_model(target), sample, model)
         for name, draft in drafts.items():

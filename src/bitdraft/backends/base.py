@@ -63,6 +63,8 @@ class Engine:
     capabilities: ClassVar[Capabilities] = Capabilities()
     fallback_reason: str | None = None
     """Why models are not run in the way that was asked for; None where they are."""
+    no_batches_reason: str | None = None
+    """Why several prompts can't be decoded at once, where that is no matter of how models are run."""
 
     def prepare(self, prompt: Sequence[int], config: DecodingConfig) -> None:
         """Take a prompt, for all the runs that follow."""

@@ -68,9 +68,12 @@ class NativeEngine(Engine):
         self._prefilled: PrefilledPrompt | StaticPrompts | None = None
         self.fallback_reason: str | None = None
         self.mode = "eager" if setup.execution == "eager" else self._possible(setup.execution)
+        are_of_llama_cpp = [isinstance(model, LlamaModel) for model in self._models.values()]
+        if any(are_of_llama_cpp) and not all(are_of_llama_cpp):
+            self.no_batches_reason = "models of several backends decode one prompt at a time"
         self._forwards: dict[str | None, Any] = {}
         self._static_drafters: dict[str, StaticDrafter] = {}
-        if self.mode != "eager" or all(isinstance(model, LlamaModel) for model in self._models.values()):
+        if self.mode != "eager" or all(are_of_llama_cpp):
             self._go_static(drafts)
         if setup.execution == "auto" and self.mode != "eager":
             self._choose()
@@ -129,9 +132,8 @@ class NativeEngine(Engine):
     def prepare_batch(self, prompts: Sequence[Sequence[int]], config: DecodingConfig) -> None:
         """The same for prompts that are decoded at once. Raises `UserError` where models allow one alone."""
         if len(prompts) > 1 and not self._forwards:
-            reason = self.fallback_reason or "models of several backends decode one prompt at a time"
-            if self._setup.execution == "eager":
-                reason = "eager execution decodes one prompt at a time"
+            reason = self.fallback_reason or self.no_batches_reason
+            reason = reason or "eager execution decodes one prompt at a time"
             raise UserError("batch_size", len(prompts), reason, "Use --batch-size 1")
         if self.mode == "eager" and len(prompts) == 1:
             self._prefilled = PrefilledPrompt(self._runners[None], prompts[0], config.max_new_tokens)

@@ -102,11 +102,12 @@ class ModelConfig(Config):
                 if name in cls.model_fields:
                     found.setdefault(name, value)
         if files and "precisions" in cls.model_fields:
-            asked = found.get("precisions", cls.model_fields["precisions"].default)
-            asked = parts_of(asked)
-            known = {formats.canonical(str(name)) for name in asked}
-            named = [_format_of(str(file)) for file in ((files,) if isinstance(files, str) else files)]
-            found["precisions"] = (*asked, *(name for name in named if name and name not in known))
+            asked = parts_of(found.get("precisions", cls.model_fields["precisions"].default))
+            listed = (files,) if isinstance(files, str) else files
+            if isinstance(asked, list | tuple) and isinstance(listed, list | tuple):
+                known = {formats.canonical(str(name)) for name in asked}
+                named = [_format_of(str(file)) for file in listed]
+                found["precisions"] = (*asked, *(name for name in named if name and name not in known))
         return found
 
     @field_validator("kv_cache")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -52,11 +51,6 @@ def quantise(model: Any, wanted: Format) -> None:
 def quantise_as(model: Any, name: str) -> None:
     """The same by the format's name."""
     quantise(model, formats.find(name))
-
-
-def is_installed(package: str) -> bool:
-    """Whether it can be imported."""
-    return importlib.util.find_spec(package) is not None
 
 
 def _by_torchao(model: Any, wanted: Format) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,6 @@ from bitdraft.formats.base import Format
 from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
-from bitdraft.inputs.quantised import is_installed
 from bitdraft.inputs.tokenizers import draft_tokenizer_problem
 
 
@@ -54,6 +54,11 @@ def check_variant(variant: Variant, field: str) -> None:
         own = checkpoint.header.format.name
         problem = f"is no format of {checkpoint.label}, a GGUF file, which llama.cpp runs as {own}"
         raise UserError(field, variant.name, problem, f"Leave it out, or name the checkpoint of {own}")
+
+
+def is_installed(package: str) -> bool:
+    """Whether it can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def own_format(checkpoint: Checkpoint, asked: str, explicit: str | None) -> str:

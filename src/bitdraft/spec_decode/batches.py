@@ -35,10 +35,11 @@ def check_batches(worker: Worker, engine: Engine) -> None:
     sizes = worker.config.batch_sizes
     if sizes[-1] == 1 or not engine.capabilities.batches:
         return
-    if engine.fallback_reason is not None:
+    reason = engine.fallback_reason or engine.no_batches_reason
+    if reason is not None:
         shown = ",".join(map(str, sizes))
-        raise UserError("batch_sizes", shown, engine.fallback_reason, "Use --batch-size 1")
-    if engine.decisions().get("mode") == "eager":
+        raise UserError("batch_sizes", shown, reason, "Use --batch-size 1")
+    if engine.execution(None)["execution"] == "eager":
         worker.note("spec.batches_static")
 
 
