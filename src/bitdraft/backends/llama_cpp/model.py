@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bitdraft.backends.llama_cpp.threads import attach_pool
 from bitdraft.backends.llama_cpp.trial import repacking_works
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
@@ -104,6 +105,7 @@ class Context:
             raise UserError("kv_cache", model.kv_cache_name, problem, remedy)
         self._model = model  # which must outlive it
         weakref.finalize(self, api.llama_free, self._handle)
+        attach_pool(api, self._handle, model.threads)
         self._memory = api.llama_get_memory(self._handle)
         self._views: dict[tuple[int, int], torch.Tensor] = {}
         self._counting = np.arange(capacity, dtype=np.int32)
