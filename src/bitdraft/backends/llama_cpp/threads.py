@@ -1,5 +1,6 @@
-"""A pool of ggml's threads that stays. Without one, ggml sets one up and takes it down around every forward; its
-own tools attach theirs, which `llama-cpp-python` doesn't bind. A build that hasn't these functions goes without.
+"""A pool of ggml's threads that stays. Without one, ggml sets one up and takes it down around every forward;
+its own tools attach theirs, which `llama-cpp-python` doesn't bind. A build that hasn't these functions goes
+without.
 """
 
 from __future__ import annotations
