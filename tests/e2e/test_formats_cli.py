@@ -197,6 +197,100 @@ def test_a_quantiser_that_spoils_a_layer_is_found(
     assert found.verdict.precision == "fp32"
 
 
+def pairs_of(*arguments: object, output: Path) -> SpecDecodeResult:
+    result = invoke("spec-decode", *SMALL, *arguments, "--output", output)
+    assert result.exit_code == 0, result.output
+    [path] = output.glob("spec_decode_*.json")
+    return read_result(path, SpecDecodeResult)
+
+
+@needs_llama_cpp
+def test_pairs_of_formats_are_what_sweeps_of_them_measure(
+    checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
+    draft = save_checkpoint(tmp_path / "draft", noisy_copy("gpt_neox", 0, 0.05))
+    common = [checkpoint, "--draft", draft, "--dataset", f"file:{text_file}", "--k", "1-4"]
+    flags = ["--plan", "--pairs", "fp32,Q8_0", "--kv-caches", "auto,f32"]
+    found = pairs_of(*common, *flags, output=tmp_path / "pairs")
+    names = [(pair.target, pair.kv_cache, pair.draft_precision) for pair in found.pairs]
+    caches = [("fp32", "auto"), ("Q8_0", "auto"), ("Q8_0", "f32")]
+    assert names == [(*target, own) for target in caches for own in ("fp32", "Q8_0")]
+    for target, own in (("fp32", "Q8_0"), ("Q8_0", "Q8_0"), ("Q8_0", "fp32")):
+        formats = ["--precision", target, "--draft-precision", own]
+        sweep = pairs_of(*common, *formats, output=tmp_path / f"{target}-{own}")
+        [pair] = [
+            one
+            for one in found.pairs
+            if (one.target, one.kv_cache, one.draft_precision) == (target, "auto", own)
+        ]
+        measured = {row.k: row.metrics["tokens_per_step"].value for row in sweep.sweep}
+        assert pair.tokens_per_step == pytest.approx(measured)
+    lines = [*csv.DictReader((tmp_path / "pairs" / "spec_decode_plan_file-story_pairs.csv").open())]
+    assert len(lines) == 6
+    assert (
+        "Formats of target and draft" in (tmp_path / "pairs" / "spec_decode_plan_file-story.md").read_text()
+    )
+    assert not [one for one in found.findings if one.code in ("pairs.dead", "pairs.halved", "pairs.lost")]
+
+
+@needs_torchao
+def test_a_draft_that_its_format_killed_is_an_alarm(
+    checkpoint: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a draft's layers to noise, in one format alone; another format can't be run at all."""
+    quantise = quantised.quantise
+
+    def kill(model: Any, wanted: Any) -> None:
+        if "draft" in model.name_or_path:
+            for number, parameter in enumerate(model.parameters()):
+                noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+                parameter.data.copy_(noise)
+        quantise(model, wanted)
+
+    monkeypatch.setattr("bitdraft.inputs.models.quantise", kill)
+    draft = save_checkpoint(tmp_path / "draft", noisy_copy("gpt_neox", 0, 0.02))
+    flags = ["--draft", draft, "--dataset", f"file:{text_file}", "--plan", "--pairs", "fp32,int8,int4"]
+    found = pairs_of(checkpoint, *flags, "--k", "2", output=tmp_path / "out")
+    alarms = {
+        (one.code, one.figures["own"]) for one in found.findings if one.code in ("pairs.dead", "pairs.halved")
+    }
+    assert {own for _, own in alarms} == {"int8"}
+    assert any("Look at how it was quantised" in text for text in found.warnings)
+    lost = [one for one in found.findings if one.code == "pairs.lost"]
+    assert {one.subject for one in lost} == {"int4", "draft in int4"}
+    assert {one.figures["status"] for one in lost} == {"unsupported"}
+
+
+def test_a_draft_that_agrees_with_nothing_is_said_to(
+    checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
+    model = tiny_model()
+    head = model.get_output_embeddings()
+    head.weight.data = head.weight.data.roll(1, 0)
+    draft = save_checkpoint(tmp_path / "draft", model)
+    flags = ["--draft", draft, "--dataset", f"file:{text_file}", "--plan", "--k", "2", "--max-new-tokens", 60]
+    found = pairs_of(checkpoint, *flags, output=tmp_path / "out")
+    assert [one.subject for one in found.findings if one.code == "spec.dead_draft"] == ["draft"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--temperature", "0.5"], "are compared on greedy texts"),
+        (["--draft", "ngram"], "prompt lookup has no weights"),
+        (["--kv-caches", "q9"], "no such numbers of a cache"),
+    ],
+)
+def test_pairs_that_cannot_be_looked_at_are_refused(
+    flags: list[str], message: str, checkpoint: Path, text_file: Path
+) -> None:
+    drafts = [] if "--draft" in flags else ["--draft", checkpoint]
+    common = ["--dataset", f"file:{text_file}", "--plan", "--pairs", "fp32,bf16", *SMALL]
+    result = invoke("spec-decode", checkpoint, *drafts, *common, *flags)
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
+
+
 @needs_llama_cpp
 def test_divergence_on_the_references_own_answers(checkpoint: Path, text_file: Path, tmp_path: Path) -> None:
     flags = ["--precisions", "fp32,Q4_0", "--kld-on", "prompts", "--dataset", f"file:{text_file}"]

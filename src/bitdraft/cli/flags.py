@@ -34,6 +34,8 @@ _METAVARS = {
     "k": "LIST",
     "batch_sizes": "LIST",
     "precisions": "LIST",
+    "pairs": "LIST",
+    "kv_caches": "LIST",
     "devices": "LIST",
     "budget_s": "TIME",
     "cell_timeout_s": "TIME",

@@ -108,6 +108,8 @@ class SpecDecodeKeywords(CommonKeywords, DraftingKeywords, total=False):
     backend: BackendName
     synthetic_acceptance: float | None
     plan: bool
+    pairs: Names
+    kv_caches: Names
 
 
 class RecommendKeywords(CommonKeywords, QualityKeywords, DraftingKeywords, total=False):

@@ -19,6 +19,8 @@ _REMEDIES = {
     "precision": f"Choose one of {formats.listed()}",
     "draft_precision": f"Choose one of {formats.listed()}",
     "gguf": "Give FORMAT=FILE, as Q4_K_M=path/to/model.gguf",
+    "pairs": f"Choose from {formats.listed()}, separated by commas",
+    "kv_caches": f"Choose from auto, {', '.join(kv_cache.FORMATS)}, separated by commas",
     "kv_cache": f"Choose one of auto, {', '.join(kv_cache.FORMATS)}",
     "drafts": "Name checkpoint folders, hub ids, demo/draft-small, demo/draft-medium or ngram",
     "k": f"Give numbers from 1 to {MOST_K}, as 3-10 or 1,2,4",

@@ -14,7 +14,7 @@ from bitdraft.formats.gguf import FAMILY, OTHER
 
 FlashAttention = Literal["auto", "on", "off"]
 
-_BY_MODEL = ("precision", "precisions", "gguf")
+_MAY_BE_LEFT_OUT = ("precision", "precisions", "gguf", "pairs")
 
 
 def is_gguf(name: str) -> bool:
@@ -94,7 +94,9 @@ class ModelConfig(Config):
         formats are among what is measured."""
         if not isinstance(values, dict):
             return values
-        found = {name: value for name, value in values.items() if value is not None or name not in _BY_MODEL}
+        found = {
+            name: value for name, value in values.items() if value is not None or name not in _MAY_BE_LEFT_OUT
+        }
         model, files = found.get("model"), found.get("gguf") or ()
         if isinstance(model, str) and is_gguf(model):
             own = gguf_format(model) or OTHER.name
@@ -113,11 +115,7 @@ class ModelConfig(Config):
     @field_validator("kv_cache")
     @classmethod
     def _known_numbers(cls, value: str) -> str:
-        """`fp16` is `f16` there."""
-        found = value.lower().replace("fp", "f")
-        if found != kv_formats.AUTO and found not in kv_formats.FORMATS:
-            raise ValueError("no such numbers of a cache")
-        return found
+        return known_kv_cache(value)
 
     @field_validator("gguf", mode="before")
     @classmethod
@@ -138,6 +136,14 @@ class ModelConfig(Config):
     def gguf_formats(self) -> tuple[str, ...]:
         """Those that files were named for."""
         return tuple(entry.split("=", 1)[0] for entry in self.gguf)
+
+
+def known_kv_cache(name: str) -> str:
+    """In llama.cpp's own writing: `fp16` is `f16` there. Raises `ValueError`."""
+    found = name.lower().replace("fp", "f")
+    if found != kv_formats.AUTO and found not in kv_formats.FORMATS:
+        raise ValueError("no such numbers of a cache")
+    return found
 
 
 def _format_of(entry: str) -> str | None:

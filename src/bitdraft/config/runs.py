@@ -17,8 +17,10 @@ from bitdraft.config.decoding import (
     Execution,
     SamplingConfig,
 )
-from bitdraft.config.model import ModelConfig
+from bitdraft.config.model import ModelConfig, known_kv_cache
 from bitdraft.config.text import TextConfig
+from bitdraft.formats import kv_cache
+from bitdraft.formats.gguf import LLAMA_CPP
 
 
 def _known(name: str) -> str:
@@ -172,6 +174,26 @@ class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, 
         description="Make draft models agree with the target at this rate: speed is real, acceptance stated.",
     )
     plan: bool = Field(False, description="No sweep: predict the best K from replay and cost curves.")
+    pairs: tuple[Precision, ...] = Field(
+        (),
+        description="Formats of target and draft, comma-separated: the acceptance of every pair, by replay.",
+    )
+    kv_caches: tuple[str, ...] = Field(
+        (kv_cache.AUTO,),
+        description="With --pairs, numbers of the target's cache, where llama.cpp runs it: auto,q8_0,q4_0.",
+    )
+
+    @field_validator("pairs", "kv_caches", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return parts_of(value)
+
+    @field_validator("kv_caches")
+    @classmethod
+    def _known_caches(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("no cache is named")
+        return tuple(dict.fromkeys(known_kv_cache(name) for name in value))
 
     @field_validator("batch_sizes", mode="before")
     @classmethod
@@ -185,6 +207,15 @@ class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, 
             raise ValueError("no batch size is named")
         check_range(value, "batch size", LARGEST_BATCH)
         return tuple(sorted({1, *value}))
+
+    @property
+    def targets_of_pairs(self) -> list[tuple[str, str]]:
+        """The target's (format, numbers of its cache)."""
+        return [
+            (name, own)
+            for name in dict.fromkeys(self.pairs)
+            for own in (self.kv_caches if formats.find(name).backend == LLAMA_CPP else (kv_cache.AUTO,))
+        ]
 
     def configurations(self, labels: Sequence[str]) -> list[tuple[str, int]]:
         """The (draft, K) to be measured."""

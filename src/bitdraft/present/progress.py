@@ -29,6 +29,7 @@ SWEEP_STAGES = {
     "sweep": ("sweep: prompts done by all rows", 0.15, 0.85),
     "plan": ("plan: prompts done", 0.15, 1.0),
     "lossless": ("explaining differences to plain decoding", 0.85, 0.88),
+    "pairs": ("formats of target and draft", 0.86, 0.9),
     "batches": ("larger batches: groups done", 0.88, 0.95),
     "memory": ("peak memory", 0.95, 1.0),
 }

@@ -10,6 +10,7 @@ from bitdraft.present.charts import sweep
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.charts.batches import batch_chart
 from bitdraft.present.files import conclusions, machine_line, write_charts, write_texts
+from bitdraft.present.pairs_table import pairs_csv, pairs_table
 from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.sweep_table import VERSUS_1, lossless_text, plan_table, sweep_table
 from bitdraft.present.table import Value, csv_text, interval_hint, markdown
@@ -57,6 +58,7 @@ def markdown_text(result: SpecDecodeResult) -> str:
     lines = [
         *conclusions(result, f"Speculative decoding of {sweep.subject(result)}"),
         *(markdown(plan_table(result)) if result.config.plan else _table_lines(result)),
+        *_pair_lines(result),
         "",
         f"Text: {result.text.dataset} (sha256 {result.text.sha256[:12]}), "
         f"{len(result.text.prompt_ids)} prompts, {sweep.new_tokens(result.config)} new tokens each. "
@@ -65,6 +67,13 @@ def markdown_text(result: SpecDecodeResult) -> str:
     if result.environment.torch is not None:
         lines.append(machine_line(result.environment))
     return "\n".join(lines) + "\n"
+
+
+def _pair_lines(result: SpecDecodeResult) -> list[str]:
+    if not result.pairs:
+        return []
+    table = pairs_table(result)
+    return ["", f"## {table.title}", "", *markdown(table), "", table.note]
 
 
 def _table_lines(result: SpecDecodeResult) -> list[str]:
@@ -83,7 +92,10 @@ def publish(result: SpecDecodeResult, folder: Path | None) -> tuple[SpecDecodeRe
     if folder is None:
         return found, []
     texts = {"json": to_json(found), "csv": csv_of(found), "md": markdown_text(found)}
-    return found, [*write_texts(folder, file_stem(found), texts), *draw(found, folder)]
+    names = write_texts(folder, file_stem(found), texts)
+    if found.pairs:
+        names += write_texts(folder, f"{file_stem(found)}_pairs", {"csv": pairs_csv(found)})
+    return found, [*names, *draw(found, folder)]
 
 
 def draw(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from bitdraft.present.charts.sweep import subject
 from bitdraft.present.comparison_table import ENDS, HINT, comparison_tables, differences_table
+from bitdraft.present.pairs_table import pairs_table
 from bitdraft.present.precision_table import precision_table
 from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS, recommendation_table, shown
 from bitdraft.present.sentences import Language, with_sentences
@@ -132,6 +133,8 @@ def show_spec_decode(
         table = sweep_table(result, fastest(result.batches), "Several prompts at once")
         print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)
         _quiet(console, f"each draft's fastest K at that size; {VERSUS_1}")
+    if result.pairs:
+        print_table(console, pairs_table(result), with_intervals=verbose, language=language)
     show_verdict(console, result, verbose=verbose, language=language)
 
 

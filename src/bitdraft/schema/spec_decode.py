@@ -272,10 +272,23 @@ class SpecDecodeVerdict(Record):
     batches: BatchVerdict | None = None
 
 
+class FormatPair(Record):
+    """A draft in one format beside its target in another, by replay: `agreement` is the share of the target's
+    tokens that the draft would have drafted, `tokens_per_step` by K. `kv_cache` is the target's."""
+
+    draft: str
+    target: str
+    kv_cache: str
+    draft_precision: str
+    agreement: Figure
+    tokens_per_step: dict[int, float]
+
+
 class SpecDecodeResult(Result):
     """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every
     batch size; `replay` and `plan` are by draft, `replay` then by K. In a sweep `plan` is what is predicted
-    over all K from the smallest to the largest; a plan has no rows. `reference_work_s` are the times of fixed
+    over all K from the smallest to the largest; a plan has no rows. `pairs` are of formats of target and
+    draft, where they were asked for. `reference_work_s` are the times of fixed
     work before the first prompt and after each."""
 
     kind: Literal["spec_decode"] = "spec_decode"
@@ -285,6 +298,7 @@ class SpecDecodeResult(Result):
     replay: dict[str, dict[int, ReplaySummary]] = Field(default_factory=dict)
     costs: CostRecord = CostRecord()
     plan: dict[str, DraftPlan] = Field(default_factory=dict)
+    pairs: tuple[FormatPair, ...] = ()
     verdict: SpecDecodeVerdict = SpecDecodeVerdict()
     reference_work_s: tuple[WorkSeconds, ...] = ()
 

@@ -30,6 +30,7 @@ from bitdraft.spec_decode.analysis import (
     replay_record,
     smaller_k_hints,
 )
+from bitdraft.spec_decode.pair_analysis import dead_drafts, pair_findings, pair_records
 from bitdraft.spec_decode.plan_verdict import decide_plan
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of
@@ -43,7 +44,7 @@ Publish = Callable[[SpecDecodeResult, Path | None], tuple[SpecDecodeResult, Sequ
 """Gives a result its sentences and, where there is a folder, writes its files there; their names."""
 
 _CELLS = "bitdraft.spec_decode.cells"
-SWEEP, PLAN, MEMORY = "sweep", "plan", "memory"
+SWEEP, PLAN, MEMORY, PAIRS = "sweep", "plan", "memory", "pairs"
 
 
 def measure_spec_decode(
@@ -72,6 +73,15 @@ def sweep_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
     return Cell(name, f"{_CELLS}:measure", payload, identity, num_gpus, stage="environment")
 
 
+def pairs_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
+    """Of all pairs of formats."""
+    payload, identity = workload.payload(config), identity_of(config, workload)
+    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
+    return Cell(
+        PAIRS, "bitdraft.spec_decode.pairs:measure_pairs", payload, identity | {"part": PAIRS}, num_gpus
+    )
+
+
 def memory_cells(
     config: SpecDecodeConfig, workload: Workload, labels: Sequence[str]
 ) -> dict[str | None, Cell]:
@@ -96,6 +106,7 @@ class _Fold:
     def __init__(self, config: SpecDecodeConfig, workload: Workload, report: Progress) -> None:
         self.config, self.workload, self.report = config, workload, report
         self.records = Records(config, [draft.label for draft in workload.drafts])
+        self.of_pairs: list[Event] = []
 
     def run(self, conduct: Conduct[SpecDecodeResult]) -> None:
         """The sweep; then peak memory, which costs no measurement whatever goes wrong with it."""
@@ -104,6 +115,8 @@ class _Fold:
         if failure is not None:
             records.detail = failure.detail
             records.end_early(len(self.workload.prompts), failure.status, failure.reason)
+        if self.config.pairs and records.prompts:
+            self._run_pairs(conduct)
         if self.config.plan or not records.prompts:
             return
         alive = [
@@ -114,6 +127,22 @@ class _Fold:
         cells = memory_cells(self.config, self.workload, alive)
         for index, (label, own) in enumerate(cells.items()):
             self._take_memory(conduct, label, own, (index, len(cells)))
+
+    def _run_pairs(self, conduct: Conduct[SpecDecodeResult]) -> None:
+        """What goes wrong with them costs no other measurement."""
+
+        def keep(_: Cell, event: Event) -> None:
+            if event["event"] == "progress":
+                self.report(event["stage"], event["done"], event["total"])
+            else:
+                self.of_pairs.append(event)
+
+        cell = pairs_cell(self.config, self.workload)
+        failure = conduct.run_cells([cell], keep)[cell.name]
+        if failure is not None:
+            self.records.notes.append(
+                warning("pairs.lost", ", ".join(self.config.pairs), status=failure.status, why=failure.reason)
+            )
 
     def _take_memory(
         self, conduct: Conduct[SpecDecodeResult], label: str | None, cell: Cell, done: tuple[int, int]
@@ -152,6 +181,7 @@ class _Fold:
         plan = plan_record(records) if done else {}
         costs = costs_record(records)
         verdict, findings = self._verdict(rows, plan, costs)
+        pairs = pair_records(self.of_pairs, config)
         return SpecDecodeResult(
             config=config,
             environment=records.environment,
@@ -168,10 +198,13 @@ class _Fold:
             replay=replay_record(records) if done else {},
             costs=costs,
             plan=plan,
+            pairs=pairs,
             verdict=verdict,
             reference_work_s=tuple(records.reference_work_s),
             findings=(
                 *findings,
+                *pair_findings(pairs, self.of_pairs),
+                *dead_drafts(records),
                 *workload.warnings,
                 *_notes(records),
                 *warnings_of(rows),

@@ -89,12 +89,17 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     sample = sample_of(dataset)
     check_variant(Variant(target, config.precision), "precision")
     check_ids(Variant(target, config.precision), tokenizer, sample)
+    for name in config.pairs:
+        check_variant(Variant(target, name), "pairs")
+        check_ids(Variant(target, name), tokenizer, sample)
     check_context(prompts, config, config.max_new_tokens, target, "the target's")
     check_token_ids(max(max(prompt.token_ids) for prompt in prompts), target)
     foreign: dict[str, tuple[int, ...]] = {}
     for draft, checkpoint in models:
         precision = own_format(checkpoint, config.precision, config.draft_precision)
         check_variant(Variant(checkpoint, precision), "draft_precision")
+        for name in config.pairs:
+            check_variant(Variant(checkpoint, name), "pairs")
         own = load_tokenizer(checkpoint, config, "drafts")
         problem = draft_tokenizer_problem(own, tokenizer, sample)
         if problem is not None:
@@ -129,6 +134,21 @@ def _check_settings(config: SpecDecodeConfig) -> None:
     if config.batch_sizes[-1] > 1:
         _check_ways_to_batch(config)
     _check_backend(config, names)
+    if config.pairs:
+        _check_pairs(config, names)
+
+
+def _check_pairs(config: SpecDecodeConfig, names: Sequence[str]) -> None:
+    shown = ",".join(config.pairs)
+    if config.temperature > 0:
+        problem = "are compared on greedy texts"
+        raise UserError("pairs", shown, problem, "Leave --temperature out")
+    if all(_parse(name)[1] == NGRAM for name in names):
+        problem = "prompt lookup has no weights and so no format"
+        raise UserError("pairs", shown, problem, "Name a draft model with --draft")
+    if config.random_weights:
+        problem = "random weights agree with nothing"
+        raise UserError("pairs", shown, problem, "Name a checkpoint")
 
 
 def _check_backend(config: SpecDecodeConfig, names: Sequence[str]) -> None:

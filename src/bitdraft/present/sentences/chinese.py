@@ -71,6 +71,11 @@ def _status(f: Finding) -> str:
     return _STATUS.get(f.word("status"), f.word("status"))
 
 
+def _pair_text(f: Finding) -> str:
+    share = f"{100 * f.number('share'):.1f} %"
+    return f"{f.word('own')} 的 {f.subject} 与 {f.word('target')} 的目标只有 {share} 的 token 一致"
+
+
 def _why(f: Finding) -> str:
     return f"{_status(f)}（{f.word('why')}）"
 
@@ -335,6 +340,17 @@ SENTENCES: dict[str, Sentence] = {
     "spec.no_control": lambda f: f"与{PLAIN}的差异无法复核：{f.word('why')}。",
     "spec.no_memory": lambda f: f"{f.subject or '单独的目标模型'}没有内存峰值：{f.word('why')}。",
     "spec.fallback": lambda f: f"{f.word('why')}。",
+    "spec.dead_draft": lambda f: (
+        f"{f.subject} 只与目标 {f.number('n'):.0f} 个 token 中的 {100 * f.number('share'):.1f} % 一致，任何 K 都没有收益：是分词器或对话模板不同，还是被量化损坏？"
+    ),
+    "pairs.base": lambda f: (
+        f"{f.word('own')} 的 {f.subject} 与 {f.word('target')} 的目标有 {100 * f.number('share'):.1f} % 的 token 一致（两者舍入最少）；其余各对格式与之并列。"
+    ),
+    "pairs.dead": lambda f: f"{_pair_text(f)}：几乎为零。请检查其量化方式。",
+    "pairs.halved": lambda f: (
+        f"{_pair_text(f)}，不到舍入最少时 {100 * f.number('base'):.1f} % 的一半。请检查其量化方式。"
+    ),
+    "pairs.lost": lambda f: f"{f.subject} 未列入各对格式（{_status(f)}：{f.word('why')}）。",
     "spec.batches_static": lambda f: "批大小 1 以 eager 方式运行（更快）；更大的批以 static 方式运行。",
     "spec.ended_early": lambda f: (
         f"在 {f.number('of'):.0f} 条提示词中完成 {f.number('done'):.0f} 条后结束：{f.word('why')}。"

@@ -18,6 +18,13 @@ _DISTURBED = (
 )
 
 
+def _pair_text(f: Finding) -> str:
+    return (
+        f"{f.subject} in {f.word('own')} agrees with {100 * f.number('share'):.1f} % of the tokens of the "
+        f"target in {f.word('target')}"
+    )
+
+
 def _refuse(f: Finding) -> str:
     speedup = f.figure("speedup")
     return (
@@ -167,6 +174,18 @@ SENTENCES: dict[str, Sentence] = {
     "spec.no_control": lambda f: f"Differences to plain decoding could not be rechecked: {f.word('why')}.",
     "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",
     "spec.fallback": _fallback,
+    "spec.dead_draft": lambda f: (
+        f"{f.subject} agrees with {100 * f.number('share'):.1f} % of the target's "
+        f"{f.number('n'):.0f} tokens and brings nothing at any K: is it of another tokenizer or chat "
+        "template, or spoilt by its quantisation?"
+    ),
+    "pairs.base": lambda f: f"{_pair_text(f)}, where both round least; every pair stands beside it.",
+    "pairs.dead": lambda f: f"{_pair_text(f)}: as good as none. Look at how it was quantised.",
+    "pairs.halved": lambda f: (
+        f"{_pair_text(f)}, less than half of the {100 * f.number('base'):.1f} % where both round least. Look "
+        "at how it was quantised."
+    ),
+    "pairs.lost": lambda f: f"{f.subject} was left out of the pairs ({f.word('status')}: {f.word('why')}).",
     "spec.batches_static": lambda f: (
         "Batch 1 ran eagerly, which was faster; larger batches by the static path."
     ),
