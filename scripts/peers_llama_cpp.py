@@ -19,20 +19,24 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bitdraft.backends import load_model, token_model
 from bitdraft.config import ModelConfig
-from bitdraft.engine.scoring import kl_of_logits, log_prob_of
+from bitdraft.engine.scoring import kl_of_logits, kl_of_windows, log_prob_of, score_windows
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import Dataset
 from bitdraft.inputs.gguf.writer import write_gguf
 from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
-from bitdraft.inputs.windows import plan_scoring
+from bitdraft.inputs.variants import Variant
+from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.metrics.quality import block_lengths, paired_figures, perplexity, score_blocks
 from peers_common import PEERS, TARGET, Agreement, blocks_of, call, folder_of, model_of, numbers, scored_text
 
 PACKAGE = "llama-cpp-python==0.3.36"
 HOME = PEERS / "llama.cpp"
 TOOLS = ("llama-perplexity", "llama-quantize", "llama-bench", "llama-server")
-FORMATS = ("f16", "q8_0", "q4_0")
+FORMATS = ("f16", "q8_0", "q4_0", "q4_K_M")
+OWN_FORMATS = ("q8_0", "q4_K_M")
 CONTEXT = 512
 MOST_TRIES = 10
 _ESTIMATE = r"Final estimate: PPL = ([0-9.]+)"
@@ -45,7 +49,7 @@ _PRINTED = {
     "same top p, %": r"Same top p: +([0-9.]+)",
     "RMS Δp, %": r"RMS Δp +: +([0-9.]+)",
 }
-TOLERANCE, KL_TOLERANCE = 1e-4, 0.02
+TOLERANCE, KL_TOLERANCE, SAME_TOLERANCE = 1e-4, 0.02, 1e-3
 STORED = 1e-4
 """Of single positions, divergences below this are those of the 16 bits in which llama.cpp keeps the base's
 logits: it prints negative ones as well"""
@@ -91,7 +95,10 @@ def agree() -> list[Agreement]:
     for name in FORMATS:
         quantised = models / f"{name}.gguf"
         call([tool("llama-quantize"), models / "f32.gguf", quantised, name])
-        found += _divergences(whole, _Scored.of(quantised, text), name)
+        scored = _Scored.of(quantised, text)
+        found += _divergences(whole, scored, name)
+        if name in OWN_FORMATS:
+            found += _own_figures(whole, scored, text)
     return found
 
 
@@ -156,10 +163,7 @@ def _read_logits(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _perplexity(whole: _Scored, text: Path) -> list[Agreement]:
     """Of the fp32 weights: our windows, our forward, our figure."""
-    config = ModelConfig(model=TARGET)
-    tokenizer = load_tokenizer(find_checkpoint(config), config)
-    dataset = Dataset("text", (text.read_text(encoding="utf-8"),), ("text",), "test")
-    plan = plan_scoring(dataset, text_encoder(tokenizer), "llama.cpp", context=2048)
+    plan = _plan(text)
     ours = perplexity(blocks_of(model_of(TARGET), plan)).value
     theirs = _printed(whole.printed, _ESTIMATE)
     num_windows = len(re.findall(r"\[\d+\]", whole.printed))
@@ -169,6 +173,45 @@ def _perplexity(whole: _Scored, text: Path) -> list[Agreement]:
         ),
         numbers("PPL, f32", ours, theirs, TOLERANCE),
     ]
+
+
+def _plan(text: Path) -> ScoringPlan:
+    config = ModelConfig(model=TARGET)
+    tokenizer = load_tokenizer(find_checkpoint(config), config)
+    dataset = Dataset("text", (text.read_text(encoding="utf-8"),), ("text",), "test")
+    return plan_scoring(dataset, text_encoder(tokenizer), "llama.cpp", context=2048)
+
+
+def _own_figures(base: _Scored, candidate: _Scored, text: Path) -> list[Agreement]:
+    """Ours of the same two files, by our windows, over llama.cpp as a token model."""
+    plan, whole, small = _plan(text), _runner(base.model), _runner(candidate.model)
+    windows = [(window.token_ids, window.first_scored) for window in plan.windows]
+    kl = torch.cat([own for _, own in sorted(kl_of_windows(whole, small, windows, 256))])
+    sides = []
+    for runner in (small, whole):
+        scored = dict(score_windows(runner, windows, 256))
+        columns = zip(*(scored[index] for index in range(len(windows))), strict=True)
+        sides.append([torch.cat(column).numpy() for column in columns])
+    (log_prob, top1), (reference, reference_top1) = sides
+    lengths = block_lengths(log_prob.size, None)
+    blocks = score_blocks(log_prob, top1, lengths, reference=(reference, reference_top1))
+    printed, name = candidate.against(base.model), f"{candidate.model.stem}, our forwards over llama.cpp"
+    same = 100 * paired_figures(blocks)["top1_agreement"].value
+    own_ppl, their_ppl = perplexity(blocks).value, _printed(candidate.printed, _ESTIMATE)
+    their_kl, their_same = (_printed(printed, _PRINTED[key]) for key in ("mean KLD", "same top p, %"))
+    return [
+        numbers(f"PPL, {name}", own_ppl, their_ppl, TOLERANCE),
+        numbers(f"mean KLD, {name}", float(kl.mean()), their_kl, KL_TOLERANCE, digits=4, last_digit=1e-6),
+        numbers(f"same top p, %, {name}", same, their_same, SAME_TOLERANCE, last_digit=1e-3),
+    ]
+
+
+def _runner(path: Path) -> TokenModel:
+    config = ModelConfig(model=str(path))
+    checkpoint = find_checkpoint(config)
+    return token_model(
+        load_model(Variant(checkpoint, checkpoint.stored_dtype), torch.device("cpu"), config).model
+    )
 
 
 def _divergences(base: _Scored, candidate: _Scored, name: str) -> list[Agreement]:
