@@ -23,7 +23,7 @@ from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 from gguf_files import needs_llama_cpp, write_tiny
 from in_process import files_of, jobs_in_process
-from tiny import noisy_copy, save_checkpoint, tiny_model
+from tiny import noisy_copy, save_checkpoint, tiny_model, tiny_tokenizer
 
 SMALL = ["--num-prompts", "3", "--max-prompt-tokens", "24", "--max-new-tokens", "12", "--device", "cpu"]
 needs_torchao = pytest.mark.skipif(not is_installed("torchao"), reason="needs torchao")
@@ -289,6 +289,83 @@ def test_pairs_that_cannot_be_looked_at_are_refused(
     result = invoke("spec-decode", checkpoint, *drafts, *common, *flags)
     assert result.exit_code == 2
     assert message in result.output.replace("\n", " ")
+
+
+needs_bitsandbytes = pytest.mark.skipif(not is_installed("bitsandbytes"), reason="needs bitsandbytes")
+
+
+@pytest.fixture(scope="module")
+def original_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As wide as bitsandbytes' blocks."""
+    model = tiny_model(hidden_size=64, intermediate_size=128)
+    return save_checkpoint(tmp_path_factory.mktemp("original"), model)
+
+
+@pytest.fixture(scope="module")
+def quantised_checkpoint(original_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As transformers saves one that bitsandbytes has quantised."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    model = AutoModelForCausalLM.from_pretrained(
+        original_checkpoint, quantization_config=how, dtype=torch.bfloat16
+    )
+    folder = tmp_path_factory.mktemp("quantised")
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@needs_bitsandbytes
+def test_a_quantised_checkpoint_is_measured_as_it_is_beside_its_original(
+    quantised_checkpoint: Path, original_checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
+    common = ["--dataset", f"file:{text_file}", "--ppl-max-tokens", 600]
+    flags = ["--precisions", "stored", "--reference", original_checkpoint]
+    found = measure(quantised_checkpoint, *flags, *common, output=tmp_path / "own")
+    assert [(row.precision, row.status) for row in found.rows] == [("stored", "ok"), ("original", "ok")]
+    stored, original = found.rows
+    assert found.model.quantised_by == "bitsandbytes"
+    made = measure(original_checkpoint, "--precisions", "fp32,nf4", *common, output=tmp_path / "made")
+    assert original.metrics["ppl"].value == made.rows[0].metrics["ppl"].value
+    kl, of_made = stored.quality.kl_divergence, made.rows[1].quality.kl_divergence
+    assert kl is not None
+    assert of_made is not None
+    assert kl.value == pytest.approx(of_made.value, rel=0.3), "the same method, made here"
+    assert stored.raw.num_parameters == original.raw.num_parameters
+    assert str(original_checkpoint) not in (tmp_path / "own" / "precision.json").read_text()
+    sweep = invoke(
+        *("spec-decode", quantised_checkpoint, "--precision", "stored", "--draft", "ngram", "--k", "2"),
+        *common[:2],
+        *SMALL,
+    )
+    assert sweep.exit_code == 0, sweep.output
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "is quantised already (by bitsandbytes): no other precision is left"),
+        (["--precisions", "stored,fp32"], "no other precision is left"),
+        (["--precisions", "stored", "--reference", "itself"], "is quantised already"),
+        (["--precisions", "stored", "--reference", "/no/such/folder"], "--reference /no/such/folder"),
+    ],
+)
+def test_what_a_quantised_checkpoint_has_not_is_refused(
+    flags: list[str], message: str, quantised_checkpoint: Path, text_file: Path
+) -> None:
+    own = [str(quantised_checkpoint) if flag == "itself" else flag for flag in flags]
+    result = invoke("precision", quantised_checkpoint, *own, "--dataset", f"file:{text_file}", *SMALL)
+    assert result.exit_code == 2
+    assert message in result.output.replace("\n", " ")
+
+
+def test_stored_is_for_quantised_checkpoints_alone(checkpoint: Path, text_file: Path) -> None:
+    flags = ["--precisions", "stored", "--dataset", f"file:{text_file}"]
+    result = invoke("precision", checkpoint, *flags, *SMALL)
+    assert result.exit_code == 2
+    assert "is for checkpoints that are quantised already" in result.output.replace("\n", " ")
 
 
 @needs_llama_cpp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from bitdraft.engine.vocabulary import DraftVocabulary
 from bitdraft.errors import UserError
 from bitdraft.formats.gguf import LLAMA_CPP
 from bitdraft.formats.kv_cache import WIDEST as WIDEST_KV
+from bitdraft.formats.stored import ORIGINAL
 from bitdraft.inputs import models
 from bitdraft.inputs.gguf.files import gguf_of, widened
 from bitdraft.inputs.gguf.header import read_header
 from bitdraft.inputs.models import LoadedModel
-from bitdraft.inputs.variants import Variant
+from bitdraft.inputs.variants import Variant, original_variant
 from bitdraft.probes.container import available_bytes
 
 
@@ -31,7 +33,16 @@ def load_model(variant: Variant, device: torch.device, config: ModelConfig) -> L
     doesn't allow."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if variant.format is ORIGINAL:
+        return _load_original(variant, device, config)
     return _BY_BACKEND.get(variant.format.backend, models.load_model)(variant, device, config)
+
+
+def _load_original(variant: Variant, device: torch.device, config: ModelConfig) -> LoadedModel:
+    """The checkpoint that quality is compared with, in its own numbers."""
+    own = config.model_copy(update={"model": getattr(config, "original", None), "gguf": ()})
+    loaded = load_model(original_variant(own), device, own)
+    return replace(loaded, variant=variant)
 
 
 def _load_gguf(variant: Variant, device: torch.device, config: ModelConfig) -> LoadedModel:

@@ -55,7 +55,7 @@ _PANELS = (
     "Run",
 )
 # the model is an argument; the others are for Python alone
-_NO_FLAGS = ("model", "only", "root")
+_NO_FLAGS = ("model", "only", "original", "root")
 # their defaults depend on the model
 _BY_MODEL = ("precision", "precisions")
 # what a flag does where it turns a setting off

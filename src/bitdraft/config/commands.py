@@ -20,7 +20,7 @@ _KINDS: dict[str, tuple[str, type[Config]]] = {
     "recommendation": ("recommend", RecommendConfig),
 }
 # a sweep of a search has measured some of its drafts and K (`only`); the command measures all
-_NOT_FLAGS = ("model", "output", "only")
+_NOT_FLAGS = ("model", "output", "only", "original")
 _OTHER_FLAGS = {
     "drafts": "--draft",
     "batch_sizes": "--batch-size",

@@ -93,6 +93,7 @@ class PrecisionKeywords(CommonKeywords, QualityKeywords, total=False):
     """Fields of `PrecisionConfig`."""
 
     reference: str | None
+    original: str | None
     score_chunk_tokens: int
     backend: BackendName
     num_warmup: int

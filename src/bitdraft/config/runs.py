@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
@@ -21,6 +22,7 @@ from bitdraft.config.model import ModelConfig, known_kv_cache
 from bitdraft.config.text import TextConfig
 from bitdraft.formats import kv_cache
 from bitdraft.formats.gguf import LLAMA_CPP
+from bitdraft.formats.stored import ORIGINAL
 
 
 def _known(name: str) -> str:
@@ -119,6 +121,11 @@ class EngineConfig(ExecutionConfig):
     )
 
 
+def _is_place(name: str) -> bool:
+    """A checkpoint has a slash in its name, or is a folder."""
+    return "/" in name or "\\" in name or Path(name).expanduser().exists()
+
+
 class PrecisionConfig(ModelConfig, DecodingConfig, TextConfig, EngineConfig, PrecisionsConfig):
     """One run of the precision module."""
 
@@ -126,9 +133,10 @@ class PrecisionConfig(ModelConfig, DecodingConfig, TextConfig, EngineConfig, Pre
 
     reference: Precision | None = Field(
         None,
-        description="Precision that quality is compared with. By default the one that rounds least, else the "
-        "first.",
+        description="Precision that quality is compared with, or a checkpoint: of one that is quantised "
+        "already the original. By default the precision that rounds least.",
     )
+    original: str | None = Field(None, description="The checkpoint that --reference names.")
     score_chunk_tokens: int = Field(
         256,
         ge=1,
@@ -136,6 +144,21 @@ class PrecisionConfig(ModelConfig, DecodingConfig, TextConfig, EngineConfig, Pre
         "output embedding.",
     )
     num_warmup: int = Field(1, ge=1, description="Unmeasured generations before the measured ones.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reference_of_its_own(cls, values: Any) -> Any:
+        """A reference that is no format is a checkpoint, and has a row of its own."""
+        if not isinstance(values, dict):
+            return values
+        named = values.get("reference")
+        if isinstance(named, str) and formats.canonical(named) is None and _is_place(named):
+            values = values | {"reference": ORIGINAL.name, "original": named}
+        if values.get("original") is not None:
+            asked = parts_of(values.get("precisions") or PRECISIONS)
+            if isinstance(asked, list | tuple) and ORIGINAL.name not in asked:
+                values = values | {"precisions": (*asked, ORIGINAL.name), "reference": ORIGINAL.name}
+        return values
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> Self:

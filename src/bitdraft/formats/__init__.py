@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bitdraft.formats import dtype, gguf, torchao
+from bitdraft.formats import dtype, gguf, stored, torchao
 from bitdraft.formats.base import Format
 
-FORMATS: dict[str, Format] = {**dtype.FORMATS, **torchao.FORMATS, **gguf.FORMATS}
+FORMATS: dict[str, Format] = {
+    **dtype.FORMATS,
+    **torchao.FORMATS,
+    **stored.FORMATS,
+    **gguf.FORMATS,
+}
 """By name, in the order in which tables show them."""
 NAMES = tuple(FORMATS)
 USUAL = tuple(dtype.FORMATS)
@@ -26,10 +31,10 @@ def find(name: str) -> Format:
 
 def listed() -> str:
     """What can be named, in a line; of llama.cpp's some."""
-    some = [name for name in gguf.FORMATS if name in gguf.WELL_KNOWN]
+    some = ", ".join(name for name in gguf.FORMATS if name in gguf.WELL_KNOWN)
     return (
-        f"{', '.join(USUAL)}; {', '.join(torchao.FORMATS)} (bitdraft[quant]); "
-        f"{', '.join(some)} and llama.cpp's others (bitdraft[llama-cpp])"
+        f"{', '.join(USUAL)}; {', '.join(torchao.FORMATS)} (bitdraft[quant]); {some} and llama.cpp's others "
+        f"(bitdraft[llama-cpp]); {stored.STORED.name} for a checkpoint that is quantised already"
     )
 
 

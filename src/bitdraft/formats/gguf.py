@@ -14,7 +14,7 @@ from bitdraft.formats.base import Format
 
 FAMILY = "gguf"
 LLAMA_CPP = "llama.cpp"
-_FIRST_STYLE = 8
+_FIRST_STYLE = 10
 
 # name, file type, bits of a weight
 _WITHOUT_IMPORTANCE = (

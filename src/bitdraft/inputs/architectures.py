@@ -3,28 +3,16 @@ can be measured, or which other kind, by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.files import AGAIN, ORIGINAL, read_object
+from bitdraft.formats.stored import METHODS
+from bitdraft.inputs.files import AGAIN, read_object
 
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-
-_METHODS = {
-    "awq": "AWQ",
-    "bitsandbytes": "bitsandbytes",
-    "compressed-tensors": "compressed-tensors",
-    "fp8": "FP8",
-    "fbgemm_fp8": "FBGEMM FP8",
-    "gptq": "GPTQ",
-    "hqq": "HQQ",
-    "mxfp4": "MXFP4",
-    "modelopt": "ModelOpt",
-    "torchao": "torchao",
-}
 
 # transformers makes a language model of these too, one that sees the future unless it is told not to
 _ENCODERS = frozenset({
@@ -103,13 +91,12 @@ class Architecture:
     num_layers: int | None = None
     rope_switch: int | None = None
     at_every_length: bool = False
+    quantised_by: str = ""
 
 
 def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field: str) -> Architecture:
-    """A causal language model whose weights are plain numbers. Raises `UserError` for any other, by its
-    kind."""
+    """A causal language model. Raises `UserError` for any other, by its kind."""
     name = config.model
-    _refuse_quantised(settings, name, field)
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -126,19 +113,20 @@ def recognise(folder: Path, settings: dict[str, Any], config: ModelConfig, field
         raise UserError(field, name, "needs Python code from its checkpoint", remedy)
     if not has_code:
         _refuse_unknown_type(kind, usual, architecture, name, field)
-    return _describe(architecture, _load_settings(folder, config, field), name, field)
+    found = _describe(architecture, _load_settings(folder, config, field), name, field)
+    return replace(found, quantised_by=quantised_by(settings))
 
 
-def _refuse_quantised(settings: dict[str, Any], name: str, field: str) -> None:
+def quantised_by(settings: dict[str, Any]) -> str:
+    """The method by which a checkpoint is quantised already, by its name; "" where it isn't."""
     text = settings.get("text_config")
     for place in (settings, text if isinstance(text, dict) else {}):
         for key in ("quantization_config", "compression_config"):
             found = place.get(key)
-            if not isinstance(found, dict) or not found:
-                continue
-            method = str(found.get("quant_method") or "an unknown method")
-            problem = f"is quantised already (by {_METHODS.get(method, method)}): no other precision is left"
-            raise UserError(field, name, problem, ORIGINAL)
+            if isinstance(found, dict) and found:
+                method = str(found.get("quant_method") or "an unknown method")
+                return METHODS.get(method, method)
+    return ""
 
 
 def _refuse_other_kinds(

@@ -50,7 +50,7 @@ _UNTOLD = ("folder", "name", "rope_switch", "rope_always_changes", "header", "fi
 class Checkpoint:
     """A readable checkpoint. `stored_dtypes` counts elements by the dtype they are stored in; with
     random weights nothing is stored. A GGUF file has a `header`, and `folder` is the file; `files` are those
-    that were named for formats of any checkpoint."""
+    that were named for formats of any checkpoint. One that is `quantised_by` a method has no other format."""
 
     name: str
     folder: Path
@@ -63,6 +63,7 @@ class Checkpoint:
     random_weights: bool = False
     rope_switch: int | None = None
     rope_always_changes: bool = False
+    quantised_by: str = ""
     header: GgufHeader | None = None
     files: tuple[tuple[str, GgufHeader], ...] = ()
 
@@ -199,7 +200,7 @@ def _find_whole(config: ModelConfig, field: str) -> Checkpoint:
     found = Snapshot(find_shape(config, field), "") if shape else _find_folder(config, field)
     settings = read_settings(found.folder, config, field)
     kind = recognise(found.folder, settings, config, field)
-    stored = StoredWeights() if shape else _check_weights(found, config, field)
+    stored = StoredWeights() if shape else _check_weights(found, config, field, kind)
     _check_layers(kind, stored, config, field)
     if shape and not settings.get("vocab_size"):
         raise UserError(field, config.model, "its config.json names no vocab_size", "Add it there")
@@ -215,6 +216,7 @@ def _find_whole(config: ModelConfig, field: str) -> Checkpoint:
         random_weights=shape,
         rope_switch=kind.rope_switch,
         rope_always_changes=kind.at_every_length,
+        quantised_by=kind.quantised_by,
     )
 
 
@@ -259,7 +261,7 @@ def _check_layers(kind: Architecture, stored: StoredWeights, config: ModelConfig
         raise UserError(field, config.model, problem, "Correct num_hidden_layers")
 
 
-def _check_weights(found: Snapshot, config: ModelConfig, field: str) -> StoredWeights:
+def _check_weights(found: Snapshot, config: ModelConfig, field: str, kind: Architecture) -> StoredWeights:
     """Of what is cached only in part, what there is and what isn't."""
     try:
         files = weight_files(found.folder, config, field)
@@ -269,4 +271,4 @@ def _check_weights(found: Snapshot, config: ModelConfig, field: str) -> StoredWe
         problem = f"is cached only in part ({error.problem}), and the hub cannot be reached ({found.offline})"
         remedy = f"Fetch it where there is a network: hf download {config.model}"
         raise UserError(field, config.model, problem, remedy) from error
-    return read_headers(files, config.model, field)
+    return read_headers(files, config.model, field, any_dtype=bool(kind.quantised_by))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,11 @@ from bitdraft import formats
 from bitdraft.config import ModelConfig
 from bitdraft.errors import Unsupported, UserError, one_line
 from bitdraft.formats import dtype as dtype_family
+from bitdraft.formats import stored as stored_family
 from bitdraft.formats import torchao as torchao_family
 from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.files import AGAIN
-from bitdraft.inputs.quantised import num_bytes, num_elements, quantise, unsupported_reason
+from bitdraft.inputs.quantised import num_bytes, num_elements, quantise, quiet, unsupported_reason
 from bitdraft.inputs.variants import Variant
 
 WEIGHT_STD = 0.02
@@ -106,9 +107,35 @@ def _load_quantised(variant: Variant, device: torch.device, config: ModelConfig)
     return _counted(loaded.model, variant, device)
 
 
+def _load_stored(variant: Variant, device: torch.device, config: ModelConfig) -> LoadedModel:
+    """As it is, by what transformers has for its method. Raises `Unsupported`."""
+    checkpoint = variant.checkpoint
+    if checkpoint.quantised_by in stored_family.NEEDS_GPU and device.type != "cuda":
+        raise Unsupported(
+            f"{checkpoint.quantised_by} has products on a GPU alone: here it would become bfloat16"
+        )
+    try:
+        with quiet():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                checkpoint.folder,
+                dtype="auto",
+                device_map={"": device},
+                trust_remote_code=config.trust_remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (ImportError, NotImplementedError, ValueError) as error:
+        raise Unsupported(f"transformers does not load it here ({one_line(error)})") from error
+    _refuse_gaps(checkpoint, found | {"mismatched_keys": ()})
+    loaded = _counted(model.eval().requires_grad_(False), variant, device)
+    # a packed weight stands for several: they are counted where there is one for each
+    outline = _empty(checkpoint, config, torch.device("meta"))
+    return replace(loaded, num_parameters=int(outline.num_parameters()))
+
+
 def _counted(model: Any, variant: Variant, device: torch.device) -> LoadedModel:
     parameters = list(model.parameters())
-    weight_bytes = sum(map(num_bytes, parameters))
+    weight_bytes = sum(map(num_bytes, parameters)) + _packed_bytes(model)
     idle = _idle_expert_bytes(model)
     return LoadedModel(
         model=model,
@@ -121,9 +148,20 @@ def _counted(model: Any, variant: Variant, device: torch.device) -> LoadedModel:
     )
 
 
+def _packed_bytes(model: Any) -> int:
+    """Of weights that a method keeps as buffers beside the parameters."""
+    return sum(
+        buffer.numel() * buffer.element_size()
+        for module in model.modules()
+        if hasattr(module, "qweight")
+        for buffer in module.buffers(recurse=False)
+    )
+
+
 _LOADERS: dict[str, Callable[[Variant, torch.device, ModelConfig], LoadedModel]] = {
     dtype_family.FAMILY: _load_dtype,
     torchao_family.FAMILY: _load_quantised,
+    stored_family.FAMILY: _load_stored,
 }
 
 

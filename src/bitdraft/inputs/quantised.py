@@ -123,4 +123,4 @@ def num_elements(weight: torch.Tensor) -> int:
 def has_plain_linears(model: Any) -> bool:
     """Whether the weights of all linear layers are tensors and nothing else."""
     layers = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
-    return all(type(layer.weight) in (torch.Tensor, torch.nn.Parameter) for layer in layers)
+    return all(type(getattr(layer, "weight", None)) in (torch.Tensor, torch.nn.Parameter) for layer in layers)

@@ -7,13 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitdraft import formats
-from bitdraft.errors import UserError
+from bitdraft.config import ModelConfig
+from bitdraft.errors import UserError, one_line
 from bitdraft.formats import gguf as gguf_family
+from bitdraft.formats import stored as stored_family
 from bitdraft.formats.base import Format
-from bitdraft.inputs.checkpoints import Checkpoint
+from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
+from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
 from bitdraft.inputs.tokenizers import draft_tokenizer_problem
+
+_FLAGS = {
+    "precisions": "precisions",
+    "precision": "precision",
+    "draft_precision": "draft-precision",
+    "pairs": "pairs",
+    "reference": "reference",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,13 @@ def check_variant(variant: Variant, field: str) -> None:
         if reason is not None:
             remedy = f"Convert the model with llama.cpp's tools and name the file: --gguf {variant.name}=FILE"
             raise UserError(field, variant.name, reason, remedy)
+    elif wanted.family == stored_family.FAMILY:
+        _check_stored(variant, field)
+    elif checkpoint.quantised_by:
+        how = f"is quantised already (by {checkpoint.quantised_by})"
+        problem = f"{checkpoint.label} {how}: no other precision is left"
+        remedy = f"Measure it as it is (--{_FLAGS[field]} stored). {ORIGINAL}"
+        raise UserError(field, variant.name, problem, remedy)
     elif checkpoint.header is not None:
         own = checkpoint.header.format.name
         problem = f"is no format of {checkpoint.label}, a GGUF file, which llama.cpp runs as {own}"
@@ -61,12 +79,51 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
+def _check_stored(variant: Variant, field: str) -> None:
+    """Of a checkpoint that is quantised already, by what loads it."""
+    checkpoint = variant.checkpoint
+    if variant.format is stored_family.ORIGINAL:
+        return
+    if not checkpoint.quantised_by:
+        problem = f"is for checkpoints that are quantised already, which {checkpoint.label} is not"
+        raise UserError(field, variant.name, problem, "Leave it out")
+    reason = unloadable_reason(checkpoint)
+    if reason is not None:
+        raise UserError(field, variant.name, reason, "Install what it needs, or name the original")
+
+
+def unloadable_reason(checkpoint: Checkpoint) -> str | None:
+    """Why transformers can't load a quantised checkpoint here, by its method; None where it can."""
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    settings = read_object(checkpoint.folder / "config.json", checkpoint.name, "model")
+    found = settings.get("quantization_config") or settings.get("compression_config")
+    if not isinstance(found, dict):
+        return f"its weights are quantised by {checkpoint.quantised_by} within a larger model"
+    try:
+        AutoHfQuantizer.from_config(found, pre_quantized=True).validate_environment(device_map={"": "cpu"})
+    except Exception as error:  # of many kinds, each of them that something is missing
+        return f"{checkpoint.label} is quantised by {checkpoint.quantised_by}: {one_line(error)}".rstrip(".")
+    return None
+
+
 def own_format(checkpoint: Checkpoint, asked: str, explicit: str | None) -> str:
-    """The format that a draft is run in: what was asked for it; else of a GGUF file its own, and of any other
-    checkpoint the target's (`asked`)."""
-    if explicit is not None or checkpoint.header is None:
-        return explicit or asked
-    return checkpoint.header.format.name
+    """The format that a draft is run in: what was asked for it; else of a GGUF file and of a checkpoint that
+    is quantised already its own, and of any other the target's (`asked`)."""
+    if explicit is not None:
+        return explicit
+    if checkpoint.header is not None:
+        return checkpoint.header.format.name
+    return stored_family.STORED.name if checkpoint.quantised_by else asked
+
+
+def original_variant(config: ModelConfig) -> Variant:
+    """A checkpoint in the numbers that it is stored in. Raises `UserError`, also for one that is quantised
+    itself."""
+    checkpoint = find_checkpoint(config, "reference")
+    name = checkpoint.stored_dtype if checkpoint.stored_dtype in formats.NAMES else formats.USUAL[0]
+    check_variant(Variant(checkpoint, name), "reference")
+    return Variant(checkpoint, name)
 
 
 def check_ids(variant: Variant, tokenizer: Any, sample: str) -> None:

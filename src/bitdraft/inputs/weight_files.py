@@ -83,9 +83,9 @@ class StoredWeights:
     num_tensors: int = 0
 
 
-def read_headers(files: list[Path], name: str, field: str) -> StoredWeights:
-    """What the files hold. Raises `UserError` for what is damaged, and for
-    weights in a number format that can't be measured as it is."""
+def read_headers(files: list[Path], name: str, field: str, *, any_dtype: bool = False) -> StoredWeights:
+    """What the files hold. Raises `UserError` for what is damaged, and for weights in a number format that
+    can't be measured as it is, unless `any_dtype` is meant."""
     from safetensors import SafetensorError, safe_open
 
     counts: Counter[str] = Counter()
@@ -100,7 +100,8 @@ def read_headers(files: list[Path], name: str, field: str) -> StoredWeights:
         except (SafetensorError, OSError) as error:
             problem = f"{path.name} is truncated or corrupt ({one_line(error)})"
             raise UserError(field, name, problem, AGAIN) from error
-    _refuse_other_numbers(counts, name, field)
+    if not any_dtype:
+        _refuse_other_numbers(counts, name, field)
     return StoredWeights(dict(counts), sum(path.stat().st_size for path in files), num_tensors)
 
 

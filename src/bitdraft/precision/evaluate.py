@@ -11,6 +11,7 @@ from typing import Any
 from bitdraft.config import PrecisionConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
+from bitdraft.formats.stored import ORIGINAL
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.prompts import (
@@ -21,8 +22,8 @@ from bitdraft.inputs.prompts import (
     select_prompts,
     text_record,
 )
-from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer
-from bitdraft.inputs.variants import Variant, check_ids, check_variant
+from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer
+from bitdraft.inputs.variants import Variant, check_ids, check_variant, original_variant
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings_of, with_process_noise
@@ -44,7 +45,7 @@ _CELLS = "bitdraft.precision.cells"
 MACHINE = "environment"
 MORE_ROUNDS = 2
 # settings that no cell's numbers depend on
-_NOT_MEASURED = UNRECORDED | {"gguf", "max_ppl_increase", "precisions", "reference", "rounds"}
+_NOT_MEASURED = UNRECORDED | {"gguf", "original", "max_ppl_increase", "precisions", "reference", "rounds"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Workload:
     text: TextRecord
     prompts: list[Prompt]
     plan: ScoringPlan | None
+    original: Checkpoint | None = None
 
 
 def prepare(config: PrecisionConfig) -> Workload:
@@ -65,6 +67,7 @@ def prepare(config: PrecisionConfig) -> Workload:
     for name in config.precisions:
         check_variant(Variant(checkpoint, name), "precisions")
         check_ids(Variant(checkpoint, name), tokenizer, sample_of(dataset))
+    original = _find_original(config, tokenizer, sample_of(dataset))
     encoder = encoder_of(tokenizer, config.bos)
     prompts = select_prompts(dataset, config, encoder, config.seed)
     context = checkpoint.context
@@ -86,7 +89,20 @@ def prepare(config: PrecisionConfig) -> Workload:
     rows += [window.token_ids for window in plan.windows] if plan else []
     check_token_ids(max(map(max, rows)), checkpoint)
     record = text_record(dataset, prompts, config, encoder)
-    return Workload(checkpoint, record, prompts, plan)
+    return Workload(checkpoint, record, prompts, plan, original)
+
+
+def _find_original(config: PrecisionConfig, tokenizer: Any, sample: str) -> Checkpoint | None:
+    """The checkpoint that quality is compared with, where one is named. It must have the model's ids."""
+    if config.original is None:
+        return None
+    own = config.model_copy(update={"model": config.original, "revision": None, "gguf": ()})
+    found = original_variant(own).checkpoint
+    problem = draft_tokenizer_problem(load_tokenizer(found, own, "reference"), tokenizer, sample)
+    if problem is not None:
+        said = problem.replace("target's", "model's")
+        raise UserError("reference", config.original, said, "Name the model's own original")
+    return found
 
 
 def order(config: PrecisionConfig) -> list[str]:
@@ -100,6 +116,8 @@ def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> 
     round, one a precision that is only timed, the order turned around every time (A B C, C B A, …).
     `num_more` rounds behind those that are asked for are of a machine that changed its pace."""
     settings = config.model_dump(mode="json") | workload.checkpoint.settings_here()
+    if workload.original is not None:
+        settings["original"] = str(workload.original.folder)
     plan = workload.plan.windows if workload.plan else ()
     prompts = [list(prompt.token_ids) for prompt in workload.prompts]
     clusters = [prompt.cluster for prompt in workload.prompts]
@@ -128,7 +146,9 @@ def cells_of(config: PrecisionConfig, workload: Workload, num_more: int = 0) -> 
             }
             reference = config.reference_precision if paired else None
             own: dict[str, Any] = {"paired_with": reference} if number == 1 else {"round": number}
-            files = workload.checkpoint.files_content
+            files = dict(workload.checkpoint.files_content)
+            if workload.original is not None:
+                files[ORIGINAL.name] = content_id(workload.original)
             named = {name: files[name] for name in (precision, reference) if name in files}
             identity = {**shared, "precision": precision, **own, **({"files": named} if named else {})}
             name = round_name(precision, number)

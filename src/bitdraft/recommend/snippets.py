@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bitdraft import formats
 from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
-from bitdraft.formats import dtype, gguf, kv_cache, torchao
+from bitdraft.formats import dtype, gguf, kv_cache, stored, torchao
 from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.gguf.files import named_header
 from bitdraft.inputs.variants import own_format
@@ -100,6 +100,13 @@ def _dtype(precision: str) -> str:
     return formats.find(precision).torch_dtype
 
 
+def _as_loaded(precision: str) -> str:
+    """In its dtype and on the device; a checkpoint that is quantised already as it is."""
+    if formats.find(precision).family == stored.FAMILY:
+        return 'dtype="auto", device_map=device)'
+    return f"dtype=torch.{_dtype(precision)}).to(device)"
+
+
 def _loadable(checkpoint: Checkpoint) -> str:
     """Embedded models have a name in bitdraft alone."""
     return str(checkpoint.folder) if checkpoint.name.startswith("demo/") else checkpoint.name
@@ -172,8 +179,8 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
     lines += [
         'device = "cuda" if torch.cuda.is_available() else "cpu"',
         f"tokenizer = AutoTokenizer.from_pretrained(name{revision})",
-        f"model = AutoModelForCausalLM.from_pretrained(name{revision}, dtype=torch."
-        f"{_dtype(setting.precision)}).to(device).eval()",
+        f"model = AutoModelForCausalLM.from_pretrained(name{revision}, "
+        f"{_as_loaded(setting.precision)}.eval()",
         *_quantising(setting.precision, "model"),
     ]
     if setting.has_defaults:
@@ -192,10 +199,9 @@ def transformers_snippet(setting: Setting, config: RecommendConfig) -> str:
             "# transformers takes for another vocabulary. This is plain decoding.",
         ]
     elif setting.draft is not None:
-        kind = _dtype(setting.draft_precision or setting.precision)
+        kind = setting.draft_precision or setting.precision
         lines += [
-            f"draft = AutoModelForCausalLM.from_pretrained({setting.draft!r}, dtype=torch.{kind})"
-            ".to(device).eval()",
+            f"draft = AutoModelForCausalLM.from_pretrained({setting.draft!r}, {_as_loaded(kind)}.eval()",
             *_quantising(setting.draft_precision or setting.precision, "draft"),
             "# generate() takes K from the draft's own settings, and only so is it K at every step",
             f"draft.generation_config.num_assistant_tokens = {setting.k}",

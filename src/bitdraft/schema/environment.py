@@ -76,6 +76,7 @@ class ModelRecord(Sparse):
     num_parameters: int | None = None
     weight_bytes: int | None = None
     streamed_bytes: int | None = None
+    quantised_by: str | None = None
     bits_per_weight: float | None = None
     tensor_types: dict[str, dict[str, int]] | None = None
     precision: str | None = None

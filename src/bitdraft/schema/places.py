@@ -21,7 +21,14 @@ def places_of(config: Config, folder: Path | None) -> dict[str, str]:
     asked = dict(config)
     listed = (*(asked.get("drafts") or ()), *(asked.get("gguf") or ()))
     files = [str(entry).rpartition("=")[2] for entry in listed]
-    named = [asked.get("model"), asked.get("tokenizer"), *files, asked.get("data_root"), folder]
+    named = [
+        asked.get("model"),
+        asked.get("tokenizer"),
+        asked.get("original"),
+        *files,
+        asked.get("data_root"),
+        folder,
+    ]
     named.append(str(asked.get("dataset") or "").removeprefix("file:"))
     found: dict[str, str] = {}
     for one in named:
