@@ -27,6 +27,39 @@ def test_it_rings_when_time_is_up_and_not_after() -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_alarm_that_is_lost_in_a_finaliser_rings_again() -> None:
+    class Lost:
+        def __del__(self) -> None:
+            time.sleep(0.06)
+
+    def work() -> None:
+        with alarm_after(0.02):
+            Lost()
+            time.sleep(5)
+
+    start_s = time.monotonic()
+    with pytest.raises(Interrupted):
+        work()
+    assert time.monotonic() - start_s < 3
+
+
+def test_what_ends_because_of_it_is_not_broken_off() -> None:
+    done = []
+
+    def work() -> None:
+        with alarm_after(0.02):
+            try:
+                time.sleep(1)
+            finally:
+                time.sleep(2.2)
+                done.append("put away")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["put away"]
+
+
 def test_it_waits_for_what_must_not_be_broken_off() -> None:
     done = []
 
