@@ -361,6 +361,41 @@ def test_what_a_quantised_checkpoint_has_not_is_refused(
     assert message in result.output.replace("\n", " ")
 
 
+@needs_llama_cpp
+@pytest.mark.parametrize(
+    ("command", "flags", "message"),
+    [
+        ("precision", ["wide", "--backend", "transformers"], "--backend transformers: runs no gguf-f32"),
+        (
+            "precision",
+            ["checkpoint", "--precisions", "fp32", "--kv-cache", "q8_0"],
+            "is a setting of llama.cpp",
+        ),
+        ("precision", ["checkpoint", "--gguf", "Q8_0="], "no file is named for Q8_0"),
+        ("precision", ["checkpoint", "--gguf", "Q8_0=a", "--gguf", "q8_0=b"], "two files are named for Q8_0"),
+        ("precision", ["pythia-70m", "--random-weights", "--gguf", "Q8_0=x"], "no such file"),
+        (
+            "spec-decode",
+            ["wide", "--draft", "ngram", "--k", "2", "--kv-caches", "q8_0"],
+            "of pairs of formats",
+        ),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(  # noqa: PLR0917 - its parameters are cases and fixtures
+    command: str,
+    flags: list[str],
+    message: str,
+    files: dict[str, Path],
+    checkpoint: Path,
+    text_file: Path,
+) -> None:
+    places = {**files, "checkpoint": checkpoint}
+    own = [str(places.get(flag, flag)) for flag in flags]
+    result = invoke(command, *own, "--dataset", f"file:{text_file}", *SMALL)
+    assert result.exit_code == 2, result.output
+    assert message in result.output.replace("\n", " ")
+
+
 def test_stored_is_for_quantised_checkpoints_alone(checkpoint: Path, text_file: Path) -> None:
     flags = ["--precisions", "stored", "--dataset", f"file:{text_file}"]
     result = invoke("precision", checkpoint, *flags, *SMALL)

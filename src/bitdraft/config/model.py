@@ -108,7 +108,7 @@ class ModelConfig(Config):
             listed = (files,) if isinstance(files, str) else files
             if isinstance(asked, list | tuple) and isinstance(listed, list | tuple):
                 known = {formats.canonical(str(name)) for name in asked}
-                named = [_format_of(str(file)) for file in listed]
+                named = dict.fromkeys(_format_of(str(file)) for file in listed)
                 found["precisions"] = (*asked, *(name for name in named if name and name not in known))
         return found
 
@@ -125,7 +125,12 @@ class ModelConfig(Config):
     @field_validator("gguf")
     @classmethod
     def _named_files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple("=".join(_format_and_file(entry)) for entry in value)
+        found = [_format_and_file(entry) for entry in value]
+        names = [name for name, _ in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two files are named for {name}")
+        return tuple("=".join(entry) for entry in found)
 
     def gguf_file(self, precision: str) -> str | None:
         """The file that was named for a format."""
@@ -159,6 +164,8 @@ def _format_and_file(entry: str) -> tuple[str, str]:
     name, equals, file = entry.partition("=")
     own = formats.canonical(name) if equals else None
     if own is not None:
+        if not file.strip():
+            raise ValueError(f"no file is named for {own}")
         if formats.find(own).family != FAMILY:
             raise ValueError(f"{own} is no format of GGUF files")
         return own, file

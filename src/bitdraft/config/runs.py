@@ -211,6 +211,11 @@ class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, 
     def _listed(cls, value: Any) -> Any:
         return parts_of(value)
 
+    @field_validator("pairs")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))
+
     @field_validator("kv_caches")
     @classmethod
     def _known_caches(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.formats import gguf as gguf_family
 from bitdraft.formats import stored as stored_family
-from bitdraft.formats.base import Format
+from bitdraft.formats.base import TORCH, Format
 from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
 from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
@@ -105,6 +106,34 @@ def unloadable_reason(checkpoint: Checkpoint) -> str | None:
     except Exception as error:  # of many kinds, each of them that something is missing
         return f"{checkpoint.label} is quantised by {checkpoint.quantised_by}: {one_line(error)}".rstrip(".")
     return None
+
+
+def target_format(checkpoint: Checkpoint, asked: str) -> str:
+    """What a draft is made into where its target is a file that its name says nothing of: the file's own."""
+    header = checkpoint.header
+    return header.format.name if header is not None and asked == gguf_family.OTHER.name else asked
+
+
+def check_llama_cpps_settings(config: ModelConfig, names: Collection[str]) -> None:
+    """Raise `UserError` for settings of llama.cpp where it runs none of these formats, and for files beside
+    random weights."""
+    if config.random_weights and config.gguf:
+        problem = "holds weights, and these are random"
+        raise UserError("gguf", config.gguf[0], problem, "Leave it out, or leave --random-weights out")
+    if any(formats.find(name).family == gguf_family.FAMILY for name in names):
+        return
+    for field in ("kv_cache", "flash_attention"):
+        value = getattr(config, field)
+        if value != "auto":
+            problem = f"is a setting of llama.cpp, which runs none of {', '.join(dict.fromkeys(names))}"
+            raise UserError(field, value, problem, "Leave it out, or name a format of GGUF files")
+
+
+def refuse_other_engines(backend: str, names: Collection[str]) -> None:
+    """Raise `UserError` for formats that an engine of another library has no way to run."""
+    for name in names:
+        if backend != "native" and formats.find(name).backend != TORCH:
+            raise UserError("backend", backend, f"runs no {name}", "Use --backend native")
 
 
 def own_format(checkpoint: Checkpoint, asked: str, explicit: str | None) -> str:

@@ -23,7 +23,14 @@ from bitdraft.inputs.prompts import (
     text_record,
 )
 from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer
-from bitdraft.inputs.variants import Variant, check_ids, check_variant, original_variant
+from bitdraft.inputs.variants import (
+    Variant,
+    check_ids,
+    check_llama_cpps_settings,
+    check_variant,
+    original_variant,
+    refuse_other_engines,
+)
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.precision.analysis import Records, RowContext, Scores, build_row
 from bitdraft.precision.verdict import decide, machine_drift, stand_in, warnings_of, with_process_noise
@@ -64,6 +71,8 @@ def prepare(config: PrecisionConfig) -> Workload:
     checkpoint = find_checkpoint(config)
     dataset = load_dataset(config)
     tokenizer = load_tokenizer(checkpoint, config)
+    check_llama_cpps_settings(config, config.precisions)
+    refuse_other_engines(config.backend, config.precisions)
     for name in config.precisions:
         check_variant(Variant(checkpoint, name), "precisions")
         check_ids(Variant(checkpoint, name), tokenizer, sample_of(dataset))

@@ -12,9 +12,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from bitdraft import formats
 from bitdraft.config import (
     NGRAM,
-    PRECISIONS,
     PrecisionConfig,
     RecommendConfig,
     SpecDecodeConfig,
@@ -22,6 +22,9 @@ from bitdraft.config import (
 )
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import Interrupted, UserError
+from bitdraft.formats import kv_cache
+from bitdraft.formats.gguf import LLAMA_CPP
+from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.precision import evaluate as precision_module
 from bitdraft.recommend import budget
 from bitdraft.recommend.choose import by_pair, contenders, mixed_could_pay
@@ -101,7 +104,7 @@ class _Search:
         self.options, self.publishers, self.on_progress = options, publishers, report
         self.found = Found()
         # every bad request is found before anything is measured
-        self.workload: Workload = prepare(self._spec_config(PRECISIONS[0], None, plan=True))
+        self.workload: Workload = prepare(self._spec_config(config.precisions[0], None, plan=True))
         self._process_s = 0.0
         self._start_s, self._before_s = monotonic(), 0.0
         self._now = "the precisions"
@@ -197,6 +200,7 @@ class _Search:
             self.found.stages.append(pilot)
         start_s = monotonic()
         settings = self._settings(_SHARED, _QUALITY) | fitted["settings"]
+        settings |= self._of_llama_cpp(settings["precisions"])
         config = make_config(PrecisionConfig, settings)
 
         def report(precision: str, stage: str, done: int, total: int) -> None:
@@ -278,7 +282,8 @@ class _Search:
                 "max_new_tokens": min(budget.PILOT_TOKENS, self.config.max_new_tokens),
                 "ppl_max_tokens": budget.PILOT_SCORED,
                 "kl_max_tokens": 0,
-            },
+            }
+            | self._of_llama_cpp((reference,)),
         )
         began_s: dict[str, float] = {}
 
@@ -381,10 +386,26 @@ class _Search:
     def _settings(self, *names: Sequence[str]) -> dict[str, Any]:
         return {name: getattr(self.config, name) for group in names for name in group}
 
+    def _of_llama_cpp(self, names: Sequence[str]) -> dict[str, Any]:
+        """What of its settings is for these formats: of files theirs, of the rest nothing where it runs none.
+        A draft may be a file, whatever the target's format."""
+        files = [entry for entry in self.config.gguf if entry.split("=", 1)[0] in names]
+        drafts = [draft for draft in self._checkpoints() if draft.header is not None]
+        if drafts or any(formats.find(name).backend == LLAMA_CPP for name in names):
+            return {"gguf": tuple(files)}
+        return {"gguf": tuple(files), "kv_cache": kv_cache.AUTO, "flash_attention": "auto"}
+
+    def _checkpoints(self) -> list[Checkpoint]:
+        """Of the drafts, once they are known."""
+        workload = getattr(self, "workload", None)
+        drafts = workload.drafts if workload is not None else ()
+        return [draft.checkpoint for draft in drafts if draft.checkpoint is not None]
+
     def _spec_config(
         self, precision: str, other: str | None, *, plan: bool, labels: Sequence[str] | None = None
     ) -> SpecDecodeConfig:
         settings = self._settings(_SHARED, _DRAFTING) | {"precision": precision, "draft_precision": other}
+        settings |= self._of_llama_cpp([precision, *([other] if other else [])])
         if labels is not None:
             asked = [draft.asked for draft in self.workload.drafts if draft.label in labels]
             settings["drafts"] = tuple(asked)

@@ -11,6 +11,7 @@ from typing import Any
 
 from bitdraft.config import CAPABILITIES, NGRAM, SpecDecodeConfig
 from bitdraft.errors import UserError
+from bitdraft.formats import kv_cache
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
 from bitdraft.inputs.prompts import (
@@ -22,7 +23,15 @@ from bitdraft.inputs.prompts import (
     text_record,
 )
 from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, foreign_ids, load_tokenizer
-from bitdraft.inputs.variants import Variant, check_ids, check_variant, own_format
+from bitdraft.inputs.variants import (
+    Variant,
+    check_ids,
+    check_llama_cpps_settings,
+    check_variant,
+    own_format,
+    refuse_other_engines,
+    target_format,
+)
 from bitdraft.runs.cell import fingerprint
 from bitdraft.schema.environment import TextRecord
 from bitdraft.schema.findings import Finding, warning
@@ -95,8 +104,10 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     check_context(prompts, config, config.max_new_tokens, target, "the target's")
     check_token_ids(max(max(prompt.token_ids) for prompt in prompts), target)
     foreign: dict[str, tuple[int, ...]] = {}
+    in_use = [config.precision, *config.pairs]
     for draft, checkpoint in models:
-        precision = own_format(checkpoint, config.precision, config.draft_precision)
+        precision = own_format(checkpoint, target_format(target, config.precision), config.draft_precision)
+        in_use.append(precision)
         check_variant(Variant(checkpoint, precision), "draft_precision")
         for name in config.pairs:
             check_variant(Variant(checkpoint, name), "pairs")
@@ -107,6 +118,8 @@ def prepare(config: SpecDecodeConfig) -> Workload:
             raise UserError("drafts", draft.label, problem, remedy)
         foreign[draft.label] = foreign_ids(own, tokenizer)
         check_context(prompts, config, config.max_new_tokens, checkpoint, f"draft {draft.label}'s")
+    check_llama_cpps_settings(config, in_use)
+    refuse_other_engines(config.backend, in_use)
     record = text_record(dataset, prompts, config, encoder)
     return Workload(target, drafts, record, prompts, foreign, _size_warnings(target, models))
 
@@ -136,6 +149,10 @@ def _check_settings(config: SpecDecodeConfig) -> None:
     _check_backend(config, names)
     if config.pairs:
         _check_pairs(config, names)
+    elif config.kv_caches != (kv_cache.AUTO,):
+        shown = ",".join(config.kv_caches)
+        remedy = "Name some with --pairs, or use --kv-cache"
+        raise UserError("kv_caches", shown, "are of pairs of formats", remedy)
 
 
 def _check_pairs(config: SpecDecodeConfig, names: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ def _log(llama_cpp: Any) -> Any:
 
     def take(level: int, text: bytes, _: Any) -> None:
         if level >= _ERROR:
-            line = text.decode(errors="replace").strip()
+            line = text.decode(errors="replace").strip(" .\n")
             _last_lines[:] = [*_last_lines[1 - _MOST_LINES :], line]
 
     return llama_cpp.llama_log_callback(take)
