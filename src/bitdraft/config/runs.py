@@ -47,7 +47,9 @@ class PrecisionsConfig(Config):
     model_config = ConfigDict(title="Precision and quality")
 
     precisions: tuple[Precision, ...] = Field(
-        PRECISIONS, description=f"Comma-separated: {', '.join(PRECISIONS)}."
+        PRECISIONS,
+        description=f"Comma-separated: {', '.join(PRECISIONS)}, or other formats: int8, Q8_0, Q4_K_M, … "
+        "(docs/formats.md).",
     )
     ppl_protocol: PplProtocol = Field("sliding", description="the protocol of perplexity.")
     ppl_window: int | None = Field(
