@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ROOT = Path("results")
 MODEL_HELP = (
-    "demo/NAME (see: bitdraft models), a checkpoint folder, a GGUF file, or a hub id; with --random-weights, a "
-    "shape."
+    "demo/NAME (see: bitdraft models), a checkpoint folder, a GGUF file, or a hub id; with --random-weights, "
+    "a shape."
 )
 
 
