@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from bitdraft.config import ModelConfig, PrecisionConfig, make_config
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import score_windows
+from bitdraft.engine.token_model import TokenModel
 from bitdraft.inputs.checkpoints import DEMO_FOLDER, find_checkpoint
 from bitdraft.inputs.datasets import read_stdlib_module
 from bitdraft.inputs.models import load_model
@@ -94,11 +96,21 @@ def prompts_of(num: int, length: int = 64) -> list[list[int]]:
 
 def blocks_of(model: Any, plan: ScoringPlan) -> ScoreBlocks:
     """A plan's windows scored by our forward, in the text's order."""
-    windows = [(window.token_ids, window.first_scored) for window in plan.windows]
-    scored = dict(score_windows(Runner(model), windows, 256))
-    parts = (scored[index] for index in range(len(windows)))
-    log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    log_prob, top1 = scores_of(Runner(model), plan)
     return score_blocks(log_prob, top1, block_lengths(log_prob.size, plan.document_lengths))
+
+
+def scores_of(runner: TokenModel, plan: ScoringPlan) -> tuple[np.ndarray, np.ndarray]:
+    """(log-probabilities, most probable ids) of all scored tokens, in the text's order."""
+    scored = dict(score_windows(runner, windows_of(plan), 256))
+    parts = (scored[index] for index in range(len(plan.windows)))
+    log_prob, top1 = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return log_prob, top1
+
+
+def windows_of(plan: ScoringPlan) -> list[tuple[tuple[int, ...], int]]:
+    """(token ids, place of the first scored one)."""
+    return [(window.token_ids, window.first_scored) for window in plan.windows]
 
 
 def scored_text() -> str:

@@ -21,7 +21,7 @@ import torch
 
 from bitdraft.backends import load_model, token_model
 from bitdraft.config import ModelConfig
-from bitdraft.engine.scoring import kl_of_logits, kl_of_windows, log_prob_of, score_windows
+from bitdraft.engine.scoring import kl_of_logits, kl_of_windows, log_prob_of
 from bitdraft.engine.token_model import TokenModel
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.datasets import Dataset
@@ -30,7 +30,19 @@ from bitdraft.inputs.tokenizers import load_tokenizer, text_encoder
 from bitdraft.inputs.variants import Variant
 from bitdraft.inputs.windows import ScoringPlan, plan_scoring
 from bitdraft.metrics.quality import block_lengths, paired_figures, perplexity, score_blocks
-from peers_common import PEERS, TARGET, Agreement, blocks_of, call, folder_of, model_of, numbers, scored_text
+from peers_common import (
+    PEERS,
+    TARGET,
+    Agreement,
+    blocks_of,
+    call,
+    folder_of,
+    model_of,
+    numbers,
+    scored_text,
+    scores_of,
+    windows_of,
+)
 
 PACKAGE = "llama-cpp-python==0.3.36"
 HOME = PEERS / "llama.cpp"
@@ -185,16 +197,10 @@ def _plan(text: Path) -> ScoringPlan:
 def _own_figures(base: _Scored, candidate: _Scored, text: Path) -> list[Agreement]:
     """Ours of the same two files, by our windows, over llama.cpp as a token model."""
     plan, whole, small = _plan(text), _runner(base.model), _runner(candidate.model)
-    windows = [(window.token_ids, window.first_scored) for window in plan.windows]
-    kl = torch.cat([own for _, own in sorted(kl_of_windows(whole, small, windows, 256))])
-    sides = []
-    for runner in (small, whole):
-        scored = dict(score_windows(runner, windows, 256))
-        columns = zip(*(scored[index] for index in range(len(windows))), strict=True)
-        sides.append([torch.cat(column).numpy() for column in columns])
-    (log_prob, top1), (reference, reference_top1) = sides
+    kl = torch.cat([own for _, own in sorted(kl_of_windows(whole, small, windows_of(plan), 256))])
+    log_prob, top1 = scores_of(small, plan)
     lengths = block_lengths(log_prob.size, None)
-    blocks = score_blocks(log_prob, top1, lengths, reference=(reference, reference_top1))
+    blocks = score_blocks(log_prob, top1, lengths, reference=scores_of(whole, plan))
     printed, name = candidate.against(base.model), f"{candidate.model.stem}, our forwards over llama.cpp"
     same = 100 * paired_figures(blocks)["top1_agreement"].value
     own_ppl, their_ppl = perplexity(blocks).value, _printed(candidate.printed, _ESTIMATE)

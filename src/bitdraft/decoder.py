@@ -31,7 +31,7 @@ from bitdraft.inputs.tokenizers import (
     load_tokenizer,
     text_encoder,
 )
-from bitdraft.inputs.variants import Variant, check_variant, own_format, target_format
+from bitdraft.inputs.variants import Variant, check_variant, draft_format
 from bitdraft.schema.records import Generation
 
 _SAMPLE = (
@@ -93,8 +93,7 @@ class Decoder:
                 raise UserError("draft", config.draft, problem, f"Choose one with the tokenizer of {model}")
             foreign[config.draft] = foreign_ids(own_tokenizer, self._tokenizer)
             self._context = min(self._context, found.context)
-            asked = target_format(checkpoint, config.precision)
-            precision = own_format(found, asked, config.draft_precision)
+            precision = draft_format(Variant(checkpoint, config.precision), found, config.draft_precision)
             check_variant(Variant(found, precision), "draft_precision")
             drafts[config.draft] = _loaded(Variant(found, precision), device, own, "draft_precision")
         check_variant(Variant(checkpoint, config.precision), "precision")

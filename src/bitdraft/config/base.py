@@ -23,6 +23,11 @@ def parts_of(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def listed(value: Any) -> Any:
+    """A single text as one of several; anything else as it is."""
+    return (value,) if isinstance(value, str) else value
+
+
 def share(value: Any) -> Any:
     """`0.5%` as 0.005; anything else as it is."""
     if not isinstance(value, str) or not value.strip().endswith("%"):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from bitdraft.config.base import Config, check_range, numbers
+from bitdraft.config.base import Config, check_range, listed, numbers
 
 Execution = Literal["auto", "eager", "static", "compiled"]
 
@@ -55,7 +55,7 @@ class DraftsConfig(Config):
     @field_validator("drafts", mode="before")
     @classmethod
     def _several_drafts(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        return listed(value)
 
     @field_validator("drafts")
     @classmethod

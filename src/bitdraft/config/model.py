@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from bitdraft import formats
-from bitdraft.config.base import Config, parts_of
+from bitdraft.config.base import Config, listed, parts_of
 from bitdraft.formats import kv_cache as kv_formats
 from bitdraft.formats.gguf import FAMILY, OTHER
 
@@ -105,10 +105,10 @@ class ModelConfig(Config):
                     found.setdefault(name, value)
         if files and "precisions" in cls.model_fields:
             asked = parts_of(found.get("precisions", cls.model_fields["precisions"].default))
-            listed = (files,) if isinstance(files, str) else files
-            if isinstance(asked, list | tuple) and isinstance(listed, list | tuple):
+            named_files = listed(files)
+            if isinstance(asked, list | tuple) and isinstance(named_files, list | tuple):
                 known = {formats.canonical(str(name)) for name in asked}
-                named = dict.fromkeys(_format_of(str(file)) for file in listed)
+                named = dict.fromkeys(_format_of(str(file)) for file in named_files)
                 found["precisions"] = (*asked, *(name for name in named if name and name not in known))
         return found
 
@@ -120,7 +120,7 @@ class ModelConfig(Config):
     @field_validator("gguf", mode="before")
     @classmethod
     def _several_files(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        return listed(value)
 
     @field_validator("gguf")
     @classmethod

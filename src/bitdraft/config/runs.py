@@ -243,7 +243,7 @@ class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, 
         """The target's (format, numbers of its cache)."""
         return [
             (name, own)
-            for name in dict.fromkeys(self.pairs)
+            for name in self.pairs
             for own in (self.kv_caches if formats.find(name).backend == LLAMA_CPP else (kv_cache.AUTO,))
         ]
 

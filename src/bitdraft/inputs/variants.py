@@ -9,6 +9,7 @@ from typing import Any
 
 from bitdraft import formats
 from bitdraft.config import ModelConfig
+from bitdraft.config.commands import flag_of
 from bitdraft.errors import UserError, one_line
 from bitdraft.formats import gguf as gguf_family
 from bitdraft.formats import stored as stored_family
@@ -18,14 +19,6 @@ from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
 from bitdraft.inputs.tokenizers import draft_tokenizer_problem
-
-_FLAGS = {
-    "precisions": "precisions",
-    "precision": "precision",
-    "draft_precision": "draft-precision",
-    "pairs": "pairs",
-    "reference": "reference",
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def check_variant(variant: Variant, field: str) -> None:
     elif checkpoint.quantised_by:
         how = f"is quantised already (by {checkpoint.quantised_by})"
         problem = f"{checkpoint.label} {how}: no other precision is left"
-        remedy = f"Measure it as it is (--{_FLAGS[field]} stored). {ORIGINAL}"
+        remedy = f"Measure it as it is ({flag_of(field)} stored). {ORIGINAL}"
         raise UserError(field, variant.name, problem, remedy)
     elif checkpoint.header is not None:
         own = checkpoint.header.format.name
@@ -108,12 +101,6 @@ def unloadable_reason(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-def target_format(checkpoint: Checkpoint, asked: str) -> str:
-    """What a draft is made into where its target is a file that its name says nothing of: the file's own."""
-    header = checkpoint.header
-    return header.format.name if header is not None and asked == gguf_family.OTHER.name else asked
-
-
 def check_llama_cpps_settings(config: ModelConfig, names: Collection[str]) -> None:
     """Raise `UserError` for settings of llama.cpp where it runs none of these formats, and for files beside
     random weights."""
@@ -136,14 +123,18 @@ def refuse_other_engines(backend: str, names: Collection[str]) -> None:
             raise UserError("backend", backend, f"runs no {name}", "Use --backend native")
 
 
-def own_format(checkpoint: Checkpoint, asked: str, explicit: str | None) -> str:
+def draft_format(target: Variant, draft: Checkpoint, explicit: str | None) -> str:
     """The format that a draft is run in: what was asked for it; else of a GGUF file and of a checkpoint that
-    is quantised already its own, and of any other the target's (`asked`)."""
+    is quantised already its own, and of any other the target's. That of a file whose name says nothing is
+    what its header says."""
     if explicit is not None:
         return explicit
-    if checkpoint.header is not None:
-        return checkpoint.header.format.name
-    return stored_family.STORED.name if checkpoint.quantised_by else asked
+    if draft.header is not None:
+        return draft.header.format.name
+    if draft.quantised_by:
+        return stored_family.STORED.name
+    header = target.checkpoint.header
+    return header.format.name if header is not None and target.name == gguf_family.OTHER.name else target.name
 
 
 def original_variant(config: ModelConfig) -> Variant:

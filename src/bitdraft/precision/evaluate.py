@@ -73,10 +73,11 @@ def prepare(config: PrecisionConfig) -> Workload:
     tokenizer = load_tokenizer(checkpoint, config)
     check_llama_cpps_settings(config, config.precisions)
     refuse_other_engines(config.backend, config.precisions)
+    sample = sample_of(dataset)
     for name in config.precisions:
         check_variant(Variant(checkpoint, name), "precisions")
-        check_ids(Variant(checkpoint, name), tokenizer, sample_of(dataset))
-    original = _find_original(config, tokenizer, sample_of(dataset))
+        check_ids(Variant(checkpoint, name), tokenizer, sample)
+    original = _find_original(config, tokenizer, sample)
     encoder = encoder_of(tokenizer, config.bos)
     prompts = select_prompts(dataset, config, encoder, config.seed)
     context = checkpoint.context

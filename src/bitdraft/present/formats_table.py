@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from bitdraft.metrics.memory import memory_name
-from bitdraft.present.table import Cell, Column, Table, Value, csv_text
+from bitdraft.present.table import Cell, Column, Table, Value, csv_text, percent
 from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, Quality
 from bitdraft.schema.records import Figure
 
@@ -17,10 +17,6 @@ _NOTE = (
     f"last row, {FLOOR}, is the reference beside itself through forwards of another shape."
 )
 _OF_TRUE = "Change of the true token's probability."
-
-
-def _percent(share: float) -> float:
-    return 100 * share
 
 
 _COLUMNS = (
@@ -33,8 +29,8 @@ _COLUMNS = (
     Column("99 %", "kld_99", rank=4, significant=3),
     Column("99.9 %", "kld_99.9", rank=6, significant=3),
     Column("Maximum", "maximum_kld", rank=7, significant=3),
-    Column("RMS Δp %", "rms_delta_p", None, _percent, rank=8, hint=_OF_TRUE, significant=3),
-    Column("Same top p %", "same_top_p", 2, _percent, rank=3, hint="Same most probable token."),
+    Column("RMS Δp %", "rms_delta_p", None, percent, rank=8, hint=_OF_TRUE, significant=3),
+    Column("Same top p %", "same_top_p", 2, percent, rank=3, hint="Same most probable token."),
     Column("Tok/s", "throughput_tok_s", 1),
     Column("TTFT ms", "ttft_ms", 1, rank=10),
     Column("", "memory", 2, rank=9),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitdraft.present.table import Cell, Column, Table, Value, csv_text
+from bitdraft.present.table import Cell, Column, Table, Value, csv_text, percent
 from bitdraft.schema.spec_decode import FormatPair, SpecDecodeResult
 
 NOTE = (
@@ -22,7 +22,7 @@ def pairs_table(result: SpecDecodeResult) -> Table:
         Column("Target", "target"),
         *([Column("Cache", "kv_cache")] if has_caches else []),
         Column("Draft in", "draft_precision"),
-        Column("Agreement %", "agreement", 2, _percent),
+        Column("Agreement %", "agreement", 2, percent),
         *(Column(f"K = {k}", f"tokens_per_step_k{k}", 2, rank=place + 1) for place, k in enumerate(ks)),
     ]
     rows, groups = [], set()
@@ -33,10 +33,6 @@ def pairs_table(result: SpecDecodeResult) -> Table:
         cells = [Cell(name) for name in names]
         rows.append([*cells, Cell(pair.agreement), *(Cell(pair.tokens_per_step[k]) for k in ks)])
     return Table("Formats of target and draft", columns, rows, NOTE, groups=frozenset(groups))
-
-
-def _percent(share: float) -> float:
-    return 100 * share
 
 
 def pairs_csv(result: SpecDecodeResult) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bitdraft.metrics.memory import memory_name
 from bitdraft.metrics.quality import ppl_increase
 from bitdraft.present.charts.precision import quality_is_skipped
-from bitdraft.present.table import Cell, Column, Mark, Table, best_of
+from bitdraft.present.table import Cell, Column, Mark, Table, best_of, percent
 from bitdraft.schema.findings import of_code
 from bitdraft.schema.precision import PrecisionResult, PrecisionRow
 from bitdraft.schema.records import Figure
@@ -23,8 +23,8 @@ _HINTS = {
 }
 
 
-def _percent(delta: float) -> float:
-    return 100 * ppl_increase(delta)
+def _ppl_percent(delta: float) -> float:
+    return percent(ppl_increase(delta))
 
 
 def precision_table(result: PrecisionResult) -> Table:
@@ -38,10 +38,10 @@ def precision_table(result: PrecisionResult) -> Table:
         Column("TPOT ms", "tpot_ms", 2, hint=_HINTS["tpot_ms"], rank=3),
         Column("TTFT ms", "ttft_ms", 1, hint=_HINTS["ttft_ms"], rank=2),
         Column("PPL", "ppl", 2, hint=_HINTS["ppl"], rank=1),
-        Column("ΔPPL %", "delta_ln_ppl", 3, _percent, signed=True, hint=_HINTS["delta_ln_ppl"]),
+        Column("ΔPPL %", "delta_ln_ppl", 3, _ppl_percent, signed=True, hint=_HINTS["delta_ln_ppl"]),
         Column(gib, memory, 2, hint="Peak memory of decoding, in GiB."),
         Column("KL nats", "kl_divergence", 6, hint=_HINTS["kl_divergence"], rank=5),
-        Column("Top-1 %", "top1_agreement", 2, lambda x: 100 * x, hint=_HINTS["top1_agreement"], rank=6),
+        Column("Top-1 %", "top1_agreement", 2, percent, hint=_HINTS["top1_agreement"], rank=6),
         Column("MBU", "mbu", 3, hint=_HINTS["mbu"], rank=4),
     ]
     if quality_is_skipped(rows):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bitdraft.present.files import conclusions, machine_line, write_texts
 from bitdraft.present.sentences import with_sentences
-from bitdraft.present.table import Cell, Column, Mark, Table, Value, csv_text, markdown
+from bitdraft.present.table import Cell, Column, Mark, Table, Value, csv_text, markdown, percent
 from bitdraft.present.words import STANDINGS
 from bitdraft.schema.io import to_json
 from bitdraft.schema.recommendation import Contender, Recommendation
@@ -75,9 +75,7 @@ def recommendation_table(result: Recommendation, rows: list[Contender] | None = 
         Column("Predicted", "predicted_speedup", 2, hint="By replay and costs, before measuring.", rank=3),
         Column("TTFT ms", "ttft_ms", 1, hint="Time to first token.", rank=4),
         Column(memory, result.memory_name, 2, hint="Peak memory of decoding.", rank=1),
-        Column(
-            "ΔPPL %", "ppl_change", 3, lambda x: 100 * x, signed=True, hint="Against the reference.", rank=2
-        ),
+        Column("ΔPPL %", "ppl_change", 3, percent, signed=True, hint="Against the reference.", rank=2),
         Column(
             "Pareto",
             "is_pareto",

@@ -23,6 +23,11 @@ NEAR = 0.10
 """Single values as close as this are a tie: nothing says how far they vary"""
 
 
+def percent(share: float) -> float:
+    """The `scale` of a share."""
+    return 100 * share
+
+
 @dataclass(frozen=True)
 class Column:
     """`key` is the header in CSV, with its unit; `digits` are those of numbers behind the point, without any

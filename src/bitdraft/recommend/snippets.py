@@ -12,9 +12,9 @@ from bitdraft.config import NGRAM, RecommendConfig, SamplingConfig
 from bitdraft.formats import dtype, gguf, kv_cache, stored, torchao
 from bitdraft.inputs.checkpoints import Checkpoint
 from bitdraft.inputs.gguf.files import named_header
-from bitdraft.inputs.variants import own_format
+from bitdraft.inputs.variants import Variant, draft_format
 from bitdraft.schema.recommendation import Choice
-from bitdraft.spec_decode.workload import DraftSource, Workload
+from bitdraft.spec_decode.workload import Workload
 
 PROMPT = "The"
 _NO_DEFAULTS = ("transformers_version", "use_cache", "output_attentions", "output_hidden_states")
@@ -54,10 +54,10 @@ def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> 
         own_draft = draft.checkpoint.name
         loadable = _loadable(draft.checkpoint)
         same_padding = draft.checkpoint.vocab_size == target.vocab_size
-    draft_precision = _draft_precision(draft, choice)
     files = [(target, choice.precision)]
     if draft is not None and draft.checkpoint is not None:
-        files.append((draft.checkpoint, draft_precision))
+        run_in = draft_format(Variant(target, choice.precision), draft.checkpoint, choice.draft_precision)
+        files.append((draft.checkpoint, run_in))
     names = [_file_of(*one) for one in files]
     is_made = [bool(name) and named_header(*one) is None for name, one in zip(names, files, strict=True)]
     setting = Setting(
@@ -76,13 +76,6 @@ def snippets_of(choice: Choice, workload: Workload, config: RecommendConfig) -> 
         has_defaults=has_generation_defaults(target),
     )
     return snippets(setting, config)
-
-
-def _draft_precision(draft: DraftSource | None, choice: Choice) -> str:
-    """In which format a draft was run."""
-    if draft is None or draft.checkpoint is None or choice.precision is None:
-        return ""
-    return own_format(draft.checkpoint, choice.precision, choice.draft_precision)
 
 
 def _file_of(checkpoint: Checkpoint, precision: str) -> str:

@@ -68,18 +68,15 @@ def identity_of(config: SpecDecodeConfig, workload: Workload) -> dict[str, objec
 def sweep_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
     """All of the sweep, or of the plan."""
     name = PLAN if config.plan else SWEEP
-    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
     payload, identity = workload.payload(config), identity_of(config, workload)
-    return Cell(name, f"{_CELLS}:measure", payload, identity, num_gpus, stage="environment")
+    return Cell(name, f"{_CELLS}:measure", payload, identity, _num_gpus(config), stage="environment")
 
 
 def pairs_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
     """Of all pairs of formats."""
     payload, identity = workload.payload(config), identity_of(config, workload)
-    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
-    return Cell(
-        PAIRS, "bitdraft.spec_decode.pairs:measure_pairs", payload, identity | {"part": PAIRS}, num_gpus
-    )
+    function = "bitdraft.spec_decode.pairs:measure_pairs"
+    return Cell(PAIRS, function, payload, identity | {"part": PAIRS}, _num_gpus(config))
 
 
 def memory_cells(
@@ -87,17 +84,20 @@ def memory_cells(
 ) -> dict[str | None, Cell]:
     """Of the target alone (None) and with each of these drafts."""
     payload, identity = workload.payload(config), identity_of(config, workload)
-    num_gpus = 1.0 if config.device.startswith("cuda") else 0.0
     return {
         label: Cell(
             MEMORY if label is None else f"{MEMORY} {label}",
             f"{_CELLS}:measure_memory",
             payload | {"draft": label},
             identity | {"draft": label},
-            num_gpus,
+            _num_gpus(config),
         )
         for label in (None, *labels)
     }
+
+
+def _num_gpus(config: SpecDecodeConfig) -> float:
+    return 1.0 if config.device.startswith("cuda") else 0.0
 
 
 class _Fold:

@@ -57,7 +57,7 @@ class _Pairs:
     def write_texts(self) -> None:
         """Of every target, greedily."""
         config = self.config
-        targets = [*config.targets_of_pairs]
+        targets = config.targets_of_pairs
         for place, (precision, kv_cache) in enumerate(targets):
             self.emit("progress", stage="pairs", done=place, total=2 * len(targets))
             known = self.texts.get((precision, kv_cache), {})

@@ -17,7 +17,7 @@ from bitdraft.engine.cpu.products import ProductChoices
 from bitdraft.errors import UserError
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.models import LoadedModel
-from bitdraft.inputs.variants import Variant, own_format, target_format
+from bitdraft.inputs.variants import Variant, draft_format
 from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
@@ -96,8 +96,8 @@ class Worker:
         try:
             with self.emit.slow():
                 checkpoint = find_checkpoint(own)
-                asked = target_format(find_checkpoint(config), config.precision)
-                precision = own_format(checkpoint, asked, config.draft_precision)
+                target = Variant(find_checkpoint(config), config.precision)
+                precision = draft_format(target, checkpoint, config.draft_precision)
                 return load_model(Variant(checkpoint, precision), device, own)
         except UserError as error:
             raise UserError("drafts", label, error.problem, error.remedy) from error

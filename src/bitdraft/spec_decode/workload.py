@@ -28,9 +28,8 @@ from bitdraft.inputs.variants import (
     check_ids,
     check_llama_cpps_settings,
     check_variant,
-    own_format,
+    draft_format,
     refuse_other_engines,
-    target_format,
 )
 from bitdraft.runs.cell import fingerprint
 from bitdraft.schema.environment import TextRecord
@@ -106,7 +105,7 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     foreign: dict[str, tuple[int, ...]] = {}
     in_use = [config.precision, *config.pairs]
     for draft, checkpoint in models:
-        precision = own_format(checkpoint, target_format(target, config.precision), config.draft_precision)
+        precision = draft_format(Variant(target, config.precision), checkpoint, config.draft_precision)
         in_use.append(precision)
         check_variant(Variant(checkpoint, precision), "draft_precision")
         for name in config.pairs:
