@@ -14,15 +14,18 @@ from hypothesis import strategies as st
 
 from bitdraft import formats
 from bitdraft.backends import EngineSetup, make_engine, token_model
-from bitdraft.config import DecodingConfig, ModelConfig, SamplingConfig
+from bitdraft.config import DecodingConfig, ModelConfig, PrecisionConfig, SamplingConfig, make_config
+from bitdraft.config.model import gguf_format
 from bitdraft.engine.agreement import greedy_agreement
 from bitdraft.engine.check import check_model
 from bitdraft.engine.runner import Runner
 from bitdraft.engine.scoring import kl_of_windows, score_windows
 from bitdraft.errors import UserError
+from bitdraft.formats import gguf as gguf_formats
 from bitdraft.inputs.checkpoints import content_id, find_checkpoint
+from bitdraft.inputs.gguf.files import gguf_of
 from bitdraft.inputs.tokenizers import draft_tokenizer_problem, foreign_ids, load_tokenizer
-from bitdraft.inputs.variants import Variant, check_variant
+from bitdraft.inputs.variants import Variant, check_llama_cpps_settings, check_variant
 from gguf_files import CPU, load_tiny, needs_llama_cpp, write_tiny
 from tiny import noisy_copy, save_checkpoint, tiny_model, tiny_tokenizer, tokens
 
@@ -295,3 +298,61 @@ def test_a_device_that_the_build_lacks_is_named(file: Path) -> None:
     with pytest.raises(UserError, match="computes on the CPU alone"):
         load_model(Variant(find_checkpoint(config), "gguf-f32"), torch.device("cuda", 0), config)
     assert CPU.type == "cpu"
+
+
+def test_a_file_of_any_name_is_measured_as_what_it_says_it_is(tmp_path: Path) -> None:
+    made = write_tiny(tmp_path / "made", name="Q8_0")  # the entry stands behind the tokenizer's lists there
+    for name in ("model.gguf", "model-Q4_0.gguf"):
+        path = tmp_path / name
+        path.write_bytes(made.read_bytes())
+        config = make_config(PrecisionConfig, {"model": str(path)})
+        assert config.precisions == ("Q8_0",)
+
+
+@given(cut=st.integers(0, 3000), place=st.integers(0, 3000), byte=st.integers(0, 255))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_of_a_damaged_file_the_name_is_believed(
+    file: Path, tmp_path: Path, cut: int, place: int, byte: int
+) -> None:
+    damaged = bytearray(file.read_bytes()[:cut])
+    damaged[place : place + 1] = bytes([byte])[: len(damaged) - place]
+    path = tmp_path / "model-Q4_0.gguf"
+    path.write_bytes(damaged)
+    found = gguf_format(str(path))
+    assert found in ("Q4_0", *gguf_formats.FORMATS)
+    if cut < 24:
+        assert found == "Q4_0"
+
+
+def test_a_file_that_was_made_and_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path / "cache"))
+    config = ModelConfig(model=str(save_checkpoint(tmp_path / "model", tiny_model())))
+    checkpoint = find_checkpoint(config)
+    made = gguf_of(checkpoint, "Q8_0", config)
+    whole = made.read_bytes()
+    made.write_bytes(whole[: len(whole) // 2])
+    assert gguf_of(checkpoint, "Q8_0", config).read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path / "file" / "cache"))
+    config = ModelConfig(model=str(save_checkpoint(tmp_path / "model", tiny_model())))
+    with pytest.raises(UserError, match="BITDRAFT_CACHE.*nothing can be written"):
+        check_variant(Variant(find_checkpoint(config), "Q8_0"), "precisions")
+
+
+def test_ways_of_torch_mean_nothing_over_llama_cpp() -> None:
+    config = make_config(PrecisionConfig, {"execution": "compiled", "precisions": ("Q8_0", "Q4_0")})
+    with pytest.raises(UserError, match="execution.*llama.cpp runs Q8_0, Q4_0"):
+        check_llama_cpps_settings(config, config.precisions)
+    check_llama_cpps_settings(config, ("fp32", "Q8_0"))
+
+
+def test_an_embedded_models_tokenizer_can_be_named(file: Path) -> None:
+    config = ModelConfig(model=str(file), tokenizer="demo/target")
+    assert load_tokenizer(find_checkpoint(config), config).name_or_path.endswith("target")

@@ -25,6 +25,7 @@ from bitdraft.metrics.speed import (
     speed_ratio,
 )
 from bitdraft.schema.records import Figure, Generation, ScoreBlocks, Step
+from bitdraft.stats.intervals import ratio_of_sums
 from tiny import generation
 
 FIRST = generation(100.0, [100.5, 100.7, 100.9, 101.5])  # 4 tokens in 1.5 s
@@ -159,3 +160,13 @@ def test_acceptance_counts_only_prompts_with_drafts() -> None:
     assert figures["draft_acceptance"] == Figure(value=0.5, n=1, median=0.5)
     assert figures["tokens_per_step"].n == 10
     assert "draft_acceptance" not in speculation_figures([(quiet,)] * 6, k=4)
+
+
+def test_divergence_on_answers_has_an_interval_over_answers() -> None:
+    lengths = [3, 5, 4, 6, 2, 4]
+    kl = [0.01 * (1 + place) for place, length in enumerate(lengths) for _ in range(length)]
+    found = kl_figures(kl, lengths)["kl_divergence"]
+    expected = ratio_of_sums([0.01 * (i + 1) * n for i, n in enumerate(lengths)], lengths)
+    assert (found.n, found.value) == (6, pytest.approx(sum(kl) / len(kl)))
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert kl_figures(kl)["kl_divergence"].n == 1

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -181,11 +182,13 @@ def test_phases_cover_the_time_of_the_steps() -> None:
     config = DecodingConfig(max_new_tokens=30)
     runs.prepare(tokens(0, 20), config)
     runs.decode(config, "draft", 3, 0)
-    run = runs.decode(config, "draft", 3, 0)
-    assert set(run.phase_s) == {"draft", "verify", "host"}
-    prefill_s = runs.prefill_seconds("draft")
-    span_s = run.emissions[-1][0] - run.emissions[0][0]
-    assert sum(run.phase_s.values()) == pytest.approx(span_s - prefill_s, rel=0.05, abs=2e-4)
+    shares = []
+    for _ in range(5):  # a process that is set aside at a step's end has a run that differs
+        run = runs.decode(config, "draft", 3, 0)
+        assert set(run.phase_s) == {"draft", "verify", "host"}
+        span_s = run.emissions[-1][0] - run.emissions[0][0] - runs.prefill_seconds("draft")
+        shares.append(sum(run.phase_s.values()) / span_s)
+    assert float(np.median(shares)) == pytest.approx(1, rel=0.05)
 
 
 def with_loud_tail(vocab: int, first: int) -> Any:

@@ -14,11 +14,14 @@ from bitdraft.stats.intervals import (
     LINEAR,
     LOG_ABOVE_1,
     LOGIT,
+    WIDEST,
+    Noise,
     Scale,
     median_figure,
     over_rounds,
     ratio_of_rates,
     ratio_of_sums,
+    with_noise,
 )
 from bitdraft.stats.selection import holm, mean_p_value, of_the_best, p_value, pays, speedup_of_the_best
 
@@ -224,3 +227,13 @@ def test_items_of_one_cluster_count_as_one(pairs: list[tuple[float, float]]) -> 
     assert own == ratio_of_sums(top, bottom), "clusters of one change nothing"
     best = speedup_of_the_best([top], [bottom], bottom, bottom, clusters=clusters)
     assert best == pytest.approx(found.value)
+
+
+def test_an_interval_that_says_nothing_is_none() -> None:
+    figure = Figure(value=10, low=9, high=11, n=10)
+    wide, _ = with_noise(figure, Noise(variance=0.5, degrees=1), 1)
+    assert (wide.value, wide.low, wide.high) == (10, None, None)
+    assert wide.no_interval == "pooled over all items, or too wide"
+    kept, _ = with_noise(figure, Noise(variance=0.01, degrees=1), 1)
+    assert kept.low is not None and kept.high is not None
+    assert 1.5 < kept.high / kept.low < WIDEST

@@ -16,6 +16,7 @@ from bitdraft.present.recommendation_files import recommendation_table
 from bitdraft.present.sweep_table import best_rows, plan_table, sweep_table
 from bitdraft.present.table import Cell, Column, Table, Value, best_of, csv_text, interval_hint, markdown
 from bitdraft.present.terminal import print_table, show_precision, show_recommendation, show_spec_decode
+from bitdraft.schema.findings import answer
 from bitdraft.schema.records import Figure, Generation
 from bitdraft.schema.spec_decode import SpecDecodeVerdict
 from report_results import (
@@ -208,3 +209,12 @@ def test_records_are_flattened_with_readable_names() -> None:
         ("k", "1, 2"),
         ("parameters", "7,904,640"),
     ]
+
+
+def test_on_a_machine_too_noisy_to_compare_no_speed_is_best() -> None:
+    result = precision_result()
+    told = answer("precision.too_drifted", "fp32", drift=1.5)
+    for findings, is_marked in ((result.findings, True), ((told, *result.findings), False)):
+        table = precision_table(result.model_copy(update={"findings": findings}))
+        at = place(table, "Tok/s")
+        assert any(row[at].mark == "best" for row in table.rows) == is_marked

@@ -12,8 +12,11 @@ from rich.console import Console
 from bitdraft import formats
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.flags import Debug
+from bitdraft.formats import gguf, stored
 
 if TYPE_CHECKING:
+    import torch
+
     from bitdraft.schema.environment import Environment
 
 # by extra, a module that it brings, and what it is for
@@ -21,6 +24,8 @@ EXTRAS = {
     "data": ("datasets", "WikiText-2, PG-19 and Spec-Bench from the hub"),
     "nvidia": ("pynvml", "memory of the process and energy on NVIDIA GPUs"),
     "ray": ("ray", "cells on a Ray cluster"),
+    "quant": ("torchao", "int8, int4, fp8 and nf4"),
+    "llama-cpp": ("llama_cpp", "GGUF files and every format of theirs"),
 }
 # of memory, for weights: the rest is for the cache, activations and everything else
 SHARE_OF_MEMORY = 0.7
@@ -46,6 +51,7 @@ def doctor(
         environment = describe(found)
         _section(console, "Machine", _machine(environment))
         _section(console, "Installed", _installed(environment))
+        _section(console, "Formats", _formats(found))
         _section(console, "Fits", [(name, _largest(environment, name)) for name in PRECISIONS])
         if measure:
             with console.status("measuring …"):
@@ -108,3 +114,24 @@ def _largest(environment: Environment, precision: str) -> str:
     memory = environment.gpu_memory_gb or environment.memory_limit_gb or environment.ram_gb or 0.0
     billions = SHARE_OF_MEMORY * memory * 2**30 / (formats.find(precision).bits / 8) / 1e9
     return f"models of up to about {billions:.1f} billion parameters"
+
+
+def _formats(device: torch.device) -> list[tuple[str, str]]:
+    """What `--precisions` takes here, and why not the rest."""
+    from bitdraft.inputs.quantised import unsupported_reason
+    from bitdraft.inputs.variants import is_installed
+
+    here, lines = [], []
+    unlisted = {*stored.FORMATS, *gguf.FORMATS} - {*gguf.WELL_KNOWN}
+    for name in (name for name in formats.NAMES if name not in unlisted):
+        wanted = formats.find(name)
+        if wanted.package and not is_installed(wanted.package):
+            why: str | None = f"needs 'bitdraft[{wanted.extra}]'"
+        else:
+            why = unsupported_reason(wanted, device)
+        if why is None:
+            here.append(name)
+        else:
+            lines.append((name, why))
+    others = " and llama.cpp's others" if set(here) & set(gguf.FORMATS) else ""
+    return [("run here", ", ".join(here) + others), *lines]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -10,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from bitdraft import formats
 from bitdraft.config.base import Config, listed, parts_of
 from bitdraft.formats import kv_cache as kv_formats
-from bitdraft.formats.gguf import FAMILY, OTHER
+from bitdraft.formats.gguf import FAMILY, OTHER, format_of_file
 
 FlashAttention = Literal["auto", "on", "off"]
 
@@ -29,8 +30,11 @@ def gguf_tag(name: str) -> str | None:
 
 
 def gguf_format(name: str) -> str | None:
-    """The format that a GGUF file's name ends with, None where it says none: `Q4_K_M` of
-    `a/model-q4_k_m.gguf`, `gguf-f16` of `model.F16.gguf`."""
+    """The format of a GGUF file: what a file that is here says itself, else what its name ends with, None
+    where it says none: `Q4_K_M` of `a/model-q4_k_m.gguf`, `gguf-f16` of `model.F16.gguf`."""
+    own = format_of_file(Path(name).expanduser())
+    if own is not None:
+        return own.name
     stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf$", "", name, flags=re.IGNORECASE)
     last = gguf_tag(name) or re.split(r"[-./\\]", stem)[-1]
     return next(

@@ -8,7 +8,10 @@ weight is the file's to say. `file_type` is `general.file_type` there (llama.h: 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 from bitdraft.formats.base import Format
 
@@ -102,3 +105,52 @@ _BY_FILE_TYPE = {found.file_type: found for found in FORMATS.values()}
 def of_file_type(number: int | None) -> GgufFormat:
     """The format of a file by its `general.file_type`."""
     return OTHER if number is None else _BY_FILE_TYPE.get(number, OTHER)
+
+
+# by the number of a value's type, its bytes; texts and lists say how long they are
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_UNSIGNED, _TEXT, _LIST = 4, 8, 9
+_LONGEST_NAME = 65535
+
+
+def format_of_file(path: Path) -> GgufFormat | None:
+    """What a file says it is (`general.file_type`); None where it can't be read so far. Its whole header is
+    `inputs.gguf.header`'s to read."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF" or _number(file, 4) < 2:
+                return None
+            _, num_entries = _number(file, 8), _number(file, 8)
+            for _ in range(num_entries):
+                length = _number(file, 8)
+                if length > _LONGEST_NAME:
+                    return None
+                name, kind = file.read(length), _number(file, 4)
+                if name == b"general.file_type" and kind == _UNSIGNED:
+                    return of_file_type(_number(file, 4))
+                _skip(file, kind)
+    except (OSError, EOFError, OverflowError, KeyError):
+        pass
+    return None
+
+
+def _number(file: BinaryIO, num_bytes: int) -> int:
+    found = file.read(num_bytes)
+    if len(found) < num_bytes:
+        raise EOFError
+    return int.from_bytes(found, "little")
+
+
+def _skip(file: BinaryIO, kind: int) -> None:
+    """One value of this type."""
+    if kind == _TEXT:
+        file.seek(_number(file, 8), os.SEEK_CUR)
+    elif kind == _LIST:
+        of, length = _number(file, 4), _number(file, 8)
+        if of == _TEXT:
+            for _ in range(length):
+                _skip(file, of)
+        else:
+            file.seek(length * _SIZES[of], os.SEEK_CUR)
+    else:
+        file.seek(_SIZES[kind], os.SEEK_CUR)

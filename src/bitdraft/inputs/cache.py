@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from bitdraft.errors import UserError, one_line
 
 
 def cache_folder() -> Path:
@@ -11,3 +14,16 @@ def cache_folder() -> Path:
     named = os.environ.get("BITDRAFT_CACHE")
     usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bitdraft"
     return Path(named).expanduser() if named else usual
+
+
+def refuse_unwritable_cache() -> None:
+    """Raise `UserError` where nothing can be kept."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        problem = f"files of formats are made there, and nothing can be written ({one_line(error)})"
+        remedy = "Name a folder that can be written: BITDRAFT_CACHE=FOLDER"
+        raise UserError("BITDRAFT_CACHE", str(folder), problem, remedy) from error

@@ -196,7 +196,7 @@ def _empty(
     """A model as config.json says, its weights being whatever is in memory."""
     trusted = config.trust_remote_code
     shape = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=trusted, local_files_only=True)
-    with no_init_weights(), device:
+    with quiet(), no_init_weights(), device:  # transformers imports torchao here
         return AutoModelForCausalLM.from_config(shape, dtype=dtype, trust_remote_code=trusted)
 
 

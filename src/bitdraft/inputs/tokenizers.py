@@ -9,7 +9,7 @@ from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
-from bitdraft.inputs.checkpoints import DEMO_FOLDER, Checkpoint
+from bitdraft.inputs.checkpoints import DEMO_FOLDER, DEMO_MODELS, Checkpoint
 from bitdraft.inputs.files import refuse_stand_ins
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
 from bitdraft.inputs.hub import download_tokenizer
@@ -30,6 +30,9 @@ def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "mo
 
 def _named_folder(config: ModelConfig) -> Path:
     name = str(config.tokenizer)
+    embedded = name.removeprefix("demo/") if name.startswith("demo/") else ""
+    if embedded in DEMO_MODELS:
+        return DEMO_FOLDER / embedded
     path = Path(name).expanduser()
     return path if path.is_dir() else download_tokenizer(name, "tokenizer")
 

@@ -14,6 +14,7 @@ from bitdraft.errors import UserError, one_line
 from bitdraft.formats import gguf as gguf_family
 from bitdraft.formats import stored as stored_family
 from bitdraft.formats.base import TORCH, Format
+from bitdraft.inputs.cache import refuse_unwritable_cache
 from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
 from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
@@ -55,6 +56,8 @@ def check_variant(variant: Variant, field: str) -> None:
         if reason is not None:
             remedy = f"Convert the model with llama.cpp's tools and name the file: --gguf {variant.name}=FILE"
             raise UserError(field, variant.name, reason, remedy)
+        if named_header(checkpoint, variant.name) is None:
+            refuse_unwritable_cache()
     elif wanted.family == stored_family.FAMILY:
         _check_stored(variant, field)
     elif checkpoint.quantised_by:
@@ -102,12 +105,17 @@ def unloadable_reason(checkpoint: Checkpoint) -> str | None:
 
 
 def check_llama_cpps_settings(config: ModelConfig, names: Collection[str]) -> None:
-    """Raise `UserError` for settings of llama.cpp where it runs none of these formats, and for files beside
-    random weights."""
+    """Raise `UserError` for settings of llama.cpp where it runs none of these formats, for torch's where it
+    runs none, and for files beside random weights."""
     if config.random_weights and config.gguf:
         problem = "holds weights, and these are random"
         raise UserError("gguf", config.gguf[0], problem, "Leave it out, or leave --random-weights out")
-    if any(formats.find(name).family == gguf_family.FAMILY for name in names):
+    is_llama_cpps = [formats.find(name).family == gguf_family.FAMILY for name in names]
+    execution = getattr(config, "execution", "auto")
+    if all(is_llama_cpps) and execution in ("static", "compiled"):
+        problem = f"is a way of torch's, and llama.cpp runs {', '.join(dict.fromkeys(names))}"
+        raise UserError("execution", execution, problem, "Leave it out")
+    if any(is_llama_cpps):
         return
     for field in ("kv_cache", "flash_attention"):
         value = getattr(config, field)

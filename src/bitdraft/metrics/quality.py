@@ -125,13 +125,14 @@ def paired_figures(blocks: ScoreBlocks, normaliser: str = "tokens") -> dict[str,
     }
 
 
-def kl_figures(kl: Sequence[float]) -> dict[str, Figure]:
+def kl_figures(kl: Sequence[float], answer_lengths: Sequence[int] | None = None) -> dict[str, Figure]:
     """Mean, median, 99th and 99.9th percentile and maximum of KL(reference ‖ candidate) over positions, nats.
 
-    The mean's interval is taken over blocks of consecutive positions.
+    The mean's interval is taken over answers where the positions are those of answers, else over blocks of
+    consecutive positions.
     """
     values = np.asarray(kl, float)
-    lengths = block_lengths(values.size, None)
+    lengths = block_lengths(values.size, answer_lengths)
     return {
         "kl_divergence": over_text(block_sums(values, lengths), lengths),
         "kl_median": Figure(value=float(np.median(values)), n=values.size),

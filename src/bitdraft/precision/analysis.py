@@ -86,6 +86,11 @@ class Records:
         """At every position that has it, in the text's order."""
         return [value for _, values in sorted(self._kl.items()) for value in values]
 
+    @property
+    def kl_lengths(self) -> list[int]:
+        """How many positions each window has of them."""
+        return [len(values) for _, values in sorted(self._kl.items())]
+
     def scores(self, plan: ScoringPlan | None) -> Scores | None:
         """None where not all of the plan was scored."""
         if plan is None or self.overflow is not None or len(self._log_probs) < len(plan.windows):
@@ -94,8 +99,9 @@ class Records:
         log_prob, top1 = map(np.concatenate, columns)
         return Scores(log_prob, top1)
 
-    def floor_quality(self) -> Quality | None:
-        """Of the reference beside itself; None where that wasn't looked at."""
+    def floor_quality(self, *, on_answers: bool = False) -> Quality | None:
+        """Of the reference beside itself; None where that wasn't looked at. `on_answers`: on its answers to
+        prompts, not on a text."""
         if not self.floor:
             return None
         windows = sorted(self.floor, key=lambda event: int(event["window"]))
@@ -103,7 +109,8 @@ class Records:
         own, own_top1 = _joined(windows, "reference")
         blocks = score_blocks(log_prob, top1, block_lengths(log_prob.size, None), (own, own_top1))
         kl = [value for event in windows for value in event["kl"]]
-        return Quality(**paired_figures(blocks), **kl_figures(kl))
+        lengths = [len(event["kl"]) for event in windows] if on_answers else None
+        return Quality(**paired_figures(blocks), **kl_figures(kl, lengths))
 
 
 def without_kind(event: Event) -> dict[str, Any]:
@@ -121,12 +128,14 @@ def _joined(windows: Sequence[Event], name: str) -> tuple[NDArray[Any], NDArray[
 
 @dataclass(frozen=True)
 class RowContext:
-    """What a row's numbers need besides the cell's own records. Without a plan quality is not measured."""
+    """What a row's numbers need besides the cell's own records. Without a plan quality is not measured.
+    `kld_on_answers`: divergence is that on the reference's answers to prompts."""
 
     plan: ScoringPlan | None
     copy_bytes_s: float | None
     reference: Scores | None
     num_prompts: int
+    kld_on_answers: bool = False
 
 
 def build_row(
@@ -195,7 +204,7 @@ def _with_quality(
     if reference is not None:
         figures |= paired_figures(blocks, plan.normaliser)
     if records.kl:
-        figures |= kl_figures(records.kl)
+        figures |= kl_figures(records.kl, records.kl_lengths if context.kld_on_answers else None)
     missing = failure.reason if failure is not None and reference is not None else None
     quality = Quality(protocol=plan.card, kl_missing=missing, **words, **figures)
     kl = tuple(records.kl) or None

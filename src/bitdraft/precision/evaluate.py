@@ -273,14 +273,14 @@ class _Fold:
                 *findings,
                 *self._more_rounds(),
                 *warnings_of(rows),
-                *crowding_of(self.environment),
+                *crowding_of(self.environment, config.threads),
                 *self._lost_rounds(),
             ),
         )
 
     def _floor(self) -> Quality | None:
         records = self.records.get(self.config.reference_precision)
-        return None if records is None else records.floor_quality()
+        return None if records is None else records.floor_quality(on_answers=self.config.kld_on == "prompts")
 
     def _rows(self) -> list[PrecisionRow]:
         wanted = len(self.workload.prompts)
@@ -300,6 +300,7 @@ class _Fold:
                     self.environment.copy_bytes_s,
                     None if name == base else reference,
                     wanted,
+                    self.config.kld_on == "prompts",
                 ),
                 self.failures.get(name),
                 self._later(name),

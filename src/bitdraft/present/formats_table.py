@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bitdraft.metrics.memory import memory_name
 from bitdraft.present.table import Cell, Column, Table, Value, csv_text, percent
@@ -66,7 +67,8 @@ def formats_table(result: PrecisionResult) -> Table:
         names.append(FLOOR)
         figures.append(_of_quality(result.floor))
     kept = [column for column in _COLUMNS if any(own.get(column.key) is not None for own in figures)]
-    shown = [_named(column, memory) for column in kept]
+    largest_gib = max((row.raw.weight_bytes or 0) / 2**30 for row in rows)
+    shown = [_named(column, memory, largest_gib) for column in kept]
     lines = [
         [Cell(name, "quiet" if name == FLOOR else ""), *(Cell(own.get(column.key)) for column in kept)]
         for name, own in zip(names, figures, strict=True)
@@ -74,12 +76,18 @@ def formats_table(result: PrecisionResult) -> Table:
     return Table("Formats", [Column("Format", "format"), *shown], lines, _NOTE)
 
 
-def _named(column: Column, memory: str) -> Column:
-    """The memory that was measured."""
+def _named(column: Column, memory: str, largest_gib: float) -> Column:
+    """The memory that was measured, and sizes that are small in MiB."""
+    if column.key == "size_gib" and largest_gib < 1:
+        return replace(column, title="Size MiB", digits=1, scale=_mib)
     if column.key != "memory":
         return column
     title = "VRAM GiB" if memory == "peak_vram_gb" else "RAM GiB"
     return Column(title, memory, column.digits, rank=column.rank, hint="Peak memory of decoding.")
+
+
+def _mib(gib: float) -> float:
+    return 1024 * gib
 
 
 def _figures(row: PrecisionRow, memory: str) -> dict[str, Value]:

@@ -51,14 +51,11 @@ def precision_table(result: PrecisionResult) -> Table:
     speedups = {entry.precision: entry.speedup for entry in result.verdict.comparisons if is_judged}
     figures = [_figures(row) | _paired(row, speedups) for row in rows]
     columns = [column for column in columns if any(column.key in own for own in figures)]
+    higher_is_better = {memory: False}
+    if is_judged:
+        higher_is_better |= {"throughput_tok_s": True, "tpot_ms": False, "ttft_ms": False}
     marks = {
-        key: best_of([own.get(key) for own in figures], higher)
-        for key, higher in (
-            ("throughput_tok_s", True),
-            ("tpot_ms", False),
-            ("ttft_ms", False),
-            (memory, False),
-        )
+        key: best_of([own.get(key) for own in figures], higher) for key, higher in higher_is_better.items()
     }
     lines, has_failed = [], any(row.status != "ok" for row in rows)
     for index, (row, own) in enumerate(zip(rows, figures, strict=True)):

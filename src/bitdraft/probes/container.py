@@ -92,10 +92,10 @@ def _file_cache(folder: Path) -> int:
     return 0
 
 
-def crowding_of(environment: Environment) -> tuple[Finding, ...]:
-    """A warning where torch computes with more threads than there are processors for them: they wait for
-    each other, and speeds are those of the waiting."""
-    threads, cpus = environment.num_threads, environment.usable_cpus
+def crowding_of(environment: Environment, asked: int | None = None) -> tuple[Finding, ...]:
+    """A warning where models are run with more threads (torch's own number, or what was `asked`) than there
+    are processors for them: they wait for each other, and speeds are those of the waiting."""
+    threads, cpus = asked or environment.num_threads, environment.usable_cpus
     if not threads or not cpus or threads <= math.ceil(cpus):
         return ()
     return (warning("run.threads", n=threads, cpus=cpus),)

@@ -67,7 +67,7 @@ class Figure(Record):
             return None
         if self.n < 2:
             return "a single value"
-        return "fewer than 5 items" if self.n < 5 else "pooled over all items"
+        return "fewer than 5 items" if self.n < 5 else "pooled over all items, or too wide"
 
 
 def row_text(head: str, metrics: Mapping[str, Figure]) -> str:

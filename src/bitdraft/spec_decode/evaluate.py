@@ -206,7 +206,7 @@ class _Fold:
                 *pair_findings(pairs, self.of_pairs),
                 *dead_drafts(records),
                 *workload.warnings,
-                *_notes(records),
+                *_notes(records, config),
                 *warnings_of(rows),
                 *(() if config.random_weights else repetition_of(rows)),
             ),
@@ -232,9 +232,9 @@ def _merged(stored: ModelRecord, loaded: ModelRecord) -> ModelRecord:
     return stored.model_copy(update=loaded.model_dump())
 
 
-def _notes(records: Records) -> list[Finding]:
+def _notes(records: Records, config: SpecDecodeConfig) -> list[Finding]:
     """Of the run, as warnings."""
-    notes = [*records.notes, *crowding_of(records.environment)]
+    notes = [*records.notes, *crowding_of(records.environment, config.threads)]
     times_s = records.reference_work_s
     third = len(times_s) // 3
     drift = drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else 1.0

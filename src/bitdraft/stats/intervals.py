@@ -24,6 +24,8 @@ from bitdraft.schema.records import Figure
 
 FEWEST_ITEMS = 5
 """Of fewer, one can be the whole spread."""
+WIDEST = 100.0
+"""An interval whose upper end is more times its lower one than this says nothing: there is none"""
 LEVEL = 0.95
 
 Floats = NDArray[np.float64]
@@ -153,7 +155,7 @@ def with_noise(
     """A figure on the logarithm (Student's t) with the noise between processes, where there is any: se² = se²
     over prompts + variance × `num_processes`, which is the sum of 1 / processes over what the figure is made
     of. Degrees of freedom, the second value, by Welch and Satterthwaite. The interval holds for so many
-    figures at once (Bonferroni)."""
+    figures at once (Bonferroni); there is none where it would be wider than `WIDEST`."""
     degrees = figure.n - 1.0
     if figure.low is None or figure.high is None or figure.low <= 0:
         return figure, degrees
@@ -165,6 +167,8 @@ def with_noise(
         return figure, degrees
     beyond = 1 - (1 - LEVEL) / 2 / max(num_looked_at, 1)
     half = float(stdtrit(degrees, beyond)) * math.sqrt(within + between)
+    if 2 * half > math.log(WIDEST):
+        return figure.model_copy(update={"low": None, "high": None}), degrees
     centre = math.sqrt(figure.high * figure.low)
     ends = {"low": centre * math.exp(-half), "high": centre * math.exp(half)}
     return figure.model_copy(update=ends), degrees

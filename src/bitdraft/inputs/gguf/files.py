@@ -17,7 +17,7 @@ from bitdraft.errors import UserError
 from bitdraft.formats.gguf import OTHER, WIDEST, GgufFormat
 from bitdraft.inputs.cache import cache_folder
 from bitdraft.inputs.checkpoints import Checkpoint, content_id
-from bitdraft.inputs.gguf.header import GgufHeader
+from bitdraft.inputs.gguf.header import GgufHeader, read_header
 from bitdraft.inputs.gguf.library import last_errors, library
 from bitdraft.inputs.gguf.writer import unwritable_reason, write_gguf
 from bitdraft.inputs.weight_files import weight_files
@@ -70,16 +70,21 @@ def unmakeable_reason(checkpoint: Checkpoint, name: str) -> str | None:
 
 
 def _made(path: Path, make: Callable[[Path], None]) -> Path:
-    """Made once, whoever asks at the same time; half a file is never found."""
-    if path.exists():
-        return path
+    """Made once, whoever asks at the same time; half a file is never found, and a damaged one made anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        if not path.exists():
+        if not _is_whole(path):
             half = path.with_suffix(".part")
             make(half)
             half.replace(path)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return path.exists() and bool(read_header(path, path.name, "gguf").tensors)
+    except UserError:
+        return False
 
 
 def _quantise(source: Path, path: Path, wanted: GgufFormat, config: ModelConfig) -> None:

@@ -31,29 +31,30 @@ def chart(result: PrecisionResult) -> Chart:
 def divergence(result: PrecisionResult) -> Panel:
     """Left and down is better; a larger dot is faster."""
     rows = _rows(result)
-    sizes = [_gib(row) for row in rows]
+    unit, scale = ("MiB", 2**20) if max(row.raw.weight_bytes or 0 for row in rows) < 2**30 else ("GiB", 2**30)
+    sizes = [(row.raw.weight_bytes or 0) / scale for row in rows]
     losses = [_kld(row) for row in rows]
     low, high = min(losses) / 2.5, max(losses) * 2.5
     floor = None if result.floor is None else result.floor.kl_divergence
     if floor is not None and floor.value > _NO_KLD:
         low = min(low, floor.value / 2)
     room = 0.16 * (max(sizes) - min(sizes)) or 0.2 * max(sizes)
-    x = Axis("size of the weights (GiB)", (max(0.0, min(sizes) - room / 2), max(sizes) + 2.2 * room))
+    x = Axis(f"size of the weights ({unit})", (max(0.0, min(sizes) - room / 2), max(sizes) + 2.2 * room))
     y = Axis("mean KL divergence (nats)", (low, high), log_base=10, format=".0e")
     plot = Plot(x, y, WIDTH, HEIGHT)
     if floor is not None and floor.value > _NO_KLD:
         plot.level(floor.value)
         at = x.domain[1] if x.domain else max(sizes)
         plot.text([(at, floor.value, "rounding alone")], style="quiet", align="right", shift=(-4, -8))
-    front = [rows[i] for i in front_of(list(zip(sizes, losses, strict=True)))]
-    plot.line([Point(_gib(row), _kld(row)) for row in front], INK, width=1.2, dash="dashed")
+    front = front_of(list(zip(sizes, losses, strict=True)))
+    plot.line([Point(sizes[i], losses[i]) for i in front], INK, width=1.2, dash="dashed")
     fastest = max(row.metrics["throughput_tok_s"].value for row in rows)
     said, named = [], []
     for row, size, loss in zip(rows, sizes, losses, strict=True):
         speed, figure = row.metrics["throughput_tok_s"], row.quality.kl_divergence
         label = title_of(row.precision)
         words = figure_text(figure, 6, "nats") if figure is not None else ""
-        hover = {"title": label, "size": f"{size:.3f} GiB", "KLD": words}
+        hover = {"title": label, "size": f"{size:.3g} {unit}", "KLD": words}
         hover["speed"] = figure_text(speed, 1, "tokens/s")
         area = _SMALLEST + (_LARGEST - _SMALLEST) * speed.value / fastest
         point = Point(size, loss, figure, hover)
@@ -62,7 +63,7 @@ def divergence(result: PrecisionResult) -> Panel:
         named.append((size, loss, f"{label}, {speed.value:.0f} tokens/s"))
         said.append(f"{label}: {hover['size']}, {words}, {hover['speed']}")
     plot.names(named, shift=math.sqrt(_LARGEST / math.pi) + 2)
-    names = ", ".join(title_of(row.precision) for row in front)
+    names = ", ".join(title_of(rows[i].precision) for i in front)
     caption = "left and down is better; a larger dot is faster; dashed: no other is smaller and closer"
     words = f"Scatter of divergence over size: {'; '.join(said)}. None beats {names} in both."
     return Panel("Formats: divergence over size", caption, words, plot, is_wide=True)
@@ -85,10 +86,6 @@ def _rows(result: PrecisionResult) -> list[PrecisionRow]:
         and row.raw.weight_bytes is not None
         and "throughput_tok_s" in row.metrics
     ]
-
-
-def _gib(row: PrecisionRow) -> float:
-    return (row.raw.weight_bytes or 0) / 2**30
 
 
 def _kld(row: PrecisionRow) -> float:
