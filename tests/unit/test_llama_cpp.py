@@ -342,13 +342,13 @@ def test_a_cache_that_cannot_be_written_is_refused_before_anything_is_measured(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path / "file" / "cache"))
     config = ModelConfig(model=str(save_checkpoint(tmp_path / "model", tiny_model())))
-    with pytest.raises(UserError, match="BITDRAFT_CACHE.*nothing can be written"):
+    with pytest.raises(UserError, match=r"BITDRAFT_CACHE.*nothing can be written"):
         check_variant(Variant(find_checkpoint(config), "Q8_0"), "precisions")
 
 
 def test_ways_of_torch_mean_nothing_over_llama_cpp() -> None:
     config = make_config(PrecisionConfig, {"execution": "compiled", "precisions": ("Q8_0", "Q4_0")})
-    with pytest.raises(UserError, match="execution.*llama.cpp runs Q8_0, Q4_0"):
+    with pytest.raises(UserError, match=r"execution.*llama\.cpp runs Q8_0, Q4_0"):
         check_llama_cpps_settings(config, config.precisions)
     check_llama_cpps_settings(config, ("fp32", "Q8_0"))
 

@@ -235,5 +235,6 @@ def test_an_interval_that_says_nothing_is_none() -> None:
     assert (wide.value, wide.low, wide.high) == (10, None, None)
     assert wide.no_interval == "pooled over all items, or too wide"
     kept, _ = with_noise(figure, Noise(variance=0.01, degrees=1), 1)
-    assert kept.low is not None and kept.high is not None
+    assert kept.low is not None
+    assert kept.high is not None
     assert 1.5 < kept.high / kept.low < WIDEST
