@@ -41,7 +41,8 @@ def of_the_best(figure: Figure, num_looked_at: int) -> Figure:
     is its own, which luck only makes safer."""
     if num_looked_at < 2:
         return figure
-    return figure.model_copy(update={"low": for_all(figure, _FAR * num_looked_at).low})
+    low = for_all(figure, _FAR * num_looked_at).low
+    return figure.model_copy(update={"low": low, "high": None if low is None else figure.high})
 
 
 def told(figure: Figure, unlucky: float | None, *, does_pay: bool | None) -> Figure:
