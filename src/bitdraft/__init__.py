@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bitdraft.api import (
+        bench_servers,
         compare_results,
         evaluate_precision,
         evaluate_spec_decode,
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         recommend_deployment,
         run_matrix,
     )
-    from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig
+    from bitdraft.config import PrecisionConfig, RecommendConfig, ServeBenchConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
     from bitdraft.decoder import Decoder
     from bitdraft.errors import Interrupted, UserError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bitdraft.schema.io import load_result
     from bitdraft.schema.precision import PrecisionResult
     from bitdraft.schema.recommendation import Recommendation
+    from bitdraft.schema.serving import ServingResult
     from bitdraft.schema.spec_decode import SpecDecodeResult
 
 __all__ = [
@@ -37,9 +39,12 @@ __all__ = [
     "RecommendConfig",
     "Recommendation",
     "RunOptions",
+    "ServeBenchConfig",
+    "ServingResult",
     "SpecDecodeConfig",
     "SpecDecodeResult",
     "UserError",
+    "bench_servers",
     "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
@@ -60,7 +65,10 @@ _HOMES = {
     "RecommendConfig": "bitdraft.config",
     "Recommendation": "bitdraft.schema.recommendation",
     "RunOptions": "bitdraft.config.running",
+    "ServeBenchConfig": "bitdraft.config",
+    "ServingResult": "bitdraft.schema.serving",
     "SpecDecodeConfig": "bitdraft.config",
+    "bench_servers": "bitdraft.api",
     "SpecDecodeResult": "bitdraft.schema.spec_decode",
     "UserError": "bitdraft.errors",
     "compare_results": "bitdraft.api",

@@ -14,7 +14,13 @@ from typing import Any, TypeVar, Unpack
 
 from bitdraft.compare.compare import compare_folders
 from bitdraft.compare.in_turn import ROUNDS, compare_in_turn
-from bitdraft.config import PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
+from bitdraft.config import (
+    PrecisionConfig,
+    RecommendConfig,
+    ServeBenchConfig,
+    SpecDecodeConfig,
+    make_config,
+)
 from bitdraft.config.base import Config
 from bitdraft.config.keywords import (
     PrecisionKeywords,
@@ -28,7 +34,13 @@ from bitdraft.matrix.carry_out import Outcome, carry_out
 from bitdraft.matrix.read import Wanted, read_matrix
 from bitdraft.precision.evaluate import Progress as PrecisionProgress
 from bitdraft.precision.evaluate import measure_precision
-from bitdraft.present import comparison_files, precision_files, recommendation_files, sweep_files
+from bitdraft.present import (
+    comparison_files,
+    precision_files,
+    recommendation_files,
+    serving_files,
+    sweep_files,
+)
 from bitdraft.recommend.search import Progress as SearchProgress
 from bitdraft.recommend.search import Publishers, search_deployment
 from bitdraft.schema.comparison import Comparison
@@ -36,7 +48,10 @@ from bitdraft.schema.io import prepare_output
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.results import Result
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
+from bitdraft.serving.evaluate import Progress as LoadProgress
+from bitdraft.serving.evaluate import measure_servers
 from bitdraft.spec_decode.evaluate import Progress as SweepProgress
 from bitdraft.spec_decode.evaluate import measure_spec_decode
 
@@ -121,6 +136,25 @@ def recommend_deployment(
     found, options = _both(RecommendConfig, config, model, settings)
     publishers = Publishers(precision_files.publish, sweep_files.publish, recommendation_files.publish)
     return search_deployment(found, options, publishers, on_progress)
+
+
+def bench_servers(
+    servers: str | Sequence[str] = (),
+    *,
+    config: ServeBenchConfig | None = None,
+    on_progress: LoadProgress | None = None,
+    **settings: Any,
+) -> ServingResult:
+    """Measure running servers of the OpenAI interface beside each other, prompt by prompt.
+
+    `servers` are NAME=URL, that without speculation first; settings are the fields of `ServeBenchConfig` and
+    of `RunOptions`. With `output`, serving.json, .csv, .md and .png are written there, and the same call goes
+    on with the requests that are missing. Raises `UserError` for servers that don't answer; a request that
+    fails is counted in its row.
+    """
+    asked = {"servers": servers, **settings} if config is None else settings
+    found, options = _both(ServeBenchConfig, config, None, asked)
+    return measure_servers(found, options, serving_files.publish, on_progress)
 
 
 def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None = None) -> Comparison:

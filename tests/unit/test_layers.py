@@ -16,15 +16,26 @@ LAYERS = [
     ["errors", "formats", "config", "schema", "stats", "metrics"],
     ["inputs", "probes"],
     ["engine"],
-    ["backends", "runs"],
-    ["decoder", "precision", "spec_decode"],
+    ["backends", "runs", "servers"],
+    ["decoder", "precision", "serving", "spec_decode"],
     ["compare", "recommend", "matrix"],
     ["present"],
     ["api", "cli"],
 ]
-NO_TORCH = {"errors", "formats", "config", "schema", "stats", "metrics", "runs", "compare", "present"}
+NO_TORCH = {
+    "errors",
+    "formats",
+    "config",
+    "schema",
+    "stats",
+    "metrics",
+    "runs",
+    "servers",
+    "compare",
+    "present",
+}
 LOWEST = frozenset(LAYERS[0])
-SIDE_BY_SIDE = [{"precision", "spec_decode"}, {"backends", "runs"}]
+SIDE_BY_SIDE = [{"precision", "serving", "spec_decode"}, {"backends", "runs", "servers"}]
 ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
 

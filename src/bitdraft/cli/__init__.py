@@ -22,6 +22,7 @@ from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
 from bitdraft.cli.report import report
 from bitdraft.cli.run import run
+from bitdraft.cli.serve_bench import serve_bench
 from bitdraft.cli.spec_decode import spec_decode
 
 app = typer.Typer(
@@ -79,6 +80,13 @@ app.command(
         "spec-decode path/to/model --draft path/to/draft --k 3 --batch-size 1,4,16",
     ),
 )(spec_decode)
+app.command(
+    name="serve-bench",
+    epilog=_examples(
+        "serve-bench http://localhost:8001 --baseline http://localhost:8000 --concurrency 1,4,16",
+        "serve-bench http://localhost:8001 --baseline http://localhost:8000 --api chat --dataset spec-bench",
+    ),
+)(serve_bench)
 app.command(epilog=_examples("run matrix.toml --dry-run", "run matrix.toml -o results/matrix"))(run)
 app.command(
     epilog=_examples(

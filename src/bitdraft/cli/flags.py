@@ -36,6 +36,9 @@ _METAVARS = {
     "precisions": "LIST",
     "pairs": "LIST",
     "kv_caches": "LIST",
+    "concurrency": "LIST",
+    "speculative_tokens": "LIST",
+    "timeout_s": "TIME",
     "devices": "LIST",
     "budget_s": "TIME",
     "cell_timeout_s": "TIME",
@@ -45,6 +48,8 @@ _METAVARS = {
 }
 _ENVIRONMENT = {"data_root": "BITDRAFT_DATA_ROOT"}
 _PANELS = (
+    "Servers",
+    "Load and limits",
     "Limits and time",
     "Precision and quality",
     "Speculation",
@@ -55,7 +60,7 @@ _PANELS = (
     "Run",
 )
 # the model is an argument; the others are for Python alone
-_NO_FLAGS = ("model", "only", "original", "root")
+_NO_FLAGS = ("model", "only", "original", "root", "servers")
 # their defaults depend on the model
 _BY_MODEL = ("precision", "precisions")
 # what a flag does where it turns a setting off

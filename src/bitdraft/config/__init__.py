@@ -22,6 +22,7 @@ from bitdraft.config.runs import (
     RecommendConfig,
     SpecDecodeConfig,
 )
+from bitdraft.config.serving import ServeBenchConfig
 from bitdraft.config.text import TextConfig
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "PrecisionsConfig",
     "RecommendConfig",
     "SamplingConfig",
+    "ServeBenchConfig",
     "SpecDecodeConfig",
     "TextConfig",
     "make_config",

@@ -21,11 +21,16 @@ def load_tokenizer(checkpoint: Checkpoint, config: ModelConfig, field: str = "mo
     """The checkpoint's tokenizer, or a `UserError`: transformers', or llama.cpp's of a GGUF file. All shapes
     have the embedded models'. Where a folder or hub id is named for it, that one's."""
     if config.tokenizer is not None and field == "model":
-        return _load(_named_folder(config), config.tokenizer, config, "tokenizer")
+        return named_tokenizer(config)
     if checkpoint.header is not None:
         return GgufTokenizer(checkpoint.folder, checkpoint.name, field)
     folder = DEMO_FOLDER / "target" if checkpoint.random_weights else checkpoint.folder
     return _load(folder, checkpoint.name, config, field)
+
+
+def named_tokenizer(config: ModelConfig) -> Any:
+    """The one that the configuration names: of an embedded model, a folder, or a hub id."""
+    return _load(_named_folder(config), str(config.tokenizer), config, "tokenizer")
 
 
 def _named_folder(config: ModelConfig) -> Path:

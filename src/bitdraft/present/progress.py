@@ -98,6 +98,20 @@ class StageProgress(_Live):
         self._update(done, total)
 
 
+class LoadProgress(_Live):
+    """A bar for the load that servers are under now."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._load: str | None = None
+
+    def __call__(self, load: str, stage: str, done: int, total: int) -> None:
+        if load != self._load:
+            self._load = load
+            self._begin(load or "asking the servers")
+        self._update(done, total)
+
+
 class LiveProgress(_Live):
     """A bar for what runs now and one for all precisions."""
 

@@ -15,6 +15,7 @@ from bitdraft.present.pairs_table import pairs_table
 from bitdraft.present.precision_table import precision_table
 from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS, recommendation_table, shown
 from bitdraft.present.sentences import Language, with_sentences
+from bitdraft.present.serving_table import serving_table
 from bitdraft.present.sweep_table import VERSUS_1, best_rows, fastest, plan_table, sweep_table
 from bitdraft.present.table import GLYPHS, Cell, Column, Table, interval_hint
 from bitdraft.present.translate import translated
@@ -23,6 +24,7 @@ from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.findings import of_code
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _STYLES = {
@@ -40,7 +42,16 @@ _ENDLESS = 1000
 _MOST_ROWS = 9
 _MOST_WARNINGS = 2
 _MOST_REASONS = 3
-_FAILURES = ("row.failed", "precision.out", "spec.failed", "spec.not_lossless", "plan.out", "batch.failed")
+_OF_SERVERS = ("serving.failed", "serving.break_even", "serving.texts")
+_FAILURES = (
+    "row.failed",
+    "precision.out",
+    "spec.failed",
+    "spec.not_lossless",
+    "plan.out",
+    "batch.failed",
+    *_OF_SERVERS,
+)
 
 
 def print_table(
@@ -163,6 +174,18 @@ def show_recommendation(
     show_verdict(console, result, verbose=verbose, language=language)
 
 
+def show_serving(
+    console: Console, result: ServingResult, *, verbose: bool = False, language: Language = "en"
+) -> None:
+    """A row a server and load; then the verdict."""
+    result = with_sentences(result, language) if language != "en" else result
+    table = serving_table(result)
+    title = f"{result.model.name} · {', '.join(dict.fromkeys(one.engine for one in result.servers))}"
+    titled = Table(title, table.columns, table.rows, groups=table.groups)
+    print_table(console, titled, with_intervals=verbose, spread_of="Speedup", language=language)
+    show_verdict(console, result, verbose=verbose, language=language)
+
+
 def show_comparison(console: Console, comparison: Comparison, *, language: Language = "en") -> None:
     """A table a file, what else is not the same, and last the verdict."""
     comparison = with_sentences(comparison, language) if language != "en" else comparison
@@ -178,7 +201,7 @@ def show_comparison(console: Console, comparison: Comparison, *, language: Langu
 
 def show_verdict(
     console: Console,
-    result: PrecisionResult | SpecDecodeResult | Recommendation,
+    result: PrecisionResult | SpecDecodeResult | Recommendation | ServingResult,
     *,
     verbose: bool,
     language: Language = "en",

@@ -16,6 +16,7 @@ from bitdraft.errors import UserError, one_line
 from bitdraft.schema.history import SCHEMA_VERSION, migrate
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
@@ -28,7 +29,7 @@ def to_json(record: BaseModel) -> str:
     )
 
 
-_AnyResult = TypeVar("_AnyResult", bound=PrecisionResult | SpecDecodeResult | Recommendation)
+_AnyResult = TypeVar("_AnyResult", bound=PrecisionResult | SpecDecodeResult | Recommendation | ServingResult)
 
 
 def read_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:

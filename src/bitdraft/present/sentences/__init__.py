@@ -11,19 +11,31 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel
 
-from bitdraft.present.sentences import batches, chinese, comparisons, precision, recommendations, runs, sweeps
+from bitdraft.present.sentences import (
+    batches,
+    chinese,
+    comparisons,
+    precision,
+    recommendations,
+    runs,
+    serving,
+    sweeps,
+)
 from bitdraft.present.sentences.base import Sentence
 from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
-_Said = TypeVar("_Said", bound=PrecisionResult | SpecDecodeResult | Recommendation | Comparison)
+_Said = TypeVar(
+    "_Said", bound=PrecisionResult | SpecDecodeResult | Recommendation | Comparison | ServingResult
+)
 Language = Literal["en", "zh"]
 SENTENCES: dict[str, Sentence] = {
     code: make
-    for module in (runs, precision, sweeps, batches, recommendations, comparisons)
+    for module in (runs, precision, sweeps, batches, recommendations, comparisons, serving)
     for code, make in module.SENTENCES.items()
 }
 LANGUAGES: dict[Language, dict[str, Sentence]] = {"en": SENTENCES, "zh": chinese.SENTENCES}

@@ -1,0 +1,1 @@
+"""The third module: running servers, beside each other."""

@@ -1,0 +1,139 @@
+"""From requests to rows: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bitdraft.config.serving import ServeBenchConfig
+from bitdraft.metrics.serving import (
+    acceptance_figures,
+    counter_figures,
+    goodput_figures,
+    kept_by_position,
+    latency_figures,
+    load_figures,
+    positions_of,
+    speedup_figures,
+)
+from bitdraft.runs.cell import Event
+from bitdraft.schema.serving import ServerRequest, ServingRow, SpecCounts
+from bitdraft.serving.schedule import blocks_of
+
+Key = tuple[str, int]
+"""(server, load)"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a server counted while it was sent `num_sent` requests: `num_requests` by its own count."""
+
+    counts: SpecCounts | None
+    num_requests: int | None
+    num_sent: int
+    restarted: bool
+
+    @property
+    def has_others(self) -> bool:
+        """Whether somebody else used it meanwhile."""
+        return self.num_requests is not None and self.num_requests > self.num_sent
+
+
+@dataclass
+class Records:
+    """All that has arrived so far."""
+
+    requests: dict[Key, dict[int, ServerRequest]] = field(default_factory=dict)
+    windows: dict[Key, Window] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Add one event of a cell."""
+        if event["event"] == "request":
+            found = ServerRequest.model_validate(event["request"])
+            self.requests.setdefault((found.server, found.load), {})[found.prompt] = found
+        elif event["event"] == "counters":
+            counts = event["counts"]
+            self.windows[event["server"], event["load"]] = Window(
+                None if counts is None else SpecCounts.model_validate(counts),
+                event["num_requests"],
+                event["num_sent"],
+                event["restarted"],
+            )
+
+    def in_order(self) -> list[ServerRequest]:
+        """Of all servers and loads."""
+        return [own[index] for own in self.requests.values() for index in sorted(own)]
+
+
+def build_rows(
+    records: Records, config: ServeBenchConfig, failures: Mapping[int, str] | None = None
+) -> list[ServingRow]:
+    """A row a server and load that was begun; `failures` say why a load's process ended."""
+    return [
+        _row(records, config, server, load, (failures or {}).get(load, ""))
+        for load in config.loads
+        for server in config.urls
+        if (server, load) in records.requests or load in (failures or {})
+    ]
+
+
+def _row(records: Records, config: ServeBenchConfig, server: str, load: int, why: str) -> ServingRow:
+    own = records.requests.get((server, load), {})
+    done = {index: request for index, request in own.items() if request.error is None}
+    failed = [request for request in own.values() if request.error is not None]
+    if not done:
+        reason = failed[-1].error if failed else why or "no request was sent"
+        return ServingRow(
+            server=server, load=load, status="failed", reason=reason or "", num_failed=len(failed)
+        )
+    window = records.windows.get((server, load))
+    counters = None if window is None or window.has_others else window.counts
+    k = k_of(list(done.values()), counters, config.k_of(server))
+    blocks = _blocks(done, config, load)
+    metrics = latency_figures(list(done.values())) | load_figures(blocks)
+    if config.max_ttft_ms is not None or config.max_tpot_ms is not None:
+        metrics |= goodput_figures(blocks, len(failed), config.max_ttft_ms, config.max_tpot_ms)
+    accepted = acceptance_figures(list(done.values()), k)
+    if counters is not None:
+        accepted = counter_figures(counters, k) | accepted
+    kept = kept_by_position(list(done.values()))
+    if kept is None and counters is not None and counters.accepted_by_position and counters.num_steps:
+        kept = counters.accepted_by_position, counters.num_steps
+    base = records.requests.get((config.baseline, load), {})
+    pairs = [
+        (request, base[index])
+        for index, request in sorted(done.items())
+        if server != config.baseline and index in base and base[index].error is None
+    ]
+    return ServingRow(
+        server=server,
+        load=load,
+        status="ok",
+        num_failed=len(failed),
+        k=k,
+        metrics={**metrics, **accepted, **(speedup_figures(pairs) if pairs else {})},
+        acceptance_by_position=positions_of(*kept) if kept is not None else (),
+        counters=None if window is None else window.counts,
+    )
+
+
+def _blocks(
+    done: Mapping[int, ServerRequest], config: ServeBenchConfig, load: int
+) -> list[list[ServerRequest]]:
+    """Of those that were sent together, the requests that did not fail."""
+    found = [
+        [done[index] for index in block if index in done] for block in blocks_of(config.num_prompts, load)
+    ]
+    return [block for block in found if block]
+
+
+def k_of(requests: Sequence[ServerRequest], counters: SpecCounts | None, asked: int | None) -> int | None:
+    """What was said; else what a server says of itself: its K, or how far its histogram goes."""
+    if asked is not None:
+        return asked
+    for spec in (*(request.spec for request in requests), counters):
+        if spec is not None and spec.k:
+            return spec.k
+        if spec is not None and spec.histogram is not None and len(spec.histogram) > 1:
+            return len(spec.histogram) - 1
+    return None

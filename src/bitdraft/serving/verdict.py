@@ -1,0 +1,147 @@
+"""Whether speculation pays on servers as they are deployed, and up to which load, as findings that the
+intervals support. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bitdraft.config.serving import ServeBenchConfig
+from bitdraft.schema.findings import Finding, answer, reason, warning
+from bitdraft.schema.records import Figure
+from bitdraft.schema.serving import ServerRequest, ServingRow, ServingVerdict
+from bitdraft.serving.analysis import Records
+from bitdraft.stats.selection import of_the_best, pays
+
+FEW_TOKENS = 0.02
+"""Lengths that differ by more than this share compare different work"""
+
+
+def decide(rows: Sequence[ServingRow], config: ServeBenchConfig) -> tuple[ServingVerdict, list[Finding]]:
+    """The verdict, and what it is made of. All (server, load) are looked at together."""
+    baseline = config.baseline
+    measured = [row for row in rows if row.status == "ok"]
+    others = [row for row in measured if "speedup" in row.metrics]
+    failed = [
+        reason("serving.failed", row.server, load=row.load, why=row.reason)
+        for row in rows
+        if row.status != "ok"
+    ]
+    if not measured:
+        return ServingVerdict(), [answer("serving.none_measured"), *failed]
+    if len(config.urls) == 1:
+        only = measured[0]
+        speed = only.metrics["throughput_tok_s"]
+        return ServingVerdict(), [answer("serving.alone", only.server, load=only.load, speed=speed), *failed]
+    if not others:
+        return ServingVerdict(), [answer("serving.not_compared", baseline), *failed]
+    judged = {(row.server, row.load): of_the_best(row.metrics["speedup"], len(others)) for row in others}
+    answers, reasons, best = [], [], {}
+    for load in config.loads:
+        own = [row for row in others if row.load == load]
+        if not own:
+            continue
+        fastest = max(own, key=lambda row: row.metrics["speedup"].value)
+        figure = judged[fastest.server, load]
+        verdict = pays(figure)
+        code = {True: "serving.pays", False: "serving.refuse", None: "serving.open"}[verdict]
+        answers.append(answer(code, fastest.server, load=load, speedup=figure, baseline=baseline))
+        if verdict is not None:
+            best[str(load)] = fastest.server if verdict else baseline
+        reasons += [
+            reason("serving.other", row.server, load=load, speedup=judged[row.server, load])
+            for row in own
+            if row is not fastest
+        ]
+    up_to, stops = {}, {}
+    for server in (name for name in config.urls if name != baseline):
+        figures = {load: judged[server, load] for load in config.loads if (server, load) in judged}
+        found = break_even(figures)
+        if found is not None and len(figures) > 1:
+            up_to[server], stops[server] = found
+            reasons.append(reason("serving.break_even", server, pays=found[0], stops=found[1]))
+    verdict_found = ServingVerdict(best=best, pays_up_to=up_to, stops_at=stops)
+    return verdict_found, [*answers, *reasons, *failed]
+
+
+def break_even(figures: dict[int, Figure]) -> tuple[int, int] | None:
+    """(the largest load at which it is shown to pay, the smallest above it from which on it never is): where
+    speculation stops paying lies between. 0 where it pays at none; None where it never stops."""
+    loads = sorted(figures)
+    told = {load: pays(figures[load]) for load in loads}
+    paying = max((load for load in loads if told[load] is True), default=0)
+    refused = [load for load in loads if load > paying and told[load] is False]
+    return (paying, refused[0]) if refused else None
+
+
+def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBenchConfig) -> list[Finding]:
+    """What takes trust from the rows."""
+    found: list[Finding] = []
+    for row in rows:
+        key = (row.server, row.load)
+        own = list(records.requests.get(key, {}).values())
+        failed = [request.error for request in own if request.error is not None]
+        if failed and row.status == "ok":
+            found.append(
+                warning(
+                    "serving.some_failed",
+                    row.server,
+                    load=row.load,
+                    n=len(failed),
+                    of=len(own),
+                    why=failed[0] or "",
+                )
+            )
+        retried = sum(request.num_tries > 1 for request in own)
+        if retried:
+            found.append(warning("serving.retried", row.server, load=row.load, n=retried))
+        window = records.windows.get(key)
+        if window is not None and window.has_others:
+            more = (window.num_requests or 0) - window.num_sent
+            found.append(warning("serving.others", row.server, load=row.load, n=more))
+        if window is not None and window.restarted:
+            found.append(warning("serving.restarted", row.server, load=row.load))
+        specs = [request.spec for request in own if request.spec is not None]
+        specs += [window.counts] if window is not None and window.counts is not None else []
+        wrong = [text for spec in specs for text in spec.contradictions]
+        if wrong:
+            found.append(
+                warning("serving.contradiction", row.server, load=row.load, what=wrong[0], n=len(wrong))
+            )
+        less = _drafts_less(row, own)
+        if less is not None:
+            found.append(warning("serving.k_is_less", row.server, load=row.load, k=row.k, drafted=less))
+    found += _texts(records, config)
+    return found
+
+
+def _drafts_less(row: ServingRow, requests: Sequence[ServerRequest]) -> float | None:
+    """Drafted tokens a step, where that is clearly less than K: an engine that drafts by confidence."""
+    specs = [r.spec for r in requests if r.spec is not None and r.spec.num_steps and r.spec.num_drafted]
+    steps = sum(spec.num_steps or 0 for spec in specs)
+    drafted = sum(spec.num_drafted or 0 for spec in specs)
+    if row.k is None or not steps or drafted / steps > 0.9 * row.k:
+        return None
+    return drafted / steps
+
+
+def _texts(records: Records, config: ServeBenchConfig) -> list[Finding]:
+    """Greedy texts beside the baseline's, one request at a time; and lengths that differ."""
+    found: list[Finding] = []
+    for load in config.loads:
+        base = records.requests.get((config.baseline, load), {})
+        for server in config.urls:
+            own = records.requests.get((server, load), {})
+            both = [
+                (own[index], base[index])
+                for index in own
+                if index in base and own[index].error is None and base[index].error is None
+            ]
+            if server == config.baseline or not both:
+                continue
+            if config.temperature == 0:
+                same = sum(a.text == b.text for a, b in both)
+                found.append(reason("serving.texts", server, load=load, same=same, total=len(both)))
+            lengths = [sum(r.completion_tokens or 0 for r in side) for side in zip(*both, strict=True)]
+            if abs(lengths[0] - lengths[1]) > FEW_TOKENS * lengths[1]:
+                found.append(warning("serving.lengths", server, load=load, own=lengths[0], base=lengths[1]))
+    return found

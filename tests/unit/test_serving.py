@@ -1,0 +1,263 @@
+"""Servers beside each other: order, figures by hand, verdicts, faults; over stubs on loopback."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bitdraft
+from bitdraft.config import ServeBenchConfig, make_config
+from bitdraft.errors import UserError
+from bitdraft.metrics.serving import (
+    acceptance_figures,
+    goodput_figures,
+    kept_by_position,
+    latency_figures,
+    load_figures,
+    positions_of,
+    speedup_figures,
+)
+from bitdraft.present.serving_files import csv_of, markdown_text
+from bitdraft.schema.findings import codes, of_code
+from bitdraft.schema.io import read_result
+from bitdraft.schema.records import Figure
+from bitdraft.schema.serving import ServerRequest, ServingResult, SpecCounts
+from bitdraft.serving.schedule import arrivals_s, blocks_of, turns
+from bitdraft.serving.verdict import break_even
+from stub_server import Reply, Script, Stub, plain, serving
+
+MINIMAL: dict[str, Any] = {"num_prompts": 6, "max_new_tokens": 8, "max_prompt_tokens": 8, "num_warmup": 0}
+
+
+def request(prompt: int, submit_s: float, *event_s: float, tokens: int = 0, **more: Any) -> ServerRequest:
+    return ServerRequest(
+        server=more.pop("server", "a"),
+        load=1,
+        prompt=prompt,
+        submit_s=submit_s,
+        event_s=event_s,
+        end_s=event_s[-1] if event_s else submit_s,
+        completion_tokens=tokens or len(event_s),
+        **more,
+    )
+
+
+# order
+
+
+def test_every_prompt_is_sent_once_and_who_is_first_changes() -> None:
+    for load in (0, 1, 3, 16):
+        blocks = blocks_of(20, load)
+        assert [index for block in blocks for index in block] == list(range(20))
+    assert len(blocks_of(20, 1)) == 20
+    assert len(blocks_of(20, 0)) == 1
+    assert [turns(["a", "b", "c"], number) for number in (0, 1)] == [["a", "b", "c"], ["c", "b", "a"]]
+
+
+def test_arrivals_are_a_seeded_poisson_process() -> None:
+    found = arrivals_s(4000, 5.0, 1)
+    assert found[0] == 0
+    gaps = [after - before for before, after in itertools.pairwise(found)]
+    mean = sum(gaps) / len(gaps)
+    assert mean == pytest.approx(0.2, rel=0.05)
+    assert sum((gap - mean) ** 2 for gap in gaps) / len(gaps) == pytest.approx(mean**2, rel=0.15)
+    assert found == arrivals_s(4000, 5.0, 1) != arrivals_s(4000, 5.0, 2)
+
+
+# figures
+
+
+def test_latencies_by_hand() -> None:
+    one, two = request(0, 10.0, 10.5, 10.7, 11.5, tokens=5), request(1, 20.0, 20.1, 20.2, tokens=3)
+    figures = latency_figures([one, two])
+    assert figures["throughput_tok_s"].value == pytest.approx(8 / (1.5 + 0.2))
+    assert figures["ttft_ms"].value == pytest.approx((500 + 100) / 2)
+    assert figures["tpot_ms"].value == pytest.approx(1000 * (1.0 + 0.1) / (4 + 2))
+    assert figures["itl_ms"].value == pytest.approx((500 + 100) / 2)
+    assert load_figures([[one], [two]])["output_tok_s"].value == pytest.approx(8 / 1.7)
+
+
+def test_goodput_counts_what_failed() -> None:
+    requests = [request(0, 0.0, 0.1, 0.2), request(1, 1.0, 1.5, 1.6), request(2, 2.0, 2.1, 2.9)]
+    found = goodput_figures([[one] for one in requests], 1, max_ttft_ms=200, max_tpot_ms=500)
+    assert found["goodput_share"].value == pytest.approx(1 / 4)
+    assert found["goodput_req_s"].value == pytest.approx(1 / (0.2 + 0.6 + 0.9))
+
+
+def test_speedup_is_paired_by_prompt() -> None:
+    pairs = [(request(i, 0.0, 0.1, 0.5, tokens=10), request(i, 0.0, 0.2, 1.0, tokens=10)) for i in range(6)]
+    figures = speedup_figures(pairs)
+    assert figures["speedup"].value == pytest.approx(2.0)
+    assert figures["decode_speedup"].value == pytest.approx(2.0)
+    assert figures["speedup"].n == 6
+
+
+def test_acceptance_by_hand() -> None:
+    specs = [
+        SpecCounts(num_steps=4, num_drafted=12, num_accepted=6, histogram=(1, 1, 1, 1), k=3),
+        SpecCounts(num_steps=2, num_drafted=6, num_accepted=6, histogram=(0, 0, 0, 2), k=3),
+    ]
+    requests = [request(i, 0.0, 0.1, 0.2, spec=spec) for i, spec in enumerate(specs)]
+    figures = acceptance_figures([*requests, request(2, 0.0, 0.1)], 3)
+    assert figures["tokens_per_step"].value == pytest.approx(1 + 12 / 6)
+    assert figures["acceptance_rate"].value == pytest.approx(12 / 6 / 3)
+    assert figures["draft_acceptance"].value == pytest.approx(12 / 18)
+    assert kept_by_position(requests) == ((5, 4, 3), 6)
+    shares = positions_of((5, 4, 3), 6)
+    assert [one.share for one in shares] == pytest.approx([5 / 6, 4 / 6, 3 / 6])
+    assert [one.conditional for one in shares] == pytest.approx([5 / 6, 4 / 5, 3 / 4])
+    assert "acceptance_rate" not in acceptance_figures(requests, None)
+
+
+# verdicts
+
+
+def test_where_speculation_stops_paying_lies_between_two_loads() -> None:
+    pays, refuses = Figure(value=1.5, low=1.3, high=1.7, n=9), Figure(value=0.9, low=0.8, high=1.0, n=9)
+    is_open = Figure(value=1.1, low=0.9, high=1.3, n=9)
+    assert break_even({1: pays, 4: is_open, 16: refuses}) == (1, 16)
+    assert break_even({1: pays, 4: pays}) is None
+    assert break_even({1: refuses, 4: refuses}) == (0, 1)
+    assert break_even({1: is_open, 4: is_open}) is None
+    assert break_even({1: refuses, 4: pays, 16: refuses}) == (4, 16)
+
+
+# whole runs
+
+
+def bench(tmp_path: Path, plain_script: Script, spec_script: Script, **settings: Any) -> ServingResult:
+    """Two stubs beside each other."""
+    with serving(Stub(plain_script)) as base, serving(Stub(spec_script)) as other:
+        servers = (f"baseline={base.url}", f"server={other.url}")
+        return bitdraft.bench_servers(servers, output=tmp_path / "run", **{**MINIMAL, **settings})
+
+
+def test_a_faster_server_is_used_and_a_slower_one_is_not(tmp_path: Path) -> None:
+    def slow(*_: Any) -> Reply:
+        return plain(8, 0.02)
+
+    def fast(*_: Any) -> Reply:
+        return plain(8, 0.004)
+
+    result = bench(tmp_path / "a", slow, fast)
+    assert result.verdict.best == {"1": "server"}
+    assert codes(result.findings, "answer") == ["serving.pays"]
+    speedup = result.rows[1].metrics["speedup"]
+    assert 2 < speedup.value < 6
+    assert speedup.low is not None
+    assert of_code(result.findings, "serving.texts")[0].number("same") == 6
+    assert read_result(tmp_path / "a" / "run" / "serving.json", ServingResult) == result
+    assert "server" in csv_of(result)
+    assert "At concurrency 1 use server" in markdown_text(result)
+    assert (tmp_path / "a" / "run" / "serving.png").stat().st_size > 5000
+    result = bench(tmp_path / "b", fast, slow, concurrency="1,2")
+    assert result.verdict.best == {"1": "baseline", "2": "baseline"}
+    assert result.verdict.stops_at == {"server": 1}
+
+
+def test_a_failed_request_is_counted_and_in_no_speed(tmp_path: Path) -> None:
+    def script(_: dict[str, Any], number: int) -> Reply:
+        return Reply([b"busy"], 429) if number == 2 else plain()
+
+    result = bench(tmp_path, lambda *_: plain(), script)
+    assert [row.num_failed for row in result.rows] == [0, 1]
+    assert result.rows[1].metrics["throughput_tok_s"].n == 5
+    assert of_code(result.findings, "serving.some_failed")[0].word("why") == "HTTP 429: busy"
+    failed = [one for one in result.requests if one.error is not None]
+    assert [one.num_tries for one in failed] == [1], "nothing is tried again unless it is asked for"
+
+
+def test_a_retried_request_is_named(tmp_path: Path) -> None:
+    def script(_: dict[str, Any], number: int) -> Reply:
+        return Reply([b"busy"], 429) if number == 2 else plain()
+
+    result = bench(tmp_path, lambda *_: plain(), script, retries=1)
+    assert [row.num_failed for row in result.rows] == [0, 0]
+    assert of_code(result.findings, "serving.retried")[0].number("n") == 1
+
+
+def test_a_server_that_is_dead_is_a_row(tmp_path: Path) -> None:
+    result = bench(tmp_path, lambda *_: plain(), lambda *_: Reply(no_answer=True))
+    assert [row.status for row in result.rows] == ["ok", "failed"]
+    assert "the connection broke" in result.rows[1].reason
+    assert codes(result.findings, "answer") == ["serving.not_compared"]
+
+
+def test_the_same_call_sends_nothing_again(tmp_path: Path) -> None:
+    with serving(Stub(lambda *_: plain())) as stub:
+        ask = {**MINIMAL, "output": tmp_path}
+        first = bitdraft.bench_servers(f"only={stub.url}", **ask)
+        assert len(stub.bodies) == 6
+        assert bitdraft.bench_servers(f"only={stub.url}", **ask).rows == first.rows
+        assert len(stub.bodies) == 6
+    assert codes(first.findings, "answer") == ["serving.alone"]
+
+
+def test_other_users_of_a_server_and_contradictions_are_found(tmp_path: Path) -> None:
+    ended = [0]
+
+    def script(_: dict[str, Any], number: int) -> Reply:
+        ended[0] += 2
+        return plain(8, metrics={"speculative_decoding": {"num_spec_steps": 4, "num_draft_tokens": 12,
+            "num_accepted_draft_tokens": 6, "num_spec_tokens": 3, "acceptance_histogram": [1, 1, 1, 1 + (number == 3)]}})  # fmt: skip  # noqa: E501
+
+    def counters() -> str:
+        return f'vllm:request_success_total{{finished_reason="length"}} {ended[0]}'
+
+    engine = {"/version": {"version": "0.32.0"}}
+    with serving(Stub(script, engine, counters)) as stub:
+        result = bitdraft.bench_servers(f"only={stub.url}", output=tmp_path, **MINIMAL)
+    (row,) = result.rows
+    assert (row.k, result.servers[0].adapter) == (3, "vllm")
+    assert row.metrics["tokens_per_step"].value == pytest.approx(2.5)
+    assert of_code(result.findings, "serving.others")[0].number("n") == 6
+    assert "5 steps in the histogram, 4" in of_code(result.findings, "serving.contradiction")[0].word("what")
+
+
+def test_an_engine_that_drafts_less_than_k_is_told(tmp_path: Path) -> None:
+    timings = {"predicted_n": 8, "draft_n": 6, "draft_n_accepted": 3}
+    engine = {"/props": {"build_info": "b1"}}
+    with serving(Stub(lambda *_: plain(8, timings=timings), engine)) as stub:
+        servers = f"only={stub.url}"
+        result = bitdraft.bench_servers(servers, output=tmp_path, speculative_tokens="4", **MINIMAL)
+        assert stub.bodies[0]["cache_prompt"] is False
+    assert of_code(result.findings, "serving.k_is_less")[0].number("drafted") == pytest.approx(1.5)
+    assert result.rows[0].metrics["acceptance_rate"].value == pytest.approx(3 / 4 / 4)
+
+
+def test_requests_come_at_a_rate(tmp_path: Path) -> None:
+    with serving(Stub(lambda *_: plain())) as stub:
+        result = bitdraft.bench_servers(f"only={stub.url}", output=tmp_path, rate=20.0, **MINIMAL)
+    sent = sorted(one.submit_s for one in result.requests)
+    expected = arrivals_s(6, 20.0, 0)
+    assert [time_s - sent[0] for time_s in sent] == pytest.approx(expected, abs=0.1)
+    assert result.rows[0].load == 0
+
+
+def test_prompts_are_cut_by_tokens_where_there_is_a_tokenizer(tmp_path: Path) -> None:
+    engine = {"/version": {"version": "0.32.0"}}
+    with serving(Stub(lambda *_: plain(), engine)) as stub:
+        settings = {**MINIMAL, "tokenizer": "demo/target", "output": tmp_path}
+        bitdraft.bench_servers(f"only={stub.url}", **settings)
+        assert all(len(body["prompt"]) == 8 and isinstance(body["prompt"][0], int) for body in stub.bodies)
+    with serving(Stub(lambda *_: plain())) as stub, pytest.raises(UserError, match="token ids"):
+        bitdraft.bench_servers(f"only={stub.url}", **settings | {"output": tmp_path / "b"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"servers": ("a=localhost:80",)}, "no NAME=http"),
+        ({"servers": ("a=http://u:p@h:1",)}, "secret"),
+        ({"servers": ("a=http://h:1", "a=http://h:2")}, "two servers are called a"),
+        ({"servers": ("a=http://h:1",), "concurrency": "0"}, "outside 1"),
+        ({"servers": ("a=http://h:1",), "speculative_tokens": "b=3"}, "no K"),
+        ({"servers": ()}, "no server"),
+    ],
+)
+def test_bad_settings_are_refused(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        make_config(ServeBenchConfig, settings)
