@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from bitdraft.api import (
         bench_servers,
+        certify_server,
         compare_results,
         evaluate_precision,
         evaluate_spec_decode,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     )
     from bitdraft.config import PrecisionConfig, RecommendConfig, ServeBenchConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
+    from bitdraft.config.serving import CertifyConfig
     from bitdraft.decoder import Decoder
     from bitdraft.errors import Interrupted, UserError
     from bitdraft.present.page.page import write_report
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from bitdraft.schema.io import load_result
     from bitdraft.schema.precision import PrecisionResult
     from bitdraft.schema.recommendation import Recommendation
-    from bitdraft.schema.serving import ServingResult
+    from bitdraft.schema.serving import Certificate, ServingResult
     from bitdraft.schema.spec_decode import SpecDecodeResult
 
 __all__ = [
+    "Certificate",
+    "CertifyConfig",
     "Comparison",
     "Decoder",
     "Finding",
@@ -45,6 +49,7 @@ __all__ = [
     "SpecDecodeResult",
     "UserError",
     "bench_servers",
+    "certify_server",
     "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
@@ -69,6 +74,9 @@ _HOMES = {
     "ServingResult": "bitdraft.schema.serving",
     "SpecDecodeConfig": "bitdraft.config",
     "bench_servers": "bitdraft.api",
+    "certify_server": "bitdraft.api",
+    "Certificate": "bitdraft.schema.serving",
+    "CertifyConfig": "bitdraft.config.serving",
     "SpecDecodeResult": "bitdraft.schema.spec_decode",
     "UserError": "bitdraft.errors",
     "compare_results": "bitdraft.api",

@@ -29,6 +29,7 @@ from bitdraft.config.keywords import (
     explained,
 )
 from bitdraft.config.running import RunOptions
+from bitdraft.config.serving import CertifyConfig
 from bitdraft.errors import UserError
 from bitdraft.matrix.carry_out import Outcome, carry_out
 from bitdraft.matrix.read import Wanted, read_matrix
@@ -48,8 +49,9 @@ from bitdraft.schema.io import prepare_output
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
 from bitdraft.schema.results import Result
-from bitdraft.schema.serving import ServingResult
+from bitdraft.schema.serving import Certificate, ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
+from bitdraft.serving.certify import certify
 from bitdraft.serving.evaluate import Progress as LoadProgress
 from bitdraft.serving.evaluate import measure_servers
 from bitdraft.spec_decode.evaluate import Progress as SweepProgress
@@ -155,6 +157,25 @@ def bench_servers(
     asked = {"servers": servers, **settings} if config is None else settings
     found, options = _both(ServeBenchConfig, config, None, asked)
     return measure_servers(found, options, serving_files.publish, on_progress)
+
+
+def certify_server(
+    servers: str | Sequence[str] = (),
+    *,
+    config: CertifyConfig | None = None,
+    output: str | Path | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    **settings: Any,
+) -> Certificate:
+    """Whether a server that speculates gives what the plain one gives (`is_lossless`).
+
+    `servers` are NAME=URL of the plain one and of the other; settings are the fields of `CertifyConfig`. With
+    `output`, certificate.json and .md are written there. Raises `UserError` for servers that don't answer.
+    """
+    asked = {"servers": servers, **settings} if config is None else settings
+    found, _ = _both(CertifyConfig, config, None, asked)
+    folder = None if output is None else Path(output)
+    return serving_files.publish_certificate(certify(found, on_progress), folder)
 
 
 def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None = None) -> Comparison:

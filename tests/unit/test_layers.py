@@ -22,19 +22,8 @@ LAYERS = [
     ["present"],
     ["api", "cli"],
 ]
-NO_TORCH = {
-    "errors",
-    "formats",
-    "config",
-    "schema",
-    "stats",
-    "metrics",
-    "runs",
-    "servers",
-    "compare",
-    "present",
-}
 LOWEST = frozenset(LAYERS[0])
+NO_TORCH = LOWEST | {"runs", "servers", "compare", "present"}
 SIDE_BY_SIDE = [{"precision", "serving", "spec_decode"}, {"backends", "runs", "servers"}]
 ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}

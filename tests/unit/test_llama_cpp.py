@@ -25,7 +25,7 @@ from bitdraft.formats import gguf as gguf_formats
 from bitdraft.inputs.checkpoints import content_id, find_checkpoint
 from bitdraft.inputs.gguf.files import gguf_of
 from bitdraft.inputs.tokenizers import draft_tokenizer_problem, foreign_ids, load_tokenizer
-from bitdraft.inputs.variants import Variant, check_llama_cpps_settings, check_variant
+from bitdraft.inputs.variants import Variant, check_ids, check_llama_cpps_settings, check_variant
 from gguf_files import CPU, load_tiny, needs_llama_cpp, write_tiny
 from tiny import noisy_copy, save_checkpoint, tiny_model, tiny_tokenizer, tokens
 
@@ -356,3 +356,18 @@ def test_ways_of_torch_mean_nothing_over_llama_cpp() -> None:
 def test_an_embedded_models_tokenizer_can_be_named(file: Path) -> None:
     config = ModelConfig(model=str(file), tokenizer="demo/target")
     assert load_tokenizer(find_checkpoint(config), config).name_or_path.endswith("target")
+
+
+def test_a_file_of_another_model_is_no_format_of_this_one(file: Path, tmp_path: Path) -> None:
+    other = save_checkpoint(tmp_path / "other", tiny_model("gpt_neox", num_hidden_layers=5))
+    config = ModelConfig(model=str(other), gguf=(f"gguf-f32={file}",))
+    checkpoint = find_checkpoint(config)
+    with pytest.raises(UserError, match="it is another model"):
+        check_ids(Variant(checkpoint, "gguf-f32"), load_tokenizer(checkpoint, config), "a text")
+
+
+def test_a_quantised_cache_needs_flash_attention(file: Path) -> None:
+    config = ModelConfig(model=str(file), kv_cache="q4_0", flash_attention="off")
+    with pytest.raises(UserError, match="needs flash attention"):
+        check_llama_cpps_settings(config, ("Q8_0",))
+    check_llama_cpps_settings(config.model_copy(update={"kv_cache": "f16"}), ("Q8_0",))

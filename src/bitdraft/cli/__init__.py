@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from bitdraft.cli.certify import certify
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.compare import compare
 from bitdraft.cli.doctor import doctor
@@ -87,6 +88,12 @@ app.command(
         "serve-bench http://localhost:8001 --baseline http://localhost:8000 --api chat --dataset spec-bench",
     ),
 )(serve_bench)
+app.command(
+    epilog=_examples(
+        "certify http://localhost:8001 --baseline http://localhost:8000",
+        "certify http://localhost:8001 --baseline http://localhost:8000 --temperature 0.8 -n 5",
+    )
+)(certify)
 app.command(epilog=_examples("run matrix.toml --dry-run", "run matrix.toml -o results/matrix"))(run)
 app.command(
     epilog=_examples(

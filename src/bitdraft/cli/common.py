@@ -75,8 +75,9 @@ def run_options(settings: dict[str, Any]) -> RunOptions:
 def line_of(error: UserError, subject: str) -> str:
     from bitdraft.config import PrecisionConfig, RecommendConfig, ServeBenchConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
+    from bitdraft.config.serving import CertifyConfig
 
-    kinds = (PrecisionConfig, SpecDecodeConfig, RecommendConfig, ServeBenchConfig, RunOptions)
+    kinds = (CertifyConfig, PrecisionConfig, SpecDecodeConfig, RecommendConfig, ServeBenchConfig, RunOptions)
     known = any(error.field in kind.model_fields for kind in kinds)
     flag = subject if error.field == "model" else flag_of(error.field)
     where = flag if known else error.field

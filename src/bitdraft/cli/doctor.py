@@ -118,6 +118,8 @@ def _largest(environment: Environment, precision: str) -> str:
 
 def _formats(device: torch.device) -> list[tuple[str, str]]:
     """What `--precisions` takes here, and why not the rest."""
+    from bitdraft.errors import UserError
+    from bitdraft.inputs.cache import refuse_unwritable_cache
     from bitdraft.inputs.quantised import unsupported_reason
     from bitdraft.inputs.variants import is_installed
 
@@ -133,5 +135,9 @@ def _formats(device: torch.device) -> list[tuple[str, str]]:
             here.append(name)
         else:
             lines.append((name, why))
+    try:
+        refuse_unwritable_cache()
+    except UserError as error:
+        lines.append(("cache", f"{error.value}: nothing can be written, so no GGUF files are made"))
     others = " and llama.cpp's others" if set(here) & set(gguf.FORMATS) else ""
     return [("run here", ", ".join(here) + others), *lines]

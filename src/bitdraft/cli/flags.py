@@ -49,6 +49,7 @@ _METAVARS = {
 _ENVIRONMENT = {"data_root": "BITDRAFT_DATA_ROOT"}
 _PANELS = (
     "Servers",
+    "Certificate",
     "Load and limits",
     "Limits and time",
     "Precision and quality",

@@ -189,7 +189,9 @@ class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, 
     batch_sizes: tuple[int, ...] = Field(
         (1,), description="Prompts decoded at once, beside one alone: 4, or 1,4,8."
     )
-    precision: Precision = Field(PRECISIONS[0], description=f"Of the target: {', '.join(PRECISIONS)}.")
+    precision: Precision = Field(
+        PRECISIONS[0], description=f"Of the target: {', '.join(PRECISIONS)}, or another format."
+    )
     draft_precision: Precision | None = Field(None, description="Of the drafts. By default the target's.")
     synthetic_acceptance: float | None = Field(
         None,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from bitdraft import formats
 from bitdraft.config.base import Config, check_range, listed, numbers, parts_of
 from bitdraft.config.decoding import MOST_K, DecodingConfig, SamplingConfig
 from bitdraft.config.text import TextConfig
@@ -51,8 +52,9 @@ class LoadConfig(Config):
         return tuple(sorted(set(value)))
 
 
-class ServeBenchConfig(DecodingConfig, TextConfig, SamplingConfig, LoadConfig):
-    """One run of `serve-bench`. `servers` are NAME=URL, the one that the others are compared with first."""
+class ServersConfig(DecodingConfig, TextConfig, SamplingConfig):
+    """Which servers, and what they are sent. `servers` are NAME=URL, the one that the others are compared
+    with first."""
 
     model_config = ConfigDict(title="Servers")
 
@@ -66,10 +68,6 @@ class ServeBenchConfig(DecodingConfig, TextConfig, SamplingConfig, LoadConfig):
         description="Folder or hub id of the model's tokenizer: prompts are then cut by tokens and sent as "
         "ids. Without it they are cut at four characters a token.",
     )
-    speculative_tokens: tuple[str, ...] = Field(
-        (), description="K of a server that doesn't tell it: K of all, or NAME=K."
-    )
-    num_warmup: int = Field(1, ge=0, description="Unmeasured requests to each server before the others.")
     timeout_s: float = Field(
         300.0, gt=0, allow_inf_nan=False, description="The longest silence of a server, seconds."
     )
@@ -77,7 +75,6 @@ class ServeBenchConfig(DecodingConfig, TextConfig, SamplingConfig, LoadConfig):
     seed: int = Field(0, ge=0, description="Of the sample of prompts, of arrivals and of sampling.")
 
     _listed = field_validator("servers", mode="before")(listed)
-    _several = field_validator("speculative_tokens", mode="before")(parts_of)
 
     @field_validator("servers")
     @classmethod
@@ -96,14 +93,6 @@ class ServeBenchConfig(DecodingConfig, TextConfig, SamplingConfig, LoadConfig):
                 raise ValueError(f"two servers are called {name}")
         return value
 
-    @model_validator(mode="after")
-    def _known_names(self) -> Self:
-        for entry in self.speculative_tokens:
-            name, equals, k = entry.rpartition("=")
-            if not k.isdigit() or not 1 <= int(k) <= MOST_K or (equals and name not in self.urls):
-                raise ValueError(f"speculative_tokens: {entry} is no K from 1 to {MOST_K}, or of no server")
-        return self
-
     @property
     def urls(self) -> dict[str, str]:
         """By name, without a slash at the end; `/v1` is taken off."""
@@ -114,6 +103,27 @@ class ServeBenchConfig(DecodingConfig, TextConfig, SamplingConfig, LoadConfig):
     def baseline(self) -> str:
         """What the others are compared with."""
         return next(iter(self.urls))
+
+
+class ServeBenchConfig(ServersConfig, LoadConfig):
+    """One run of `serve-bench`."""
+
+    model_config = ConfigDict(title="Servers")
+
+    speculative_tokens: tuple[str, ...] = Field(
+        (), description="K of a server that doesn't tell it: K of all, or NAME=K."
+    )
+    num_warmup: int = Field(1, ge=0, description="Unmeasured requests to each server before the others.")
+
+    _several = field_validator("speculative_tokens", mode="before")(parts_of)
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        for entry in self.speculative_tokens:
+            name, equals, k = entry.rpartition("=")
+            if not k.isdigit() or not 1 <= int(k) <= MOST_K or (equals and name not in self.urls):
+                raise ValueError(f"speculative_tokens: {entry} is no K from 1 to {MOST_K}, or of no server")
+        return self
 
     def k_of(self, name: str) -> int | None:
         """What was said of a server; None where nothing was."""
@@ -126,3 +136,36 @@ class ServeBenchConfig(DecodingConfig, TextConfig, SamplingConfig, LoadConfig):
     def loads(self) -> tuple[int, ...]:
         """Requests in flight, one run each; 0 stands for those that come at a rate."""
         return (0,) if self.rate is not None else self.concurrency
+
+
+class CertifyConfig(ServersConfig):
+    """One run of `certify`: two servers, the plain one first."""
+
+    model_config = ConfigDict(title="Certificate")
+
+    server_precision: str = Field(
+        formats.USUAL[-1],
+        description="Format of the servers' weights: how far rounding sets two tokens apart depends on it.",
+    )
+    noise_concurrency: int = Field(
+        4, ge=1, le=256, description="At which the plain server is held against itself, too."
+    )
+    num_draws: int = Field(
+        200, ge=20, le=100_000, description="With --temperature, answers to each prompt from each server."
+    )
+    draw_tokens: int = Field(3, ge=2, le=16, description="With --temperature, tokens of such an answer.")
+
+    @field_validator("server_precision")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        found = formats.canonical(value)
+        if found is None:
+            raise ValueError("no such precision")
+        return found
+
+    @field_validator("servers")
+    @classmethod
+    def _two(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) != 2:
+            raise ValueError("a certificate is of two servers")
+        return value

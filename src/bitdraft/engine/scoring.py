@@ -24,7 +24,7 @@ from bitdraft.engine.narrow import narrow_mlps
 from bitdraft.engine.runner import Runner, adapts_to_length
 from bitdraft.engine.slices import Sums, slices_of
 from bitdraft.engine.token_model import TokenModel
-from bitdraft.errors import NonFiniteNumbers
+from bitdraft.errors import NonFiniteNumbers, Unsupported
 from bitdraft.schema.records import Overflow
 
 MOST_WORKERS = 4
@@ -311,7 +311,11 @@ def _kl_cached(
 
 
 def kl_of_logits(reference_TV: torch.Tensor, candidate_TV: torch.Tensor) -> torch.Tensor:
-    """KL(reference ‖ candidate) in nats at every position; rounding may take it just below zero."""
+    """KL(reference ‖ candidate) in nats at every position; rounding may take it just below zero. Raises
+    `Unsupported` for vocabularies of two sizes."""
+    sizes = reference_TV.shape[-1], candidate_TV.shape[-1]
+    if sizes[0] != sizes[1]:
+        raise Unsupported(f"its output has {sizes[1]} entries, the reference's {sizes[0]}")
     log_p_TV, log_q_TV = reference_TV.log_softmax(-1), candidate_TV.log_softmax(-1)
     return (log_p_TV.exp() * (log_p_TV - log_q_TV)).sum(-1)
 

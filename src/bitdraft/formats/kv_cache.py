@@ -27,6 +27,8 @@ FORMATS = {
 AUTO, DEFAULT = "auto", "f16"
 """What llama.cpp takes where nothing is said"""
 WIDEST = "f32"
+QUANTISED = frozenset(name for name, own in FORMATS.items() if own.bytes_of_32 < 64)
+"""Which llama.cpp reads by flash attention alone"""
 
 
 def find(name: str) -> KvFormat:

@@ -64,6 +64,7 @@ class Checkpoint:
     rope_switch: int | None = None
     rope_always_changes: bool = False
     quantised_by: str = ""
+    num_layers: int | None = None
     header: GgufHeader | None = None
     files: tuple[tuple[str, GgufHeader], ...] = ()
 
@@ -176,6 +177,7 @@ def _find_gguf(config: ModelConfig, field: str) -> Checkpoint:
         architecture=header.architecture,
         context_tokens=header.context_tokens,
         vocab_size=header.vocab_size,
+        num_layers=header.num_layers,
         stored_dtypes=header.elements_by_kind,
         stored_bytes=sum(file.stat().st_size for file in header.files),
         header=header,
@@ -217,6 +219,7 @@ def _find_whole(config: ModelConfig, field: str) -> Checkpoint:
         rope_switch=kind.rope_switch,
         rope_always_changes=kind.at_every_length,
         quantised_by=kind.quantised_by,
+        num_layers=kind.num_layers,
     )
 
 

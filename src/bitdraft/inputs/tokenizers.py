@@ -35,8 +35,11 @@ def named_tokenizer(config: ModelConfig) -> Any:
 
 def _named_folder(config: ModelConfig) -> Path:
     name = str(config.tokenizer)
-    embedded = name.removeprefix("demo/") if name.startswith("demo/") else ""
-    if embedded in DEMO_MODELS:
+    if name.startswith("demo/"):
+        embedded = name.removeprefix("demo/")
+        if embedded not in DEMO_MODELS:
+            known = ", ".join(f"demo/{demo}" for demo in DEMO_MODELS)
+            raise UserError("tokenizer", name, "no such embedded model", f"Choose from {known}")
         return DEMO_FOLDER / embedded
     path = Path(name).expanduser()
     return path if path.is_dir() else download_tokenizer(name, "tokenizer")

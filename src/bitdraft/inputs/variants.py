@@ -12,14 +12,19 @@ from bitdraft.config import ModelConfig
 from bitdraft.config.commands import flag_of
 from bitdraft.errors import UserError, one_line
 from bitdraft.formats import gguf as gguf_family
+from bitdraft.formats import kv_cache
 from bitdraft.formats import stored as stored_family
 from bitdraft.formats.base import TORCH, Format
 from bitdraft.inputs.cache import refuse_unwritable_cache
 from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
 from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
+from bitdraft.inputs.gguf.header import GgufHeader
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
 from bitdraft.inputs.tokenizers import draft_tokenizer_problem
+
+MOST_PADDING = 0.5
+"""Share of weights: embeddings that a file has tied or untied, or for ids that nothing uses"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ def check_variant(variant: Variant, field: str) -> None:
         reason = unmakeable_reason(checkpoint, variant.name)
         if reason is not None:
             remedy = f"Convert the model with llama.cpp's tools and name the file: --gguf {variant.name}=FILE"
+            if wanted is gguf_family.OTHER:
+                remedy = "Name the format, or a file: --gguf FILE"
             raise UserError(field, variant.name, reason, remedy)
         if named_header(checkpoint, variant.name) is None:
             refuse_unwritable_cache()
@@ -116,6 +123,9 @@ def check_llama_cpps_settings(config: ModelConfig, names: Collection[str]) -> No
         problem = f"is a way of torch's, and llama.cpp runs {', '.join(dict.fromkeys(names))}"
         raise UserError("execution", execution, problem, "Leave it out")
     if any(is_llama_cpps):
+        if config.flash_attention == "off" and config.kv_cache in kv_cache.QUANTISED:
+            problem = f"a {config.kv_cache} cache needs flash attention in llama.cpp"
+            raise UserError("flash_attention", "off", problem, "Leave one of the two out")
         return
     for field in ("kv_cache", "flash_attention"):
         value = getattr(config, field)
@@ -160,8 +170,23 @@ def check_ids(variant: Variant, tokenizer: Any, sample: str) -> None:
     if header is None:
         return
     file = header.files[0]
+    _refuse_another_model(variant.checkpoint, header)
     problem = draft_tokenizer_problem(GgufTokenizer(file, file.name, "gguf"), tokenizer, sample)
     if problem is not None:
         raise UserError(
             "gguf", file.name, problem.replace("target's", "model's"), "Name a file of the same model"
         )
+
+
+def _refuse_another_model(checkpoint: Checkpoint, header: GgufHeader) -> None:
+    """By layers and weights, of which a padded vocabulary may add some."""
+    layers = checkpoint.num_layers
+    weights = 0 if checkpoint.quantised_by else sum(checkpoint.stored_dtypes.values())
+    is_other = layers is not None and header.num_layers is not None and layers != header.num_layers
+    most = max(weights, header.num_parameters)
+    if is_other or (weights and abs(weights - header.num_parameters) > MOST_PADDING * most):
+        problem = (
+            f"has {header.num_layers} layers and {header.num_parameters:,} weights, {checkpoint.label} "
+            f"{layers} and {weights:,}: it is another model"
+        )
+        raise UserError("gguf", header.files[0].name, problem, "Name the file that was made of this model")

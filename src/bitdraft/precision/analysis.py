@@ -100,7 +100,8 @@ class Records:
         return Scores(log_prob, top1)
 
     def floor_quality(self, *, on_answers: bool = False) -> Quality | None:
-        """Of the reference beside itself; None where that wasn't looked at. `on_answers`: on its answers to
+        """Of the reference beside itself; None where that wasn't looked at, or where texts are so short that
+        the other shape is the same one. `on_answers`: on its answers to
         prompts, not on a text."""
         if not self.floor:
             return None
@@ -109,6 +110,8 @@ class Records:
         own, own_top1 = _joined(windows, "reference")
         blocks = score_blocks(log_prob, top1, block_lengths(log_prob.size, None), (own, own_top1))
         kl = [value for event in windows for value in event["kl"]]
+        if not any(kl):
+            return None
         lengths = [len(event["kl"]) for event in windows] if on_answers else None
         return Quality(**paired_figures(blocks), **kl_figures(kl, lengths))
 

@@ -10,8 +10,8 @@ from bitdraft.present.files import conclusions, machine_line, write_charts, writ
 from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.serving_table import serving_table
 from bitdraft.present.table import Value, csv_text, interval_hint, markdown
-from bitdraft.schema.io import to_json
-from bitdraft.schema.serving import ServingResult
+from bitdraft.schema.io import prepare_output, to_json
+from bitdraft.schema.serving import Certificate, ServingResult
 
 NAME = "serving"
 
@@ -71,3 +71,14 @@ def draw(
     if not any(row.metrics for row in result.rows):
         return []
     return write_charts(folder, {NAME: chart(with_sentences(result, language))}, formats, language)
+
+
+def publish_certificate(found: Certificate, folder: Path | None) -> Certificate:
+    """Give it its sentences, and write certificate.json and .md."""
+    said = with_sentences(found)
+    if folder is not None:
+        prepare_output(folder)
+        lines = conclusions(said, f"Certificate of {said.model.name}")
+        lines += [f"{one.name}: {one.engine} {one.version or ''}".rstrip() for one in said.servers]
+        write_texts(folder, "certificate", {"json": to_json(said), "md": "\n".join(lines) + "\n"})
+    return said

@@ -125,7 +125,7 @@ class _Search:
                 self.found.skipped.append(skipped("run.interrupted"))
                 raise
             # time is up: what was measured so far is what the answer rests on
-            self.found.skipped.append(skipped("budget.time", self._now))
+            self.found.skipped.insert(0, skipped("budget.time", self._now))
         self._say_if_late()
 
     def has_numbers(self) -> bool:

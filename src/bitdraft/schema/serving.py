@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bitdraft.config.serving import ServeBenchConfig
+from bitdraft.config.serving import CertifyConfig, ServeBenchConfig
 from bitdraft.schema.records import Figure, Metrics, Record, Sparse, Status, refuse_twice
 from bitdraft.schema.results import Result
 from bitdraft.schema.spec_decode import PositionAcceptance
@@ -134,3 +134,51 @@ class ServingResult(Result):
         """A row a server and load."""
         for row in self.rows:
             yield {"server": row.server, "concurrency": row.load or None}, row.metrics
+
+
+class TextDivergence(Record):
+    """Where a greedy answer leaves the plain server's: behind `num_chars` characters. `gap` is how far the
+    plain server has the other's token behind its own there, in nats; None where it doesn't tell.
+
+    `engine noise`: the plain server leaves its own text there or before, on repetition or at another
+    concurrency. `near-tie`: rounding in the servers' format can make this gap. `unexplained`: neither."""
+
+    prompt: int
+    num_chars: int
+    expected: str
+    found: str
+    gap: float | None = None
+    kind: Literal["near-tie", "engine noise", "unexplained"]
+
+
+class DrawnPrompt(Record):
+    """Answers drawn from two servers to one prompt: `distance` between their distributions (total variation),
+    and how often shuffled answers are further apart."""
+
+    prompt: int
+    num_outcomes: int
+    distance: float
+    p_value: float
+
+
+class Certificate(Result):
+    """Whether a server that speculates gives what the plain one gives."""
+
+    kind: Literal["certificate"] = "certificate"
+    config: CertifyConfig
+    servers: tuple[ServerRecord, ...] = ()
+    num_prompts: int = 0
+    num_same: int = 0
+    num_failed: int = 0
+    divergences: tuple[TextDivergence, ...] = ()
+    drawn: tuple[DrawnPrompt, ...] = ()
+    is_lossless: bool | None = None
+
+    @property
+    def best(self) -> None:
+        """Nothing is chosen."""
+        return
+
+    def rows_of_figures(self) -> Iterable[tuple[dict[str, Any], Mapping[str, Figure]]]:
+        """No speed was measured."""
+        return ()

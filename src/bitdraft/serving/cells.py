@@ -18,9 +18,9 @@ from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.client import connect, fetch_text, pause, request_body, stream
 from bitdraft.servers.counters import counts_between, num_requests, read_samples, restarted
 from bitdraft.serving.schedule import arrivals_s, blocks_of, turns
+from bitdraft.serving.workload import PATHS, settings_of
 
 _COUNTERS = ("/metrics", "/prometheus/metrics")
-_PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 _SHORT_TOKENS = 8
 _RETRY_S = 0.5
 
@@ -111,7 +111,7 @@ class _Load:
         body = request_body(adapter, record.served_model, self.prompts[index], most, settings_of(config))
         tries = 0
         while True:
-            answer = await stream(client, _PATHS[config.api], body)
+            answer = await stream(client, PATHS[config.api], body)
             tries += 1
             self.num_sent[name] += not warm_up
             if answer.error is None or warm_up or tries > config.retries:
@@ -154,18 +154,3 @@ class _Load:
             num_sent=self.num_sent[name],
             restarted=restarted(before, after),
         )
-
-
-def settings_of(config: ServeBenchConfig) -> dict[str, Any]:
-    """How tokens are drawn, in the names of OpenAI's interface and, beyond it, of vLLM's, llama.cpp's and
-    SGLang's."""
-    found: dict[str, Any] = {"temperature": config.temperature}
-    if config.temperature > 0:
-        found["seed"] = config.seed
-    if config.top_p is not None:
-        found["top_p"] = config.top_p
-    if config.top_k is not None:
-        found["top_k"] = config.top_k
-    if config.ignore_eos:
-        found["ignore_eos"] = True
-    return found

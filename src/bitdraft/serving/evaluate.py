@@ -4,26 +4,19 @@ fold what came back into a result."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bitdraft.config import ModelConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.config.serving import ServeBenchConfig
 from bitdraft.errors import UserError
-from bitdraft.inputs.datasets import load_dataset
-from bitdraft.inputs.prompts import Encoder, Prompt, encoder_of, select_prompts, text_record
-from bitdraft.inputs.tokenizers import named_tokenizer
 from bitdraft.runs.cell import Cell, Event, Failure, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
-from bitdraft.schema.environment import Environment, ModelRecord, TextRecord
+from bitdraft.schema.environment import Environment, ModelRecord
 from bitdraft.schema.findings import answer, warning
-from bitdraft.schema.serving import ServerRecord, ServingResult
-from bitdraft.servers.adapters import adapter_of
-from bitdraft.servers.identify import identify
+from bitdraft.schema.serving import ServingResult
 from bitdraft.serving.analysis import Records, build_rows
 from bitdraft.serving.verdict import decide, warnings_of
+from bitdraft.serving.workload import Workload, prepare, without_folders
 
 Progress = Callable[[str, str, int, int], None]
 """(load, stage, done, total)"""
@@ -31,91 +24,7 @@ Publish = Callable[[ServingResult, Path | None], tuple[ServingResult, Sequence[s
 
 _CELLS = "bitdraft.serving.cells"
 CLIENT = "client"
-CHARS_PER_TOKEN = 4
 _NOT_MEASURED = {"data_root", "max_ttft_ms", "max_tpot_ms", "concurrency", "speculative_tokens"}
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is sent, each load's own: the same prompt twice is in a server's cache of prefixes."""
-
-    servers: tuple[ServerRecord, ...]
-    text: TextRecord
-    sent: dict[int, list[Any]]
-    clusters: dict[int, list[str]]
-    has_own_prompts: bool
-
-
-def prepare(config: ServeBenchConfig) -> Workload:
-    """Ask the servers what they are and cut prompts; every bad input is found here (`UserError`)."""
-    if config.rate is not None and config.concurrency != (1,):
-        raise UserError("rate", config.rate, "is a load of its own", "Give --rate or --concurrency")
-    found = [identify(name, url, config.served_model) for name, url in config.urls.items()]
-    adapters = [adapter_of(one.engine, one.version) for one in found]
-    servers = tuple(
-        one.model_copy(update={"adapter": adapter.name}) for one, adapter in zip(found, adapters, strict=True)
-    )
-    dataset = load_dataset(config)
-    encoder = _encoder(config)
-    if config.tokenizer is not None and config.api == "completions":
-        refusing = next((one for one, own in zip(servers, adapters, strict=True) if not own.takes_ids), None)
-        if refusing is not None:
-            problem = f"{refusing.name} ({refusing.engine}) is not known to take token ids"
-            raise UserError("tokenizer", config.tokenizer, problem, "Leave it out")
-    by_load, has_own = _prompts_by_load(config, dataset, encoder)
-    prompts = [prompt for own in by_load.values() for prompt in own]
-    record = text_record(dataset, prompts, config, encoder)
-    if config.tokenizer is None:
-        record = record.model_copy(update={"prompt_tokens": ()})
-    messages = dict(zip(dataset.row_ids, dataset.conversations, strict=False))
-    return Workload(
-        servers,
-        record,
-        {load: [_sent(prompt, config, messages) for prompt in own] for load, own in by_load.items()},
-        {load: [prompt.cluster for prompt in own] for load, own in by_load.items()},
-        has_own,
-    )
-
-
-def _encoder(config: ServeBenchConfig) -> Encoder:
-    """By tokens where there is a tokenizer, else by characters."""
-    if config.tokenizer is None:
-        return Encoder(lambda text: list(map(ord, text)))
-    tokenizer = named_tokenizer(ModelConfig(tokenizer=config.tokenizer))
-    found = encoder_of(tokenizer, config.bos)
-    return Encoder(found.text, None, found.front)
-
-
-def _prompts_by_load(
-    config: ServeBenchConfig, dataset: Any, encoder: Encoder
-) -> tuple[dict[int, list[Prompt]], bool]:
-    """Each load its own, where the text has so many; else all the same."""
-    asked = config
-    if config.tokenizer is None:
-        asked = config.model_copy(update={"max_prompt_tokens": CHARS_PER_TOKEN * config.max_prompt_tokens})
-    asked = asked.model_copy(update={"chat": "off"})
-    loads, num = config.loads, config.num_prompts
-    if len(loads) > 1:
-        try:
-            several = asked.model_copy(update={"num_prompts": num * len(loads)})
-            found = select_prompts(dataset, several, encoder, config.seed)
-            return {load: found[place :: len(loads)] for place, load in enumerate(loads)}, True
-        except UserError:
-            pass
-    found = select_prompts(dataset, asked, encoder, config.seed)
-    return dict.fromkeys(loads, found), len(loads) == 1
-
-
-def _sent(prompt: Prompt, config: ServeBenchConfig, messages: dict[str, Any]) -> Any:
-    """A text, ids, or messages."""
-    if config.api == "completions":
-        return list(prompt.token_ids) if config.tokenizer else "".join(map(chr, prompt.token_ids))
-    if messages.get(prompt.prompt_id):
-        return [dict(one) for one in messages[prompt.prompt_id]]
-    if config.tokenizer is None:
-        return [{"role": "user", "content": "".join(map(chr, prompt.token_ids))}]
-    tokenizer = named_tokenizer(ModelConfig(tokenizer=config.tokenizer))
-    return [{"role": "user", "content": tokenizer.decode(prompt.token_ids, skip_special_tokens=True)}]
 
 
 def cells_of(config: ServeBenchConfig, workload: Workload) -> list[Cell]:
@@ -154,7 +63,9 @@ def measure_servers(
     report = on_progress or (lambda *_: None)
     report("", "prepare", 0, 1)
     with open_run("serving", config, options) as conduct:
-        fold = _Fold(config, prepare(config), report)
+        if config.rate is not None and config.concurrency != (1,):
+            raise UserError("rate", config.rate, "is a load of its own", "Give --rate or --concurrency")
+        fold = _Fold(config, prepare(config, config.loads), report)
         found: ServingResult = conduct.measure(fold, publish)
         return found
 
@@ -195,7 +106,7 @@ class _Fold:
     def result(self, *, is_complete: bool) -> ServingResult:
         """Of what has arrived."""
         config = self.config
-        servers = tuple(map(_without_folders, self.workload.servers))
+        servers = tuple(map(without_folders, self.workload.servers))
         rows = build_rows(self.records, config, {n: failure.reason for n, failure in self.failures.items()})
         verdict, findings = decide(rows, config)
         if not is_complete:
@@ -214,10 +125,3 @@ class _Fold:
             verdict=verdict,
             findings=(*findings, *notes),
         )
-
-
-def _without_folders(server: ServerRecord) -> ServerRecord:
-    """llama.cpp calls a model by its whole path."""
-    name = server.served_model or ""
-    shown = name.replace("\\", "/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name
-    return server.model_copy(update={"served_model": shown})

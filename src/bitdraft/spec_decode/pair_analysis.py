@@ -18,7 +18,8 @@ from bitdraft.stats.intervals import LOGIT, ratio_of_sums
 DEAD = 0.02
 """Share of tokens: a draft that agrees more seldom brings nothing at any K"""
 HALF = 0.5
-LEAST_TOKENS = 100
+LEAST_TOKENS = 50
+"""Fewer say nothing of a draft"""
 Key = tuple[str, str, str, str]
 
 

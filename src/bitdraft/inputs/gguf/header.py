@@ -140,7 +140,8 @@ def _read(state: tuple[tuple[str, int, int], ...], name: str, field: str) -> Ggu
         values = {key: _value(field) for key, field in readers[0].fields.items()}
         header = _header(files, values, [one for reader in readers for one in _tensors(reader)])
     except Exception as error:  # the reader trusts every number that it reads
-        problem = f"cannot be read as a whole GGUF file ({type(error).__name__}: {one_line(error)})"
+        why = f"{type(error).__name__}: {one_line(error)}"
+        problem = f"cannot be read as a whole GGUF file: it ends early, or is damaged ({why})"
     if problem:
         raise UserError(field, name, problem, AGAIN)
     _refuse_others(header, values, name, field)

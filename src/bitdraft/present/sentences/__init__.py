@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from bitdraft.present.sentences import (
     batches,
     chinese,
+    chinese_serving,
     comparisons,
     precision,
     recommendations,
@@ -26,11 +27,12 @@ from bitdraft.schema.comparison import Comparison
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
-from bitdraft.schema.serving import ServingResult
+from bitdraft.schema.serving import Certificate, ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _Said = TypeVar(
-    "_Said", bound=PrecisionResult | SpecDecodeResult | Recommendation | Comparison | ServingResult
+    "_Said",
+    bound=PrecisionResult | SpecDecodeResult | Recommendation | Comparison | ServingResult | Certificate,
 )
 Language = Literal["en", "zh"]
 SENTENCES: dict[str, Sentence] = {
@@ -38,7 +40,10 @@ SENTENCES: dict[str, Sentence] = {
     for module in (runs, precision, sweeps, batches, recommendations, comparisons, serving)
     for code, make in module.SENTENCES.items()
 }
-LANGUAGES: dict[Language, dict[str, Sentence]] = {"en": SENTENCES, "zh": chinese.SENTENCES}
+LANGUAGES: dict[Language, dict[str, Sentence]] = {
+    "en": SENTENCES,
+    "zh": {**chinese.SENTENCES, **chinese_serving.SENTENCES},
+}
 
 
 def said(finding: Finding, language: Language = "en") -> Finding:

@@ -27,6 +27,30 @@ def _texts(f: Finding) -> str:
     return f"Greedy texts {at(f)}: {what} {total:.0f} of {f.subject} are the baseline's, to the letter{more}."
 
 
+def _lossless(f: Finding) -> str:
+    same, total = f.number("same"), f.number("total")
+    others = [
+        f"{f.number(name):.0f} {what}"
+        for name, what in (
+            ("ties", "part at near-ties"),
+            ("noise", "where the plain server leaves its own text, too"),
+            ("unexplained", "unexplained"),
+        )
+        if f.number(name)
+    ]
+    text = f"{same:.0f} of {total:.0f} greedy texts are the plain server's, to the letter"
+    return f"{text}; {', '.join(others)}" if others else text
+
+
+def _difference(f: Finding) -> str:
+    gap = f.figures.get("gap")
+    how = "the plain server tells no gap" if gap is None else f"{f.number('gap'):.3f} nats behind"
+    return (
+        f"Prompt {f.number('prompt'):.0f}, behind {counted(f.number('chars'), 'character')}: "
+        f"{f.word('found')!r} in place of {f.word('expected')!r}: {f.word('what')} ({how})."
+    )
+
+
 SENTENCES: dict[str, Sentence] = {
     "serving.none_measured": lambda f: "No server answered to the end.",
     "serving.so_far": lambda f: f"Not finished: {counted(f.number('n'), 'request')} so far, and no verdict.",
@@ -81,5 +105,24 @@ SENTENCES: dict[str, Sentence] = {
     "serving.same_prompts": lambda f: (
         "The text has too few prompts for each concurrency to have its own: caches of prefixes may know "
         "those of the one before."
+    ),
+    "certify.lossless": lambda f: f"Lossless: {_lossless(f)}.",
+    "certify.unexplained": lambda f: f"Not lossless: {_lossless(f)}.",
+    "certify.difference": _difference,
+    "certify.failed": lambda f: (
+        f"{f.number('n'):.0f} of {counted(f.number('of'), 'prompt')} failed ({f.word('why')})."
+    ),
+    "certify.same_distribution": lambda f: (
+        f"Lossless as far as {f.number('n'):.0f} draws tell: in none of "
+        f"{counted(f.number('total'), 'prompt')} do the distributions differ (smallest "
+        f"p = {f.number('p'):.3f})."
+    ),
+    "certify.other_distribution": lambda f: (
+        f"Not lossless: in {f.number('n'):.0f} of {counted(f.number('total'), 'prompt')} {f.subject} "
+        f"draws from another distribution (prompt {f.number('prompt'):.0f}: total variation "
+        f"{f.number('distance'):.2f}, p = {f.number('p'):.4f})."
+    ),
+    "certify.no_chance": lambda f: (
+        "Nothing was left to chance: every draw gave the same text. Raise --temperature or --draw-tokens."
     ),
 }

@@ -73,7 +73,7 @@ def run_function(target: str, payload: Any, emit: Emit) -> None:
     except Exception as error:  # the border of the process: every failure becomes a row with a reason
         told = isinstance(error, Unsupported)
         reason = one_line(error) if told else f"{type(error).__name__}: {one_line(error)}"
-        failure = Failure(classify(error), reason, traceback.format_exc())
+        failure = Failure(classify(error), reason, "" if told else traceback.format_exc())
         emit(**_as_fields(failure))
 
 

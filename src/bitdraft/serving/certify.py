@@ -1,0 +1,344 @@
+"""Does a server that speculates give what the plain one gives?
+
+Greedy: the texts are compared. Where one leaves the other, the plain server is asked how probable its own
+token and the other's are there, and held against itself, by repetition and with others in flight. Sampling:
+answers of a few tokens are drawn from both, many times, and their distributions compared by permutation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+import httpx
+
+from bitdraft import formats
+from bitdraft.config.serving import CertifyConfig
+from bitdraft.errors import UserError
+from bitdraft.schema.environment import Environment, ModelRecord
+from bitdraft.schema.findings import Finding, answer, reason, warning
+from bitdraft.schema.serving import Certificate, DrawnPrompt, TextDivergence
+from bitdraft.servers.adapters import adapter_of
+from bitdraft.servers.client import Answer, connect, request_body, stream
+from bitdraft.serving.workload import PATHS, Workload, prepare, settings_of, without_folders
+from bitdraft.stats.selection import holm
+
+Progress = Callable[[str, int, int], None]
+"""(what, done, total)"""
+
+NUM_PROBABLE = 20
+NUM_SHUFFLES = 2000
+LEVEL = 0.01
+DRAWS_AT_ONCE = 8
+
+
+class Likely(NamedTuple):
+    """A token of an answer, and what stood beside it: texts and log-probabilities, its own among them."""
+
+    text: str
+    top: Mapping[str, float]
+
+
+def certify(config: CertifyConfig, on_progress: Progress | None = None) -> Certificate:
+    """Raises `UserError` for servers that don't answer, or that answer nothing to the end."""
+    workload = prepare(config)
+    return asyncio.run(_Certifying(config, workload, on_progress or (lambda *_: None)).run())
+
+
+class _Certifying:
+    def __init__(self, config: CertifyConfig, workload: Workload, report: Progress) -> None:
+        self.config, self.report = config, report
+        self.servers = {one.name: one for one in workload.servers}
+        self.workload = workload
+        self.prompts: Sequence[Any] = workload.sent[1]
+        self.plain, self.other = config.urls
+
+    async def run(self) -> Certificate:
+        config = self.config
+        async with AsyncExitStack() as stack:
+            self.clients: dict[str, httpx.AsyncClient] = {}
+            for name, url in config.urls.items():
+                opened = connect(name, url, config.noise_concurrency, config.timeout_s)
+                self.clients[name] = await stack.enter_async_context(opened)
+            found = await (self._draw() if config.temperature > 0 else self._compare())
+        servers = tuple(map(without_folders, self.workload.servers))
+        return found.model_copy(
+            update={
+                "servers": servers,
+                "model": ModelRecord(name=servers[0].served_model),
+                "text": self.workload.text,
+                "environment": Environment(),
+            }
+        )
+
+    async def _ask(
+        self, name: str, index: int, max_tokens: int | None = None, seed: int | None = None
+    ) -> Answer:
+        config, record = self.config, self.servers[name]
+        settings = settings_of(config) | ({} if seed is None else {"seed": seed})
+        body = request_body(
+            adapter_of(record.engine, record.version),
+            record.served_model,
+            self.prompts[index],
+            max_tokens or config.max_new_tokens,
+            settings,
+        )
+        return await stream(self.clients[name], PATHS[config.api], body)
+
+    async def _all(self, name: str, at_once: int, what: str) -> list[Answer]:
+        """Each prompt's answer, so many in flight."""
+        slots, done = asyncio.Semaphore(at_once), 0
+
+        async def one(index: int) -> Answer:
+            nonlocal done
+            async with slots:
+                found = await self._ask(name, index)
+            done += 1
+            self.report(what, done, len(self.prompts))
+            return found
+
+        return list(await asyncio.gather(*(one(index) for index in range(len(self.prompts)))))
+
+    async def _compare(self) -> Certificate:
+        """Greedy texts."""
+        config = self.config
+        plain = await self._all(self.plain, 1, "plain")
+        other = await self._all(self.other, 1, "speculating")
+        failed = [a.error or b.error or "" for a, b in zip(plain, other, strict=True) if a.error or b.error]
+        if len(failed) == len(plain):
+            problem = f"no prompt was answered by both ({failed[0]})"
+            raise UserError("servers", self.other, problem, "Look into the servers' logs")
+        apart = [
+            index
+            for index, (a, b) in enumerate(zip(plain, other, strict=True))
+            if not a.error and not b.error and a.text != b.text
+        ]
+        again: list[list[Answer]] = []
+        if apart:
+            again.append(await self._all(self.plain, 1, "plain, once more"))
+            again.append(await self._all(self.plain, config.noise_concurrency, "plain, several at once"))
+        divergences = []
+        tie_lead = formats.find(config.server_precision).tie_lead
+        for index in apart:
+            own = [answers[index].text for answers in again if answers[index].error is None]
+            likely = await self._likely(index)
+            divergences.append(
+                judge((plain[index].text, other[index].text), own, likely, tie_lead, prompt=index)
+            )
+        num_same = len(plain) - len(failed) - len(apart)
+        unexplained = [one for one in divergences if one.kind == "unexplained"]
+        lossless = not unexplained
+        return Certificate(
+            config=config,
+            num_prompts=len(plain),
+            num_same=num_same,
+            num_failed=len(failed),
+            divergences=tuple(divergences),
+            is_lossless=lossless,
+            findings=tuple(_findings(self.other, divergences, len(plain), num_same, failed)),
+        )
+
+    async def _likely(self, index: int) -> list[Likely]:
+        """The plain server's answer to a prompt, token by token; [] where it tells no probabilities."""
+        record = self.servers[self.plain]
+        is_chat = self.config.api == "chat"
+        told = {"logprobs": True, "top_logprobs": NUM_PROBABLE} if is_chat else {"logprobs": NUM_PROBABLE}
+        body = request_body(
+            adapter_of(record.engine, record.version),
+            record.served_model,
+            self.prompts[index],
+            self.config.max_new_tokens,
+            {**settings_of(self.config), **told},
+        )
+        body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
+        try:
+            response = await self.clients[self.plain].post(PATHS[self.config.api], json=body)
+            return tokens_of(response.json())
+        except (httpx.HTTPError, ValueError):
+            return []
+
+    async def _draw(self) -> Certificate:
+        """Answers of a few tokens, drawn from both with a seed each."""
+        config, drawn = self.config, []
+        for index in range(len(self.prompts)):
+            samples = [await self._draws(name, index, first) for first, name in enumerate(config.urls)]
+            self.report("drawing", index + 1, len(self.prompts))
+            if min(map(len, samples)) >= config.num_draws // 2:
+                drawn.append(compare_draws(index, samples[0], samples[1], random.Random(config.seed + index)))
+        if not drawn:
+            raise UserError("servers", self.other, "no prompt was answered by both", "Look into their logs")
+        apart = [
+            one for one, held in zip(drawn, holm([d.p_value for d in drawn], LEVEL), strict=True) if held
+        ]
+        if all(one.num_outcomes < 2 for one in drawn):
+            answers = [answer("certify.no_chance", self.other)]
+        elif apart:
+            worst = max(apart, key=lambda one: one.distance)
+            answers = [
+                answer(
+                    "certify.other_distribution",
+                    self.other,
+                    n=len(apart),
+                    total=len(drawn),
+                    prompt=worst.prompt,
+                    distance=worst.distance,
+                    p=worst.p_value,
+                )
+            ]
+        else:
+            least = min(one.p_value for one in drawn)
+            answers = [
+                answer("certify.same_distribution", self.other, total=len(drawn), n=config.num_draws, p=least)
+            ]
+        return Certificate(
+            config=config,
+            num_prompts=len(self.prompts),
+            num_failed=len(self.prompts) - len(drawn),
+            drawn=tuple(drawn),
+            is_lossless=not apart,
+            findings=tuple(answers),
+        )
+
+    async def _draws(self, name: str, index: int, place: int) -> list[str]:
+        slots = asyncio.Semaphore(DRAWS_AT_ONCE)
+
+        async def one(number: int) -> Answer:
+            async with slots:
+                seed = 2 * (self.config.seed * self.config.num_draws + number) + place
+                return await self._ask(name, index, self.config.draw_tokens, seed)
+
+        answers = await asyncio.gather(*(one(number) for number in range(self.config.num_draws)))
+        return [found.text for found in answers if found.error is None]
+
+
+def judge(
+    texts: tuple[str, str], own: Sequence[str], likely: Sequence[Likely], tie_lead: float, prompt: int = 0
+) -> TextDivergence:
+    """What a difference of two texts, the plain server's and the other's, is: `own` are further texts of the
+    plain server's, `likely` its tokens with their probabilities."""
+    plain, other = texts
+    place = common(plain, other)
+    gap = gap_at(plain, other, place, likely)
+    if any(common(plain, text) <= place and text != plain for text in own):
+        kind = "engine noise"
+    elif gap is not None and gap <= tie_lead:
+        kind = "near-tie"
+    else:
+        kind = "unexplained"
+    return TextDivergence(
+        prompt=prompt,
+        num_chars=place,
+        expected=plain[place : place + 20],
+        found=other[place : place + 20],
+        gap=gap,
+        kind=kind,
+    )
+
+
+def common(one: str, other: str) -> int:
+    """Length of what both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def gap_at(plain: str, other: str, place: int, likely: Sequence[Likely]) -> float | None:
+    """By how many nats the plain server has the other's next token behind its own, at the token in which the
+    texts part. None where it tells none of it."""
+    start = 0
+    for token in likely:
+        end = start + len(token.text)
+        if plain[start:end] != token.text:
+            return None  # this answer is not the one that was compared
+        if end > place:
+            rest = other[start:]
+            fitting = [
+                log_prob
+                for text, log_prob in token.top.items()
+                if text and text != token.text and rest.startswith(text)
+            ]
+            own = token.top.get(token.text)
+            return max(0.0, own - max(fitting)) if own is not None and fitting else None
+        start = end
+    return None
+
+
+def tokens_of(found: Any) -> list[Likely]:
+    """Of a response with log-probabilities: as vLLM's completions have them, or chats and llama.cpp."""
+    choices = found.get("choices") if isinstance(found, Mapping) else None
+    told = choices[0].get("logprobs") if choices else None
+    if not isinstance(told, Mapping):
+        return []
+    if isinstance(told.get("content"), list):
+        return [
+            Likely(
+                str(one["token"]),
+                {str(e["token"]): float(e["logprob"]) for e in one.get("top_logprobs") or ()},
+            )
+            for one in told["content"]
+        ]
+    tokens, top = told.get("tokens") or [], told.get("top_logprobs") or []
+    return [
+        Likely(str(token), {str(key): float(value) for key, value in (beside or {}).items()})
+        for token, beside in zip(tokens, top, strict=False)
+    ]
+
+
+def compare_draws(
+    prompt: int, one: Sequence[str], other: Sequence[str], chance: random.Random
+) -> DrawnPrompt:
+    """Total variation between two samples, and by permutation how often chance sets them as far apart."""
+    distance = _distance(one, other)
+    pooled, count = [*one, *other], 0
+    for _ in range(NUM_SHUFFLES):
+        chance.shuffle(pooled)
+        count += _distance(pooled[: len(one)], pooled[len(one) :]) >= distance - 1e-12
+    return DrawnPrompt(
+        prompt=prompt,
+        num_outcomes=len(set(pooled)),
+        distance=distance,
+        p_value=(count + 1) / (NUM_SHUFFLES + 1),
+    )
+
+
+def _distance(one: Sequence[str], other: Sequence[str]) -> float:
+    a, b = Counter(one), Counter(other)
+    return sum(abs(a[key] / len(one) - b[key] / len(other)) for key in a.keys() | b.keys()) / 2
+
+
+def _findings(
+    subject: str,
+    divergences: Sequence[TextDivergence],
+    num_prompts: int,
+    num_same: int,
+    failed: Sequence[str],
+) -> list[Finding]:
+    by_kind = Counter(one.kind for one in divergences)
+    figures: dict[str, Any] = {
+        "same": num_same,
+        "total": num_prompts - len(failed),
+        "ties": by_kind["near-tie"],
+        "noise": by_kind["engine noise"],
+        "unexplained": by_kind["unexplained"],
+    }
+    code = "certify.unexplained" if by_kind["unexplained"] else "certify.lossless"
+    found = [answer(code, subject, **figures)]
+    found += [
+        reason(
+            "certify.difference",
+            subject,
+            prompt=one.prompt,
+            chars=one.num_chars,
+            what=one.kind,
+            gap=one.gap,
+            expected=one.expected,
+            found=one.found,
+        )
+        for one in divergences
+    ]
+    if failed:
+        found.append(warning("certify.failed", subject, n=len(failed), of=num_prompts, why=failed[0]))
+    return found
