@@ -69,6 +69,7 @@ class ModelRecord(Sparse):
     architecture: str | None = None
     context_tokens: int | None = None
     vocab_size: int | None = None
+    num_layers: int | None = None
     stored_dtypes: dict[str, int] | None = None
     stored_bytes: int | None = None
     stored_dtype: str | None = None
