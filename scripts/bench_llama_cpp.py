@@ -154,18 +154,22 @@ def _plain(settings: Settings) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def server(target: Path, draft: Path, k: int, rates: Sequence[float]) -> Iterator[httpx.Client]:
-    """llama.cpp's own, on loopback, ended with the block."""
+def server(target: Path, draft: Path | None, k: int, rates: Sequence[float]) -> Iterator[httpx.Client]:
+    """llama.cpp's own, on loopback, ended with the block; plain without a draft."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [tool("llama-server"), "-m", target, "-md", draft, "--spec-type", "draft-simple"]
-    words += ["--spec-draft-n-max", k, "--spec-draft-p-min", 0, "-t", THREADS, "--parallel", 1, "-c", 1024]
+    words: list[object] = [tool("llama-server"), "-m", target]
+    if draft is not None:
+        words += ["-md", draft, "--spec-type", "draft-simple"]
+        words += ["--spec-draft-n-max", k, "--spec-draft-p-min", 0]
+    words += ["-t", THREADS, "--parallel", 1, "-c", 1024, "--metrics"]
     words += ["--host", "127.0.0.1", "--port", port, "--no-warmup", "--cache-ram", 0]
     words += [] if repacking_works() else ["--no-repack"]
     if rates:
         words += ["--spec-synth-rates", ",".join(f"{rate:.4f}" for rate in rates)]
-    log = HOME / "models" / "server.log"
+    log = HOME / "models" / f"server-{port}.log"
+    log.parent.mkdir(exist_ok=True)
     with log.open("w") as handle:
         process = subprocess.Popen([str(word) for word in words], stdout=handle, stderr=handle)
         try:

@@ -19,6 +19,7 @@ NAMES = {
     "transformers": "peers_transformers",
     "lm-eval": "peers_lm_eval",
     "llama.cpp": "peers_llama_cpp",
+    "llama-server": "peers_llama_server",
     "vllm": "peers_vllm",
     "planted": "peers_planted",
 }

@@ -115,7 +115,8 @@ def test_what_is_no_prompt_is_named_by_its_place(
 
 @given(st.text())
 def test_any_text_is_read_back_from_any_encoding(tmp_path_factory: Any, text: str) -> None:
-    text = whole(text.replace("\r", " "))
+    # behind UTF-16's mark a NUL makes UTF-32's
+    text = whole(text.replace("\r", " ").lstrip("\0"))
     path = tmp_path_factory.mktemp("texts") / "a.txt"
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):
         path.write_bytes(text.encode(encoding))

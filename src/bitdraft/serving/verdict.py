@@ -40,7 +40,9 @@ def decide(rows: Sequence[ServingRow], config: ServeBenchConfig) -> tuple[Servin
         own = [row for row in others if row.load == load]
         if not own:
             continue
-        fastest = max(own, key=lambda row: row.metrics["speedup"].value)
+        # of those that are shown to pay the fastest; where none is, the fastest of all
+        paying = [row for row in own if pays(judged[row.server, load])]
+        fastest = max(paying or own, key=lambda row: row.metrics["speedup"].value)
         figure = judged[fastest.server, load]
         verdict = pays(figure)
         code = {True: "serving.pays", False: "serving.refuse", None: "serving.open"}[verdict]
