@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import bitdraft
+from bitdraft.cli import app
 from bitdraft.config import ServeBenchConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.metrics.serving import (
@@ -261,3 +263,13 @@ def test_prompts_are_cut_by_tokens_where_there_is_a_tokenizer(tmp_path: Path) ->
 def test_bad_settings_are_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         make_config(ServeBenchConfig, settings)
+
+
+def test_the_command_compares_two_urls(tmp_path: Path) -> None:
+    with serving(Stub(lambda *_: plain(8, 0.02))) as base, serving(Stub(lambda *_: plain(8, 0.004))) as other:
+        words = ["serve-bench", other.url, "--baseline", base.url, "-n", "6", "--max-prompt-tokens", "8"]
+        found = CliRunner().invoke(app, [*words, "--max-new-tokens", "8", "-o", str(tmp_path)])
+    assert found.exit_code == 0, found.output
+    assert "use server" in found.output
+    found = CliRunner().invoke(app, ["serve-bench", "http://127.0.0.1:9"])
+    assert found.exit_code == 2

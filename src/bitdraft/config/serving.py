@@ -115,7 +115,10 @@ class ServeBenchConfig(ServersConfig, LoadConfig):
     )
     num_warmup: int = Field(1, ge=0, description="Unmeasured requests to each server before the others.")
 
-    _several = field_validator("speculative_tokens", mode="before")(parts_of)
+    @field_validator("speculative_tokens", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return () if value is None else parts_of(value)
 
     @model_validator(mode="after")
     def _known_names(self) -> Self:
