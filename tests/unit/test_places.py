@@ -73,4 +73,4 @@ def test_files_and_page_hold_no_whole_path(
     found = load_result(tmp_path / "out" / "precision.json")
     assert found.model.name == checkpoint.name
     assert found.model.content
-    assert include or str(found.config.model) == f"path/to/{checkpoint.name}"
+    assert include or found.config.model_dump()["model"] == f"path/to/{checkpoint.name}"

@@ -152,6 +152,9 @@ def test_a_faster_server_is_used_and_a_slower_one_is_not(tmp_path: Path) -> None
     assert speedup.low is not None
     assert of_code(result.findings, "serving.texts")[0].number("same") == 6
     assert read_result(tmp_path / "a" / "run" / "serving.json", ServingResult) == result
+    assert bitdraft.load_result(tmp_path / "a" / "run") == result
+    assert result.chart() is not None
+    assert "server" in result._repr_html_()
     assert "server" in csv_of(result)
     assert "At concurrency 1 use server" in markdown_text(result)
     assert (tmp_path / "a" / "run" / "serving.png").stat().st_size > 5000

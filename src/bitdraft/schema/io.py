@@ -56,10 +56,11 @@ KINDS: dict[str, type[AnyResult]] = {
     "precision.json": PrecisionResult,
     "spec_decode_*.json": SpecDecodeResult,
 }
-"""By what their files are called"""
+"""By what their files are called: those that a page has sections for"""
+_ALL_KINDS: dict[str, type[AnyResult | ServingResult]] = {**KINDS, "serving.json": ServingResult}
 
 
-def load_result(path: str | Path) -> AnyResult:
+def load_result(path: str | Path) -> AnyResult | ServingResult:
     """The result in a file, or in a folder that holds one; in that of a recommendation, the recommendation.
 
     Raises `UserError` for a folder without a result or with several, and for a foreign, damaged or newer
@@ -67,12 +68,12 @@ def load_result(path: str | Path) -> AnyResult:
     """
     path = Path(path)
     if not path.is_dir():
-        fitting = [kind for pattern, kind in KINDS.items() if path.match(pattern)]
+        fitting = [kind for pattern, kind in _ALL_KINDS.items() if path.match(pattern)]
         if not fitting:
-            names = ", ".join(KINDS)
+            names = ", ".join(_ALL_KINDS)
             raise UserError("result", path, "no result by its name", f"Name a folder, or one of {names}")
         return read_result(path, fitting[0])
-    for pattern, kind in KINDS.items():
+    for pattern, kind in _ALL_KINDS.items():
         found = sorted(path.glob(pattern))
         if len(found) > 1:
             names = ", ".join(one.name for one in found)
