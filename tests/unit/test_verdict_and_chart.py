@@ -373,3 +373,10 @@ def test_processes_that_differ_wildly_are_a_warning() -> None:
     busy = row.model_copy(update={"more_runs": (ok_row("fp32", 0.06).runs,)})
     assert any("differ in speed by 2.2 times" in one for one in sentences(warnings_of([busy])))
     assert not any("alike ones differ" in one for one in decide([busy], "fp32", LIMIT, "fp32").reasons)
+
+
+def test_what_a_device_cannot_run_leaves_the_only_other_format_the_choice() -> None:
+    row = ok_row("Q4_K_M", 0.01)
+    alone = row.model_copy(update={"quality": row.quality.model_copy(update={"delta_ln_ppl": None})})
+    for status, expected in (("unsupported", "Q4_K_M"), ("failed", None)):
+        assert decide([failed("fp8", status), alone], "fp8", LIMIT, None).precision == expected

@@ -159,14 +159,16 @@ def decide(
 
 def compared_with(rows: Sequence[PrecisionRow], reference: str) -> PrecisionRow | None:
     """The row that the others' quality is compared with: the reference's, or where that failed the one that
-    took its place (`stand_in`), if there are others to compare with it; else None."""
+    took its place (`stand_in`), if there are others to compare with it, or the device can't run what was to
+    be it; else None."""
     finished = [row for row in rows if row.status == "ok"]
     base = next((row for row in finished if row.precision == reference), None)
     if base is not None:
         return base
     scored = [row for row in finished if "ppl" in row.metrics]
     alone = [row for row in scored if row.quality.delta_ln_ppl is None]
-    return alone[0] if len(alone) == 1 and len(scored) > 1 else None
+    impossible = any(row.precision == reference and row.status == "unsupported" for row in rows)
+    return alone[0] if len(alone) == 1 and (len(scored) > 1 or impossible) else None
 
 
 def stand_in(names: Sequence[str], reference: str) -> str:
