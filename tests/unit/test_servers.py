@@ -69,8 +69,9 @@ def test_times_tokens_and_text_of_a_request() -> None:
     assert answer.error is None
     assert (answer.text, answer.completion_tokens, answer.prompt_tokens) == ("x0x1x2x3x4", 5, 5)
     assert len(answer.event_s) == 5
-    gaps = [after - before for before, after in itertools.pairwise([answer.submit_s, *answer.event_s])]
-    assert min(gaps) > 0.025
+    assert all(after >= before for before, after in itertools.pairwise(answer.event_s))
+    assert answer.event_s[0] - answer.submit_s > 0.025
+    assert answer.event_s[-1] - answer.submit_s > 0.14
     assert answer.end_s >= answer.event_s[-1]
 
 
@@ -112,7 +113,7 @@ def test_what_goes_wrong_is_told(reply: Reply, expected: str) -> None:
 
 
 def test_a_silent_server_is_given_up() -> None:
-    answer = answer_of(Reply([text_event("a"), 1.5, text_event("b")]), timeout_s=0.3)
+    answer = answer_of(Reply([text_event("a"), 4.0, text_event("b")]), timeout_s=1.0)
     assert "silent for too long" in str(answer.error)
     assert len(answer.event_s) == 1
 

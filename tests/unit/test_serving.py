@@ -139,16 +139,16 @@ def bench(tmp_path: Path, plain_script: Script, spec_script: Script, **settings:
 
 def test_a_faster_server_is_used_and_a_slower_one_is_not(tmp_path: Path) -> None:
     def slow(*_: Any) -> Reply:
-        return plain(8, 0.02)
+        return plain(8, 0.05)
 
     def fast(*_: Any) -> Reply:
-        return plain(8, 0.004)
+        return plain(8, 0.002)
 
     result = bench(tmp_path / "a", slow, fast)
     assert result.verdict.best == {"1": "server"}
     assert codes(result.findings, "answer") == ["serving.pays"]
     speedup = result.rows[1].metrics["speedup"]
-    assert 2 < speedup.value < 6
+    assert 2 < speedup.value < 25
     assert speedup.low is not None
     assert of_code(result.findings, "serving.texts")[0].number("same") == 6
     assert read_result(tmp_path / "a" / "run" / "serving.json", ServingResult) == result
@@ -235,10 +235,10 @@ def test_an_engine_that_drafts_less_than_k_is_told(tmp_path: Path) -> None:
 
 def test_requests_come_at_a_rate(tmp_path: Path) -> None:
     with serving(Stub(lambda *_: plain())) as stub:
-        result = bitdraft.bench_servers(f"only={stub.url}", output=tmp_path, rate=20.0, **MINIMAL)
+        result = bitdraft.bench_servers(f"only={stub.url}", output=tmp_path, rate=2.0, **MINIMAL)
     sent = sorted(one.submit_s for one in result.requests)
-    expected = arrivals_s(6, 20.0, 0)
-    assert [time_s - sent[0] for time_s in sent] == pytest.approx(expected, abs=0.1)
+    expected = arrivals_s(6, 2.0, 0)
+    assert [time_s - sent[0] for time_s in sent] == pytest.approx(expected, abs=0.3)
     assert result.rows[0].load == 0
 
 
@@ -269,7 +269,7 @@ def test_bad_settings_are_refused(settings: dict[str, Any], expected: str) -> No
 
 
 def test_the_command_compares_two_urls(tmp_path: Path) -> None:
-    with serving(Stub(lambda *_: plain(8, 0.02))) as base, serving(Stub(lambda *_: plain(8, 0.004))) as other:
+    with serving(Stub(lambda *_: plain(8, 0.05))) as base, serving(Stub(lambda *_: plain(8, 0.002))) as other:
         words = ["serve-bench", other.url, "--baseline", base.url, "-n", "6", "--max-prompt-tokens", "8"]
         found = CliRunner().invoke(app, [*words, "--max-new-tokens", "8", "-o", str(tmp_path)])
     assert found.exit_code == 0, found.output
