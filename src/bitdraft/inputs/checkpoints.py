@@ -225,11 +225,9 @@ def _find_whole(config: ModelConfig, field: str) -> Checkpoint:
 
 def _find_folder(config: ModelConfig, field: str) -> Snapshot:
     name = config.model
-    if name.startswith("demo/"):
-        if name.removeprefix("demo/") not in DEMO_MODELS:
-            known = ", ".join(f"demo/{demo}" for demo in DEMO_MODELS)
-            raise UserError(field, name, "no such embedded model", f"Choose from {known}")
-        return _own_folder(DEMO_FOLDER / name.removeprefix("demo/"), config)
+    embedded = embedded_folder(name, field)
+    if embedded is not None:
+        return _own_folder(embedded, config)
     path = Path(name).expanduser()
     if path.is_dir():
         return _own_folder(path, config)
@@ -242,6 +240,17 @@ def _find_folder(config: ModelConfig, field: str) -> Snapshot:
         remedy = f"Add --random-weights, or name EleutherAI/{name}"
         raise UserError(field, name, "is a shape without weights", remedy)
     return download(config, field)
+
+
+def embedded_folder(name: str, field: str) -> Path | None:
+    """Of `demo/NAME`; None of another name. Raises `UserError` for one that isn't embedded."""
+    if not name.startswith("demo/"):
+        return None
+    own = name.removeprefix("demo/")
+    if own not in DEMO_MODELS:
+        known = ", ".join(f"demo/{demo}" for demo in DEMO_MODELS)
+        raise UserError(field, name, "no such embedded model", f"Choose from {known}")
+    return DEMO_FOLDER / own
 
 
 def _own_folder(path: Path, config: ModelConfig) -> Snapshot:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bitdraft.config import ModelConfig
 from bitdraft.errors import UserError, one_line
-from bitdraft.inputs.checkpoints import DEMO_FOLDER, DEMO_MODELS, Checkpoint
+from bitdraft.inputs.checkpoints import DEMO_FOLDER, Checkpoint, embedded_folder
 from bitdraft.inputs.files import refuse_stand_ins
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
 from bitdraft.inputs.hub import download_tokenizer
@@ -35,12 +35,9 @@ def named_tokenizer(config: ModelConfig) -> Any:
 
 def _named_folder(config: ModelConfig) -> Path:
     name = str(config.tokenizer)
-    if name.startswith("demo/"):
-        embedded = name.removeprefix("demo/")
-        if embedded not in DEMO_MODELS:
-            known = ", ".join(f"demo/{demo}" for demo in DEMO_MODELS)
-            raise UserError("tokenizer", name, "no such embedded model", f"Choose from {known}")
-        return DEMO_FOLDER / embedded
+    embedded = embedded_folder(name, "tokenizer")
+    if embedded is not None:
+        return embedded
     path = Path(name).expanduser()
     return path if path.is_dir() else download_tokenizer(name, "tokenizer")
 
@@ -94,6 +91,13 @@ def draft_tokenizer_problem(draft: Any, target: Any, sample: str) -> str | None:
     if text_encoder(target)(sample) != text_encoder(draft)(sample):
         return "its tokenizer has the target's tokens but splits text differently"
     return None
+
+
+def refuse_other_ids(other: Any, tokenizer: Any, sample: str, named: tuple[str, str], remedy: str) -> None:
+    """Raise `UserError` for the (setting, value) that was `named` where its tokenizer isn't the model's."""
+    problem = draft_tokenizer_problem(other, tokenizer, sample)
+    if problem is not None:
+        raise UserError(*named, problem.replace("target's", "model's"), remedy)
 
 
 def foreign_ids(draft: Any, target: Any) -> tuple[int, ...]:

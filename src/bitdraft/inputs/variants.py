@@ -21,7 +21,7 @@ from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason
 from bitdraft.inputs.gguf.header import GgufHeader
 from bitdraft.inputs.gguf.tokenizer import GgufTokenizer
-from bitdraft.inputs.tokenizers import draft_tokenizer_problem
+from bitdraft.inputs.tokenizers import refuse_other_ids
 
 MOST_PADDING = 0.5
 """Share of weights: embeddings that a file has tied or untied, or for ids that nothing uses"""
@@ -171,11 +171,8 @@ def check_ids(variant: Variant, tokenizer: Any, sample: str) -> None:
         return
     file = header.files[0]
     _refuse_another_model(variant.checkpoint, header)
-    problem = draft_tokenizer_problem(GgufTokenizer(file, file.name, "gguf"), tokenizer, sample)
-    if problem is not None:
-        raise UserError(
-            "gguf", file.name, problem.replace("target's", "model's"), "Name a file of the same model"
-        )
+    own = GgufTokenizer(file, file.name, "gguf")
+    refuse_other_ids(own, tokenizer, sample, ("gguf", file.name), "Name a file of the same model")
 
 
 def _refuse_another_model(checkpoint: Checkpoint, header: GgufHeader) -> None:

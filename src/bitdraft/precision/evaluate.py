@@ -22,7 +22,7 @@ from bitdraft.inputs.prompts import (
     select_prompts,
     text_record,
 )
-from bitdraft.inputs.tokenizers import check_token_ids, draft_tokenizer_problem, load_tokenizer
+from bitdraft.inputs.tokenizers import check_token_ids, load_tokenizer, refuse_other_ids
 from bitdraft.inputs.variants import (
     Variant,
     check_ids,
@@ -108,10 +108,10 @@ def _find_original(config: PrecisionConfig, tokenizer: Any, sample: str) -> Chec
         return None
     own = config.model_copy(update={"model": config.original, "revision": None, "gguf": ()})
     found = original_variant(own).checkpoint
-    problem = draft_tokenizer_problem(load_tokenizer(found, own, "reference"), tokenizer, sample)
-    if problem is not None:
-        said = problem.replace("target's", "model's")
-        raise UserError("reference", config.original, said, "Name the model's own original")
+    other = load_tokenizer(found, own, "reference")
+    refuse_other_ids(
+        other, tokenizer, sample, ("reference", config.original), "Name the model's own original"
+    )
     return found
 
 

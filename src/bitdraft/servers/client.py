@@ -28,7 +28,8 @@ _BESIDE_TEXT = ("usage", "timings", "metrics", "meta_info", "stats", "sglext", "
 
 @dataclass
 class Answer:
-    """What a stream gave so far. `error` ends it; `was_cut_off` where no answer had begun."""
+    """What a stream gave so far. `error` ends it; `is_over` where the server said so, `was_cut_off` where no
+    answer had begun."""
 
     submit_s: float
     event_s: list[float] = field(default_factory=list)
@@ -37,10 +38,14 @@ class Answer:
     said: dict[str, Any] = field(default_factory=dict)
     finish_reason: str | None = None
     error: str | None = None
+    is_over: bool = False
     was_cut_off: bool = False
 
     def take(self, data: bytes, time_s: float) -> None:
         """One event that arrived then."""
+        if data == _DONE:
+            self.is_over = True
+            return
         found = json.loads(data)
         if not isinstance(found, dict):
             raise ValueError("an event that is no object")
@@ -113,7 +118,7 @@ async def stream(client: httpx.AsyncClient, path: str, body: Mapping[str, Any]) 
 
 async def _stream(client: httpx.AsyncClient, path: str, content: bytes) -> Answer:
     answer = Answer(time.perf_counter())
-    is_over = has_begun = False
+    has_begun = False
     try:
         request = client.stream("POST", path, content=content, headers={"Content-Type": "application/json"})
         async with request as response:
@@ -121,7 +126,7 @@ async def _stream(client: httpx.AsyncClient, path: str, content: bytes) -> Answe
             if response.status_code != httpx.codes.OK:
                 answer.error = await _refusal(response)
             else:
-                is_over = await _read(response, answer)
+                await _read(response, answer)
     except httpx.TimeoutException as error:
         answer.error = f"the server was silent for too long ({type(error).__name__})"
     except httpx.HTTPError as error:
@@ -130,7 +135,7 @@ async def _stream(client: httpx.AsyncClient, path: str, content: bytes) -> Answe
     except (ValueError, TypeError, AttributeError) as error:
         answer.error = f"an event that is none ({one_line(error)})"
     answer.end_s = time.perf_counter()
-    if answer.error is None and not is_over and answer.finish_reason is None:
+    if answer.error is None and not answer.is_over and answer.finish_reason is None:
         answer.error = "the stream ended in its middle"
     if answer.error is None and not answer.event_s:
         answer.error = "no text came"
@@ -139,24 +144,15 @@ async def _stream(client: httpx.AsyncClient, path: str, content: bytes) -> Answe
     return answer
 
 
-async def _read(response: httpx.Response, answer: Answer) -> bool:
-    """Whether the stream was ended as such."""
+async def _read(response: httpx.Response, answer: Answer) -> None:
     events = EventStream()
-    is_over = False
     async for piece in response.aiter_raw():
         time_s = time.perf_counter()
         for data in events.feed(piece):
-            if data == _DONE:
-                is_over = True
-            else:
-                answer.take(data, time_s)
+            answer.take(data, time_s)
     time_s = time.perf_counter()
     for data in events.end():
-        if data == _DONE:
-            is_over = True
-        else:
-            answer.take(data, time_s)
-    return is_over
+        answer.take(data, time_s)
 
 
 async def _refusal(response: httpx.Response) -> str:

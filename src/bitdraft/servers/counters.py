@@ -59,11 +59,8 @@ def restarted(before: Samples, after: Samples) -> bool:
 
 def num_requests(before: Samples, after: Samples) -> int | None:
     """Requests that ended in between, by the server's own count; None where it has none."""
-    for name in _REQUESTS:
-        old, new = total(before, name), total(after, name)
-        if new is not None:
-            return round(new - (old or 0.0))
-    return None
+    risen = (_risen(before, after, name) for name in _REQUESTS)
+    return next((found for found in risen if found is not None), None)
 
 
 def counts_between(before: Samples, after: Samples) -> SpecCounts | None:

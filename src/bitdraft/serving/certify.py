@@ -19,7 +19,7 @@ import httpx
 from bitdraft import formats
 from bitdraft.config.serving import CertifyConfig
 from bitdraft.errors import UserError
-from bitdraft.schema.environment import Environment, ModelRecord
+from bitdraft.schema.environment import ModelRecord
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.serving import Certificate, DrawnPrompt, TextDivergence
 from bitdraft.servers.adapters import adapter_of
@@ -71,7 +71,6 @@ class _Certifying:
                 "servers": servers,
                 "model": ModelRecord(name=servers[0].served_model),
                 "text": self.workload.text,
-                "environment": Environment(),
             }
         )
 
