@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import bitdraft
 from bitdraft.cli import app
 from bitdraft.errors import UserError
-from bitdraft.serving.certify import Likely, common, compare_draws, gap_at, judge, tokens_of
+from bitdraft.serving.differences import Likely, common, compare_draws, gap_at, judge, tokens_of
 from stub_server import Reply, Stub, event, plain, serving, text_event, usage_event
 
 LIKELY = [

@@ -103,10 +103,9 @@ class ModelConfig(Config):
         }
         model, files = found.get("model"), found.get("gguf") or ()
         if isinstance(model, str) and is_gguf(model):
-            own = gguf_format(model) or OTHER.name
-            for name, value in (("precision", own), ("precisions", (own,))):
-                if name in cls.model_fields:
-                    found.setdefault(name, value)
+            left = {"precision", "precisions"} & (cls.model_fields.keys() - found.keys())
+            own = (gguf_format(model) or OTHER.name) if left else ""
+            found |= {name: own if name == "precision" else (own,) for name in left}
         if files and "precisions" in cls.model_fields:
             asked = parts_of(found.get("precisions", cls.model_fields["precisions"].default))
             named_files = listed(files)
