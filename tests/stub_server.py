@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +67,8 @@ def plain(num_tokens: int = 8, gap_s: float = 0.0, text: str = "x", **more: Any)
 
 
 @contextmanager
-def serving(stub: Stub) -> Iterator[Stub]:
-    """The stub on a port of its own, ended with the block."""
+def serving(stub: Stub, port: int = 0) -> Iterator[Stub]:
+    """The stub on a port, by default one of its own, ended with the block."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -114,7 +116,7 @@ def serving(stub: Stub) -> Iterator[Stub]:
             self.end_headers()
             self.wfile.write(content)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -124,3 +126,28 @@ def serving(stub: Stub) -> Iterator[Stub]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def main() -> None:
+    """A stub as a process: `stub_server.py PORT [GAP_S] [dies-at-start | dies-after=N | starts-slowly]`."""
+    port, gap_s, fault = int(sys.argv[1]), float((sys.argv[2:] or ["0"])[0]), (sys.argv[3:] or [""])[0]
+    if fault == "dies-at-start":
+        print("loading the model", "error: no such file: model.gguf", sep="\n", flush=True)
+        sys.exit(3)
+    if fault == "starts-slowly":
+        time.sleep(1.5)
+    most = int(fault.partition("=")[2] or 0)
+
+    def script(_: dict[str, Any], num_before: int) -> Reply:
+        if most and num_before >= most:
+            print("CUDA error: an illegal memory access was encountered", flush=True)
+            os._exit(1)
+        return plain(8, gap_s)
+
+    with serving(Stub(script), port):
+        print("ready", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -17,10 +17,17 @@ from bitdraft.config.serving import BASELINE, CertifyConfig
 @takes(CertifyConfig)
 def certify(
     *,
-    url: Annotated[str, typer.Argument(metavar="URL", help="A server that speculates: http://HOST:PORT.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[URL]",
+            help="A server that speculates: http://HOST:PORT. Not needed with --launch, whose second it is.",
+        ),
+    ] = None,
     baseline: Annotated[
-        str, typer.Option(metavar="URL", help="The same model in the same engine, without speculation.")
-    ],
+        str | None,
+        typer.Option(metavar="URL", help="The same model in the same engine, without speculation."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder for certificate.json and .md."),
@@ -34,9 +41,9 @@ def certify(
         from bitdraft.api import certify_server
         from bitdraft.present.progress import LoadProgress
 
-        config = make_config(
-            CertifyConfig, {"servers": (f"{BASELINE}={baseline}", f"server={url}"), **settings}
-        )
+        named = {BASELINE: baseline, "server": url}
+        servers = tuple(f"{name}={given}" for name, given in named.items() if given)
+        config = make_config(CertifyConfig, {"servers": servers, **settings})
         console = Console(quiet=quiet)
         with LoadProgress(console) as progress:
             found = certify_server(

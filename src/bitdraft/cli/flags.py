@@ -45,6 +45,7 @@ _METAVARS = {
     "max_ppl_increase": "SHARE",
     "data_root": "DIR",
     "output": "DIR",
+    "launch": "FILE",
 }
 _ENVIRONMENT = {"data_root": "BITDRAFT_DATA_ROOT"}
 _PANELS = (

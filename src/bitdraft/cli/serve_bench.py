@@ -17,7 +17,10 @@ from bitdraft.config.serving import BASELINE, ServeBenchConfig
 @takes(ServeBenchConfig, RunOptions)
 def serve_bench(
     *,
-    url: Annotated[str, typer.Argument(metavar="URL", help="A running server: http://HOST:PORT.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(metavar="[URL]", help="A running server: http://HOST:PORT. Not needed with --launch."),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="URL", help="The same model without speculation, which URL is compared with."),
@@ -32,7 +35,7 @@ def serve_bench(
     debug: Debug = False,
     **settings: Any,
 ) -> None:
-    """Measure running servers beside each other: does speculation pay there, and up to which load?"""
+    """Measure servers beside each other: does speculation pay there, and up to which load?"""
     show = Showing(verbose, quiet, lang)
     with errors_to_exit(debug, show.of("show_serving")):
         from bitdraft.api import bench_servers
@@ -40,7 +43,8 @@ def serve_bench(
 
         options = run_options(settings)
         first = [f"{BASELINE}={baseline}"] if baseline else []
-        servers = (*first, f"{name}={url}", *(variant or ()))
+        named = [f"{name}={url}"] if url else []
+        servers = (*first, *named, *(variant or ()))
         config = make_config(ServeBenchConfig, {"servers": servers, **settings})
         with LoadProgress(show.console()) as progress:
             result = bench_servers(config=config, on_progress=progress, **dict(options))

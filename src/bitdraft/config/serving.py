@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -54,11 +55,16 @@ class LoadConfig(Config):
 
 class ServersConfig(DecodingConfig, TextConfig, SamplingConfig):
     """Which servers, and what they are sent. `servers` are NAME=URL, the one that the others are compared
-    with first."""
+    with first; those of `launch` come before them."""
 
     model_config = ConfigDict(title="Servers")
 
-    servers: tuple[str, ...] = Field(description="NAME=URL of each server, the baseline's first.")
+    servers: tuple[str, ...] = Field((), description="NAME=URL of each server, the baseline's first.")
+    launch: Path | None = Field(
+        None,
+        description="A TOML file of servers that are started and ended here, the baseline's first "
+        "(docs/servers.md).",
+    )
     api: Api = Field("completions", description="Of OpenAI's: completions (a text goes on) or chat.")
     served_model: str | None = Field(
         None, description="The model's name in requests. By default the first that a server lists."
@@ -79,8 +85,6 @@ class ServersConfig(DecodingConfig, TextConfig, SamplingConfig):
     @field_validator("servers")
     @classmethod
     def _named_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("no server is named")
         names = [entry.partition("=")[0].strip() for entry in value]
         for entry, name in zip(value, names, strict=True):
             url = entry.partition("=")[2].strip()
@@ -92,6 +96,12 @@ class ServersConfig(DecodingConfig, TextConfig, SamplingConfig):
             if names.count(name) > 1:
                 raise ValueError(f"two servers are called {name}")
         return value
+
+    @model_validator(mode="after")
+    def _has_servers(self) -> Self:
+        if not self.servers and self.launch is None:
+            raise ValueError("no server is named")
+        return self
 
     @property
     def urls(self) -> dict[str, str]:
@@ -114,6 +124,11 @@ class ServeBenchConfig(ServersConfig, LoadConfig):
         (), description="K of a server that doesn't tell it: K of all, or NAME=K."
     )
     num_warmup: int = Field(1, ge=0, description="Unmeasured requests to each server before the others.")
+    one_at_a_time: bool = Field(
+        False,
+        description="With --launch, where a device has room for one server alone: each runs twice, in turn "
+        "(A B B A), with half of the prompts each time.",
+    )
 
     @field_validator("speculative_tokens", mode="before")
     @classmethod
@@ -124,8 +139,11 @@ class ServeBenchConfig(ServersConfig, LoadConfig):
     def _known_names(self) -> Self:
         for entry in self.speculative_tokens:
             name, equals, k = entry.rpartition("=")
-            if not k.isdigit() or not 1 <= int(k) <= MOST_K or (equals and name not in self.urls):
+            is_known = not equals or self.launch is not None or name in self.urls
+            if not k.isdigit() or not 1 <= int(k) <= MOST_K or not is_known:
                 raise ValueError(f"speculative_tokens: {entry} is no K from 1 to {MOST_K}, or of no server")
+        if self.one_at_a_time and self.launch is None:
+            raise ValueError("one_at_a_time is of servers that are started here (launch)")
         return self
 
     def k_of(self, name: str) -> int | None:
@@ -169,6 +187,6 @@ class CertifyConfig(ServersConfig):
     @field_validator("servers")
     @classmethod
     def _two(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(value) != 2:
+        if value and len(value) != 2:
             raise ValueError("a certificate is of two servers")
         return value

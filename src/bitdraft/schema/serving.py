@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -30,6 +30,28 @@ class SpecCounts(Sparse):
     k: int | None = None
     steps_are_derived: bool | None = None
     source: Literal["response", "counter"] = "response"
+
+    def __add__(self, other: SpecCounts) -> SpecCounts:
+        """Of two windows of the same server."""
+
+        def both(name: str) -> int | None:
+            values = getattr(self, name), getattr(other, name)
+            return None if None in values else sum(values)
+
+        def by_place(name: str) -> tuple[int, ...] | None:
+            values = getattr(self, name), getattr(other, name)
+            return None if None in values else tuple(map(sum, zip_longest(*values, fillvalue=0)))
+
+        return SpecCounts(
+            num_steps=both("num_steps"),
+            num_drafted=both("num_drafted"),
+            num_accepted=both("num_accepted"),
+            histogram=by_place("histogram"),
+            accepted_by_position=by_place("accepted_by_position"),
+            k=self.k or other.k,
+            steps_are_derived=self.steps_are_derived or other.steps_are_derived,
+            source=self.source,
+        )
 
     @property
     def contradictions(self) -> tuple[str, ...]:

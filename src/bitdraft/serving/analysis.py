@@ -18,7 +18,8 @@ from bitdraft.metrics.serving import (
 )
 from bitdraft.runs.cell import Event
 from bitdraft.schema.serving import ServerRequest, ServingRow, SpecCounts
-from bitdraft.serving.schedule import blocks_of
+from bitdraft.serving.schedule import NUM_TURNS, blocks_of, halves
+from bitdraft.stats.intervals import Noise, with_noise
 
 Key = tuple[str, int]
 """(server, load)"""
@@ -32,6 +33,14 @@ class Window:
     num_requests: int | None
     num_sent: int
     restarted: bool
+
+    def __add__(self, other: Window) -> Window:
+        """Of a server that was started twice."""
+        num_requests = None
+        if self.num_requests is not None and other.num_requests is not None:
+            num_requests = self.num_requests + other.num_requests
+        counts = None if self.counts is None or other.counts is None else self.counts + other.counts
+        return Window(counts, num_requests, self.num_sent + other.num_sent, self.restarted or other.restarted)
 
     @property
     def has_others(self) -> bool:
@@ -53,12 +62,14 @@ class Records:
             self.requests.setdefault((found.server, found.load), {})[found.prompt] = found
         elif event["event"] == "counters":
             counts = event["counts"]
-            self.windows[event["server"], event["load"]] = Window(
+            window = Window(
                 None if counts is None else SpecCounts.model_validate(counts),
                 event["num_requests"],
                 event["num_sent"],
                 event["restarted"],
             )
+            key = event["server"], event["load"]
+            self.windows[key] = window if key not in self.windows else self.windows[key] + window
 
     def in_order(self) -> list[ServerRequest]:
         """Of all servers and loads."""
@@ -66,14 +77,61 @@ class Records:
 
 
 def build_rows(
-    records: Records, config: ServeBenchConfig, failures: Mapping[int, str] | None = None
+    records: Records, config: ServeBenchConfig, failures: Mapping[Key, str] | None = None
 ) -> list[ServingRow]:
-    """A row a server and load that was begun; `failures` say why a load's process ended."""
+    """A row a server and load that was begun; `failures` say why some ended."""
+    why = failures or {}
     return [
-        _row(records, config, server, load, (failures or {}).get(load, ""))
+        _row(records, config, server, load, why.get((server, load), ""))
         for load in config.loads
         for server in config.urls
-        if (server, load) in records.requests or load in (failures or {})
+        if (server, load) in records.requests or (server, load) in why
+    ]
+
+
+def with_noise_of_turns(
+    rows: Sequence[ServingRow], records: Records, config: ServeBenchConfig
+) -> list[ServingRow]:
+    """Of servers that ran one at a time: speedups whose intervals hold what differs from start to start, told
+    by the ratios to the baseline of each turn."""
+    ratios = {
+        (row.server, row.load): found
+        for row in rows
+        if "speedup" in row.metrics and len(found := _of_turns(records, config, row)) > 1
+    }
+    noise = Noise.of(list(ratios.values()))
+    if noise is None:
+        return list(rows)
+    # the baseline's starts are in the ratios of all servers
+    noise = Noise(noise.variance, max(1.0, noise.degrees / 2))
+    widened = []
+    for row in rows:
+        metrics = dict(row.metrics)
+        for name in ("speedup", "decode_speedup"):
+            if name in metrics:
+                metrics[name] = with_noise(metrics[name], noise, 1 / NUM_TURNS)[0]
+        widened.append(row.model_copy(update={"metrics": metrics}))
+    return widened
+
+
+def _of_turns(records: Records, config: ServeBenchConfig, row: ServingRow) -> list[float]:
+    own, base = (records.requests.get((name, row.load), {}) for name in (row.server, config.baseline))
+    found = []
+    for half in halves(config.num_prompts):
+        pairs = _pairs({index: own[index] for index in half if index in own}, base)
+        if pairs:
+            found.append(speedup_figures(pairs)["speedup"].value)
+    return found
+
+
+def _pairs(
+    own: Mapping[int, ServerRequest], base: Mapping[int, ServerRequest]
+) -> list[tuple[ServerRequest, ServerRequest]]:
+    """Requests of the same prompt that did not fail, and the baseline's."""
+    return [
+        (request, base[index])
+        for index, request in sorted(own.items())
+        if request.error is None and index in base and base[index].error is None
     ]
 
 
@@ -99,12 +157,8 @@ def _row(records: Records, config: ServeBenchConfig, server: str, load: int, why
     kept = kept_by_position(list(done.values()))
     if kept is None and counters is not None and counters.accepted_by_position and counters.num_steps:
         kept = counters.accepted_by_position, counters.num_steps
-    base = records.requests.get((config.baseline, load), {})
-    pairs = [
-        (request, base[index])
-        for index, request in sorted(done.items())
-        if server != config.baseline and index in base and base[index].error is None
-    ]
+    base = {} if server == config.baseline else records.requests.get((config.baseline, load), {})
+    pairs = _pairs(done, base)
     return ServingRow(
         server=server,
         load=load,

@@ -46,6 +46,8 @@ class _Load:
         self.prompts: Sequence[Any] = payload["prompts"]
         self.clusters: Sequence[str] = payload["clusters"]
         self.records = {one["name"]: ServerRecord(**one) for one in payload["servers"]}
+        start, stop = payload["indices"] or (0, len(self.prompts))
+        self.start, self.num_prompts = start, stop - start
         self.emit = emit
         self.num_sent = dict.fromkeys(self.records, 0)
         self.known = {
@@ -55,18 +57,18 @@ class _Load:
         }
 
     async def measure(self) -> None:
-        config = self.config
+        config, urls = self.config, self.config.urls
         async with AsyncExitStack() as stack:
             clients = {
-                name: await stack.enter_async_context(connect(name, url, self.load, config.timeout_s))
-                for name, url in config.urls.items()
+                name: await stack.enter_async_context(connect(name, urls[name], self.load, config.timeout_s))
+                for name in self.records
             }
             for name, client in clients.items():
                 for index in range(config.num_warmup):
                     await self._one(name, client, index % len(self.prompts), warm_up=True)
             before = {name: await self._counters(client) for name, client in clients.items()}
-            total, done = len(self.prompts) * len(clients), len(self.known)
-            for number, block in enumerate(blocks_of(len(self.prompts), self.load)):
+            total, done = self.num_prompts * len(clients), len(self.known)
+            for number, block in enumerate(blocks_of(self.num_prompts, self.load, self.start)):
                 for name in turns(list(clients), number):
                     left = [index for index in block if (name, index) not in self.known]
                     for request in await self._block(name, clients[name], left):

@@ -17,15 +17,17 @@ from typing import Any
 import httpx
 
 from bitdraft import formats
+from bitdraft.config import make_config
 from bitdraft.config.serving import CertifyConfig
 from bitdraft.errors import UserError
 from bitdraft.schema.environment import ModelRecord
 from bitdraft.schema.findings import Finding, answer, reason, warning
-from bitdraft.schema.serving import Certificate, TextDivergence
+from bitdraft.schema.serving import Certificate, ServerRecord, TextDivergence
 from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.client import Answer, connect, request_body, stream
 from bitdraft.serving.differences import Likely, compare_draws, judge, tokens_of
-from bitdraft.serving.workload import PATHS, Workload, prepare, settings_of, without_folders
+from bitdraft.serving.started import started
+from bitdraft.serving.workload import PATHS, Workload, ask, prepare, settings_of, without_folders
 from bitdraft.stats.selection import holm
 
 Progress = Callable[[str, int, int], None]
@@ -38,14 +40,22 @@ DRAWS_AT_ONCE = 8
 
 def certify(config: CertifyConfig, on_progress: Progress | None = None) -> Certificate:
     """Raises `UserError` for servers that don't answer, or that answer nothing to the end."""
-    workload = prepare(config)
-    return asyncio.run(_Certifying(config, workload, on_progress or (lambda *_: None)).run())
+    report = on_progress or (lambda *_: None)
+    with started(config, None, lambda name, waited_s: report(name, 0, 1)) as group:
+        for name, why in group.lost.items():
+            raise UserError("launch", name, why, "Mend its command")
+        # all settings but where the servers are
+        found = make_config(CertifyConfig, dict(config) | {"launch": None, "servers": group.servers})
+        servers = [ask(name, url, found) for name, url in found.urls.items()]
+        return asyncio.run(_Certifying(found, prepare(found), servers, report).run())
 
 
 class _Certifying:
-    def __init__(self, config: CertifyConfig, workload: Workload, report: Progress) -> None:
+    def __init__(
+        self, config: CertifyConfig, workload: Workload, servers: Sequence[ServerRecord], report: Progress
+    ) -> None:
         self.config, self.report = config, report
-        self.servers = {one.name: one for one in workload.servers}
+        self.servers = {one.name: one for one in servers}
         self.workload = workload
         self.prompts: Sequence[Any] = workload.sent[1]
         self.plain, self.other = config.urls
@@ -58,7 +68,7 @@ class _Certifying:
                 opened = connect(name, url, config.noise_concurrency, config.timeout_s)
                 self.clients[name] = await stack.enter_async_context(opened)
             found = await (self._draw() if config.temperature > 0 else self._compare())
-        servers = tuple(map(without_folders, self.workload.servers))
+        servers = tuple(map(without_folders, self.servers.values()))
         return found.model_copy(
             update={
                 "servers": servers,

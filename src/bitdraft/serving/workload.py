@@ -1,4 +1,4 @@
-"""What servers are sent: who they are, and prompts cut for them."""
+"""What servers are, and what they are sent: prompts cut for them."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 class Workload:
     """What is sent, each load's own: the same prompt twice is in a server's cache of prefixes."""
 
-    servers: tuple[ServerRecord, ...]
     text: TextRecord
     sent: dict[int, list[Any]]
     clusters: dict[int, list[str]]
     has_own_prompts: bool
 
 
+def ask(name: str, url: str, config: ServersConfig) -> ServerRecord:
+    """What a server is. Raises `UserError` for one that doesn't answer, or that takes no token ids where
+    prompts are cut by tokens."""
+    found = identify(name, url, config.served_model)
+    adapter = adapter_of(found.engine, found.version)
+    if config.tokenizer is not None and config.api == "completions" and not adapter.takes_ids:
+        problem = f"{name} ({found.engine}) is not known to take token ids"
+        raise UserError("tokenizer", config.tokenizer, problem, "Leave it out")
+    return found.model_copy(update={"adapter": adapter.name})
+
+
 def prepare(config: ServersConfig, loads: Sequence[int] = (1,)) -> Workload:
-    """Ask the servers what they are and cut prompts; every bad input is found here (`UserError`)."""
-    found = [identify(name, url, config.served_model) for name, url in config.urls.items()]
-    adapters = [adapter_of(one.engine, one.version) for one in found]
-    servers = tuple(
-        one.model_copy(update={"adapter": adapter.name}) for one, adapter in zip(found, adapters, strict=True)
-    )
+    """Cut prompts; every bad input is found here (`UserError`)."""
     dataset = load_dataset(config)
     encoder = _encoder(config)
-    if config.tokenizer is not None and config.api == "completions":
-        refusing = next((one for one, own in zip(servers, adapters, strict=True) if not own.takes_ids), None)
-        if refusing is not None:
-            problem = f"{refusing.name} ({refusing.engine}) is not known to take token ids"
-            raise UserError("tokenizer", config.tokenizer, problem, "Leave it out")
     by_load, has_own = _prompts_by_load(config, loads, dataset, encoder)
     prompts = [prompt for own in by_load.values() for prompt in own]
     record = text_record(dataset, prompts, config, encoder)
@@ -53,7 +53,6 @@ def prepare(config: ServersConfig, loads: Sequence[int] = (1,)) -> Workload:
         record = record.model_copy(update={"prompt_tokens": ()})
     messages = dict(zip(dataset.row_ids, dataset.conversations, strict=False))
     return Workload(
-        servers,
         record,
         {load: [_sent(prompt, config, messages) for prompt in own] for load, own in by_load.items()},
         {load: [prompt.cluster for prompt in own] for load, own in by_load.items()},

@@ -62,6 +62,11 @@ SENTENCES: dict[str, Sentence] = {
         "不计入任何速度。"
     ),
     "serving.retried": lambda f: f"{f.subject} {_at(f)}：{f.number('n'):.0f} 个请求重试过；时间取最后一次。",
+    "serving.died": lambda f: f"{f.subject} 在运行结束前退出（{f.word('why')}）。",
+    "serving.in_turn": lambda f: (
+        f"服务器每次只运行一个，各运行 {f.number('n'):.0f} 次：各次启动之间的差异只计入加速比的区间，"
+        "不计入其他区间。"
+    ),
     "serving.others": lambda f: (
         f"{f.subject} {_at(f)}：据其自身计数，多完成了 {f.number('n'):.0f} 个请求：期间另有人使用，其计数器不采用。"
     ),

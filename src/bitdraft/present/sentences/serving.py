@@ -85,6 +85,11 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.subject} {at(f)}: {counted(f.number('n'), 'request')} took more than one try; times are the "
         "last one's."
     ),
+    "serving.died": lambda f: f"{f.subject} ended before the run did ({f.word('why')}).",
+    "serving.in_turn": lambda f: (
+        f"Servers ran one at a time, {f.number('n'):.0f} times each: what differs from start to start is in "
+        "the intervals of speedups, and in no others."
+    ),
     "serving.others": lambda f: (
         f"{f.subject} {at(f)}: by its own count it ended {counted(f.number('n'), 'request')} more than it "
         "was sent: somebody else used it, and its counters are left out."
