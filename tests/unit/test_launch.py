@@ -23,9 +23,9 @@ from bitdraft.errors import UserError
 from bitdraft.schema.findings import codes, of_code
 from bitdraft.schema.serving import SpecCounts
 from bitdraft.servers.launch import Declaration, NotStarted, launched
+from bitdraft.servers.turns import halves
 from bitdraft.serving.analysis import Window
 from bitdraft.serving.declared import read_declarations
-from bitdraft.serving.schedule import halves
 
 MINIMAL: dict[str, Any] = {"num_prompts": 6, "max_new_tokens": 8, "max_prompt_tokens": 8, "num_warmup": 0}
 STUB = [sys.executable, stub_server.__file__]

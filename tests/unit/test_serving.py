@@ -27,7 +27,8 @@ from bitdraft.schema.findings import codes, of_code
 from bitdraft.schema.io import read_result
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, ServingResult, SpecCounts
-from bitdraft.serving.schedule import arrivals_s, blocks_of, turns
+from bitdraft.servers.turns import turns
+from bitdraft.serving.schedule import arrivals_s, blocks_of
 from bitdraft.serving.verdict import break_even
 from stub_server import Reply, Script, Stub, plain, serving
 

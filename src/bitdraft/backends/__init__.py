@@ -9,16 +9,15 @@ from bitdraft.backends.base import Engine, EngineSetup
 from bitdraft.backends.loading import load_model, token_model, wider_model
 from bitdraft.backends.native import NativeEngine
 from bitdraft.backends.transformers import TransformersEngine
-from bitdraft.config import BackendName
 
-ENGINES: dict[BackendName, Callable[[EngineSetup], Engine]] = {
+ENGINES: dict[str, Callable[[EngineSetup], Engine]] = {
     "native": NativeEngine,
     "transformers": TransformersEngine,
 }
 
 
-def make_engine(name: BackendName, setup: EngineSetup) -> Engine:
-    """The engine of this name. Raises `UserError` for models that it cannot run."""
+def make_engine(name: str, setup: EngineSetup) -> Engine:
+    """The engine of this name (`BackendName`). Raises `UserError` for models that it cannot run."""
     return ENGINES[name](setup)
 
 

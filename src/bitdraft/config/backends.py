@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 BackendName = Literal["native", "transformers"]
+SweepBackend = Literal["native", "transformers", "llama-server", "vllm"]
+TRANSFORMERS: SweepBackend = "transformers"
+LLAMA_SERVER: SweepBackend = "llama-server"
+VLLM: SweepBackend = "vllm"
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class Capabilities:
     `oracle_drafts`: drafts can be made to say given tokens. `prompt_lookup`: drafts of exactly K tokens from
     the text's own n-grams. `prefill_apart`: the first token comes from the prefill alone, and not from a
     verification that includes it. `exact_steps`: what each step drafted is known even where EOS ends a text.
+    `processes`: each (draft, K) is a process of its own, of a program that people deploy.
     """
 
     token_models: bool = False
@@ -28,9 +33,11 @@ class Capabilities:
     prompt_lookup: bool = False
     prefill_apart: bool = False
     exact_steps: bool = False
+    processes: bool = False
 
 
-CAPABILITIES: dict[BackendName, Capabilities] = {
+_DEPLOYED = Capabilities(prefill_apart=True, exact_steps=True, processes=True)
+CAPABILITIES: dict[SweepBackend, Capabilities] = {
     "native": Capabilities(
         token_models=True,
         executions=True,
@@ -41,5 +48,7 @@ CAPABILITIES: dict[BackendName, Capabilities] = {
         prefill_apart=True,
         exact_steps=True,
     ),
-    "transformers": Capabilities(token_models=True),
+    TRANSFORMERS: Capabilities(token_models=True),
+    LLAMA_SERVER: _DEPLOYED,
+    VLLM: _DEPLOYED,
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
-from bitdraft.config.backends import BackendName
+from bitdraft.config.backends import BackendName, SweepBackend
 from bitdraft.config.base import Config
 from bitdraft.config.decoding import Execution
 from bitdraft.config.model import FlashAttention
@@ -106,7 +106,10 @@ class SpecDecodeKeywords(CommonKeywords, DraftingKeywords, total=False):
     batch_sizes: Numbers
     precision: str
     draft_precision: str | None
-    backend: BackendName
+    backend: SweepBackend
+    engine_program: str | Path | None
+    engine_args: str
+    one_at_a_time: bool
     synthetic_acceptance: float | None
     plan: bool
     pairs: Names

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from bitdraft import formats
-from bitdraft.config.backends import BackendName
+from bitdraft.config.backends import LLAMA_SERVER, BackendName, SweepBackend
 from bitdraft.config.base import Config, check_range, numbers, parts_of, seconds, share
 from bitdraft.config.decoding import (
     LARGEST_BATCH,
@@ -18,10 +18,10 @@ from bitdraft.config.decoding import (
     Execution,
     SamplingConfig,
 )
-from bitdraft.config.model import ModelConfig, known_kv_cache
+from bitdraft.config.model import ModelConfig, is_gguf, known_kv_cache
 from bitdraft.config.text import TextConfig
 from bitdraft.formats import kv_cache
-from bitdraft.formats.gguf import LLAMA_CPP
+from bitdraft.formats.gguf import LLAMA_CPP, of_dtype
 from bitdraft.formats.stored import ORIGINAL
 
 
@@ -123,6 +123,29 @@ class EngineConfig(ExecutionConfig):
     )
 
 
+class SweepEngineConfig(ExecutionConfig):
+    """What decodes a sweep, and in which way: of engines that people deploy, the program and its words."""
+
+    backend: SweepBackend = Field(
+        "native",
+        description="native: bitdraft's own engine; transformers: its generate; llama-server: llama.cpp's; "
+        "vllm: vLLM's engine, in its own Python.",
+    )
+    engine_program: Path | None = Field(
+        None,
+        description="With llama-server its program, with vllm the Python that has it. By default "
+        "BITDRAFT_LLAMA_SERVER or BITDRAFT_VLLM_PYTHON of the environment, else what is found on PATH.",
+    )
+    engine_args: str = Field(
+        "", description="Further words for the engine, as '--enforce-eager --max-model-len 4096'."
+    )
+    one_at_a_time: bool = Field(
+        False,
+        description="Engines in processes of their own run one after another, each twice, with half of the "
+        "prompts each time (A B B A); by default so on a GPU and where memory has no room for all at once.",
+    )
+
+
 def _is_place(name: str) -> bool:
     """A checkpoint has a slash in its name, or is a folder."""
     return "/" in name or "\\" in name or Path(name).expanduser().exists()
@@ -178,7 +201,9 @@ class PrecisionConfig(ModelConfig, DecodingConfig, TextConfig, EngineConfig, Pre
         return self.reference or formats.default_reference(self.precisions)
 
 
-class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, EngineConfig, DraftsConfig):
+class SpecDecodeConfig(
+    ModelConfig, DecodingConfig, TextConfig, SamplingConfig, SweepEngineConfig, DraftsConfig
+):
     """One run of the spec_decode module."""
 
     model_config = ConfigDict(title="Speculation")
@@ -209,6 +234,22 @@ class SpecDecodeConfig(ModelConfig, DecodingConfig, TextConfig, SamplingConfig, 
         (kv_cache.AUTO,),
         description="With --pairs, numbers of the target's cache, where llama.cpp runs it: auto,q8_0,q4_0.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _files_of_the_same_numbers(cls, values: Any) -> Any:
+        """llama.cpp's server reads files: of a format of torch's those with the same numbers."""
+        if not isinstance(values, dict) or values.get("backend") != LLAMA_SERVER:
+            return values
+        is_file = isinstance(values.get("model"), str) and is_gguf(values["model"])
+        default = None if is_file else cls.model_fields["precision"].default
+        asked = {name: values.get(name) for name in ("precision", "draft_precision")}
+        asked["precision"] = asked["precision"] or default
+        for name, given in asked.items():
+            own = formats.canonical(given) if isinstance(given, str) else None
+            if own in formats.USUAL:
+                values = values | {name: of_dtype(formats.find(own).torch_dtype)}
+        return values
 
     @field_validator("pairs", "kv_caches", mode="before")
     @classmethod

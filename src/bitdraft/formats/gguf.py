@@ -107,6 +107,11 @@ def of_file_type(number: int | None) -> GgufFormat:
     return OTHER if number is None else _BY_FILE_TYPE.get(number, OTHER)
 
 
+def of_dtype(torch_dtype: str) -> str:
+    """The name of the format of files with the same numbers."""
+    return {"float32": "gguf-f32", "float16": "gguf-f16", "bfloat16": "gguf-bf16"}[torch_dtype]
+
+
 # by the number of a value's type, its bytes; texts and lists say how long they are
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _UNSIGNED, _TEXT, _LIST = 4, 8, 9

@@ -9,8 +9,10 @@ from typing import Any
 
 from bitdraft import formats
 from bitdraft.config import ModelConfig
+from bitdraft.config.backends import LLAMA_SERVER, TRANSFORMERS, VLLM
 from bitdraft.config.commands import flag_of
 from bitdraft.errors import UserError, one_line
+from bitdraft.formats import dtype as dtype_family
 from bitdraft.formats import gguf as gguf_family
 from bitdraft.formats import kv_cache
 from bitdraft.formats import stored as stored_family
@@ -137,7 +139,13 @@ def check_llama_cpps_settings(config: ModelConfig, names: Collection[str]) -> No
 def refuse_other_engines(backend: str, names: Collection[str]) -> None:
     """Raise `UserError` for formats that an engine of another library has no way to run."""
     for name in names:
-        if backend != "native" and formats.find(name).backend != TORCH:
+        own = formats.find(name)
+        if backend == LLAMA_SERVER and own.backend != gguf_family.LLAMA_CPP:
+            problem, remedy = f"reads GGUF files, and {name} is none", "Name a format of GGUF files, as Q8_0"
+            raise UserError("backend", backend, problem, remedy)
+        if backend == VLLM and own.family not in (dtype_family.FAMILY, stored_family.FAMILY):
+            raise UserError("backend", backend, f"runs no {name}", f"Use {', '.join(formats.USUAL)}")
+        if backend == TRANSFORMERS and own.backend != TORCH:
             raise UserError("backend", backend, f"runs no {name}", "Use --backend native")
 
 

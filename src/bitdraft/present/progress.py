@@ -27,6 +27,8 @@ SWEEP_STAGES = {
     "warm-up": ("warming up", 0.08, 0.15),
     "compile": ("compiling and warming up", 0.08, 0.15),
     "sweep": ("sweep: prompts done by all rows", 0.15, 0.85),
+    "runs": ("sweep: requests done", 0.15, 0.85),
+    "replay": ("replay: prompts done", 0.88, 0.95),
     "plan": ("plan: prompts done", 0.15, 1.0),
     "lossless": ("explaining differences to plain decoding", 0.85, 0.88),
     "pairs": ("formats of target and draft", 0.86, 0.9),

@@ -185,7 +185,9 @@ class Divergence(Record):
     format. The control: does the same pair of runs, in the same execution, agree at `control_precision`?
     If not the difference is a `bug`. If so, and within the lead, it is a `rounding tie`; beyond it
     `unexplained`; without a control `unchecked`. (Files from before the lead was recorded have ties by the
-    control alone.)"""
+    control alone.) An engine that people deploy has no control: there it is told whether K = 0's own text
+    comes again (`own_repeats`). If not the difference is `engine noise`; if so, and within the lead, it is a
+    `rounding tie`, else `unexplained`."""
 
     prompt: int
     position: int
@@ -195,6 +197,7 @@ class Divergence(Record):
     tie_lead: float | None = None
     control_precision: str | None = None
     control_agrees: bool | None = None
+    own_repeats: bool | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -203,11 +206,13 @@ class Divergence(Record):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def kind(self) -> Literal["unchecked", "rounding tie", "unexplained", "bug"]:
-        """What the control and the gap say of it."""
-        if self.control_agrees is None:
+    def kind(self) -> Literal["unchecked", "engine noise", "rounding tie", "unexplained", "bug"]:
+        """What the control, or the engine itself, and the gap say of it."""
+        if self.own_repeats is False:
+            return "engine noise"
+        if self.control_agrees is None and self.own_repeats is None:
             return "unchecked"
-        if not self.control_agrees:
+        if self.control_agrees is False:
             return "bug"
         if self.tie_lead is None:
             return "rounding tie"

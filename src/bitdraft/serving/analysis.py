@@ -18,8 +18,9 @@ from bitdraft.metrics.serving import (
 )
 from bitdraft.runs.cell import Event
 from bitdraft.schema.serving import ServerRequest, ServingRow, SpecCounts
-from bitdraft.serving.schedule import NUM_TURNS, blocks_of, halves
-from bitdraft.stats.intervals import Noise, with_noise
+from bitdraft.servers.turns import NUM_TURNS, halves
+from bitdraft.serving.schedule import blocks_of
+from bitdraft.stats.intervals import noise_of_turns, with_noise
 
 Key = tuple[str, int]
 """(server, load)"""
@@ -99,11 +100,7 @@ def with_noise_of_turns(
         for row in rows
         if "speedup" in row.metrics and len(found := _of_turns(records, config, row)) > 1
     }
-    noise = Noise.of(list(ratios.values()))
-    if noise is None:
-        return list(rows)
-    # the baseline's starts are in the ratios of all servers
-    noise = Noise(noise.variance, max(1.0, noise.degrees / 2))
+    noise = noise_of_turns(list(ratios.values()))
     widened = []
     for row in rows:
         metrics = dict(row.metrics)

@@ -11,25 +11,18 @@ from typing import Any
 import httpx
 
 from bitdraft.config.serving import ServeBenchConfig
-from bitdraft.probes.environment import describe
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.serving import ServerRecord, ServerRequest
 from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.client import connect, fetch_text, pause, request_body, stream
 from bitdraft.servers.counters import counts_between, num_requests, read_samples, restarted
-from bitdraft.serving.schedule import arrivals_s, blocks_of, turns
+from bitdraft.servers.turns import turns
+from bitdraft.serving.schedule import arrivals_s, blocks_of
 from bitdraft.serving.workload import PATHS, settings_of
 
 _COUNTERS = ("/metrics", "/prometheus/metrics")
 _SHORT_TOKENS = 8
 _RETRY_S = 0.5
-
-
-def measure_client(payload: dict[str, Any], emit: Emit) -> None:
-    """The machine that requests are sent from. Emits one `environment`."""
-    import torch
-
-    emit("environment", environment=describe(torch.device("cpu")).model_dump(mode="json"))
 
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:

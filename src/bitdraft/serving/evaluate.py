@@ -17,9 +17,9 @@ from bitdraft.schema.environment import Environment, ModelRecord
 from bitdraft.schema.findings import answer, warning
 from bitdraft.schema.serving import ServerRecord, ServingResult
 from bitdraft.servers.launch import NotStarted, launched
+from bitdraft.servers.turns import NUM_TURNS, halves, turns
 from bitdraft.serving.analysis import Records, build_rows, with_noise_of_turns
 from bitdraft.serving.declared import read_declarations
-from bitdraft.serving.schedule import NUM_TURNS, halves, turns
 from bitdraft.serving.started import Group, log_folder, started
 from bitdraft.serving.verdict import decide, warnings_of
 from bitdraft.serving.workload import Workload, ask, prepare, without_folders
@@ -123,7 +123,7 @@ class _Fold:
 
     def measure_client(self, conduct: Conduct[ServingResult]) -> None:
         """What the requests are sent from."""
-        machine = Cell(CLIENT, f"{_CELLS}:measure_client", {}, {}, stage="environment")
+        machine = Cell(CLIENT, "bitdraft.serving.machine:measure", {}, {}, stage="environment")
         conduct.run_cells([machine], self.take)
 
     def run_cells(self, conduct: Conduct[ServingResult], cells: Sequence[Cell], names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from bitdraft.metrics.speed import (
     ratio_over,
     speculation_bytes,
     speed_figures,
+    speed_ratio,
 )
 from bitdraft.schema.findings import Finding, reason
 from bitdraft.schema.records import Figure, Generation, Step
@@ -35,6 +36,7 @@ from bitdraft.schema.spec_decode import (
     ReplaySummary,
     SpecDecodeRow,
 )
+from bitdraft.servers.turns import NUM_TURNS, halves
 from bitdraft.spec_decode.records import BASELINE, Records
 from bitdraft.spec_decode.replay import Chain, expected, replay_all, steps_of
 from bitdraft.spec_decode.theory import (
@@ -44,7 +46,7 @@ from bitdraft.spec_decode.theory import (
     plan_draft,
     replay_speedup,
 )
-from bitdraft.stats.intervals import ratio_of_rates
+from bitdraft.stats.intervals import noise_of_turns, ratio_of_rates, with_noise
 
 Items = list[tuple[tuple[int, ...], tuple[Generation, ...]]]
 
@@ -61,6 +63,28 @@ def build_rows(records: Records) -> tuple[SpecDecodeRow, ...]:
         kept = [one for one in asked if Configuration(*one) not in records.failures]
         rows += [_row(records, Configuration(draft, k, size)) for draft, k in (BASELINE, *kept)]
     return tuple(rows)
+
+
+def with_noise_of_turns(rows: Sequence[SpecDecodeRow], records: Records) -> tuple[SpecDecodeRow, ...]:
+    """Of engines that ran one at a time: speedups whose intervals hold what differs from start to start, told
+    by the ratios to the baseline of each turn."""
+    baselines = records.baselines()
+    ratios = []
+    for row in rows:
+        if row.draft is not None and len(row.runs) == len(baselines):
+            parts = [half for half in halves(len(baselines)) if half]
+            own = [(row.runs[half.start : half.stop], baselines[half.start : half.stop]) for half in parts]
+            ratios.append([speed_ratio(runs, base).value for runs, base in own])
+    noise = noise_of_turns(ratios)
+    widened = []
+    for row in rows:
+        found = {
+            name: with_noise(row.metrics[name], noise, 1 / NUM_TURNS)[0]
+            for name in ("speedup", "decode_speedup")
+            if name in row.metrics
+        }
+        widened.append(row.model_copy(update={"metrics": row.metrics | found}))
+    return tuple(widened)
 
 
 def _row(records: Records, own: Configuration) -> SpecDecodeRow:

@@ -28,6 +28,7 @@ from bitdraft.spec_decode.agreements import agreements
 from bitdraft.spec_decode.batches import check_batches, measure_batches
 from bitdraft.spec_decode.control import Diverged, explain
 from bitdraft.spec_decode.costs import measure_costs
+from bitdraft.spec_decode.sizes import sizes_of
 from bitdraft.spec_decode.worker import PLAN_K, PLAN_WRITER, Worker
 
 COST_ROUNDS = 4
@@ -117,26 +118,14 @@ def _load_all(worker: Worker, device: torch.device) -> LoadedModel:
             continue
         if draft is not None:
             check_model(token_model(draft.model), worker.prompts[0], label, "drafts")
-    drafts = {label: _sizes(model) for label, model in worker.models.items() if model}
-    worker.emit("models", target=_sizes(target), drafts=drafts)
+    drafts = {label: sizes_of(model) for label, model in worker.models.items() if model}
+    worker.emit("models", target=sizes_of(target), drafts=drafts)
     return target
 
 
 def _models(worker: Worker) -> list[str | None]:
     """The target as None, and the drafts in use that are models."""
     return [None, *(label for label in worker.labels if worker.models[label] is not None)]
-
-
-def _sizes(loaded: LoadedModel) -> dict[str, Any]:
-    sizes = {name: getattr(loaded, name) for name in ("num_parameters", "weight_bytes", "streamed_bytes")}
-    if loaded.is_sparse:
-        sizes["streamed_bytes"] = None  # a verification takes more experts than a step of one token
-    return sizes | {
-        "precision": loaded.variant.name,
-        "backend": loaded.variant.format.backend,
-        "bits_per_weight": round(loaded.bits_per_weight, 4),
-        "tensor_types": loaded.tensor_types,
-    }
 
 
 def _tell_execution(worker: Worker, engine: Engine) -> None:

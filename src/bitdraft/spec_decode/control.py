@@ -24,6 +24,7 @@ MOST_CONTROLS = 64
 
 
 def first_difference(expected: Generation, found: Generation) -> int:
+    """The place of the first token that is another, or where the shorter one ends."""
     pairs = zip(expected.token_ids, found.token_ids, strict=False)
     shorter = min(len(expected.token_ids), len(found.token_ids))
     return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)
@@ -62,7 +63,7 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
     for done, one in enumerate(found):
         worker.emit("progress", stage="lossless", done=done, total=len(found))
         index = first_difference(one.baseline, one.run)
-        tokens = _token_at(one.baseline, index), _token_at(one.run, index)
+        tokens = token_at(one.baseline, index), token_at(one.run, index)
         gap = (one.prompt, index, tokens[1])
         if gap not in gaps and min(tokens) >= 0:
             text = [*worker.prompts[one.prompt], *one.baseline.token_ids[:index]]
@@ -87,7 +88,8 @@ def explain(worker: Worker, engine: Engine, found: Sequence[Diverged]) -> None:
         worker.emit("divergence", draft=one.draft, k=one.k, divergence=divergence.model_dump())
 
 
-def _token_at(generation: Generation, index: int) -> int:
+def token_at(generation: Generation, index: int) -> int:
+    """-1 behind its end."""
     return generation.token_ids[index] if index < len(generation.token_ids) else -1
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bitdraft.config import SpecDecodeConfig
+from bitdraft.config import CAPABILITIES, SpecDecodeConfig
 from bitdraft.config.running import RunOptions
 from bitdraft.errors import UserError
 from bitdraft.inputs.prompts import first_prompts
@@ -14,7 +14,7 @@ from bitdraft.probes.container import crowding_of
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import ModelRecord
-from bitdraft.schema.findings import Finding, reason, warning
+from bitdraft.schema.findings import Finding, of_code, reason, warning
 from bitdraft.schema.results import UNRECORDED
 from bitdraft.schema.spec_decode import (
     CostRecord,
@@ -29,6 +29,7 @@ from bitdraft.spec_decode.analysis import (
     plan_record,
     replay_record,
     smaller_k_hints,
+    with_noise_of_turns,
 )
 from bitdraft.spec_decode.pair_analysis import dead_drafts, pair_findings, pair_records
 from bitdraft.spec_decode.plan_verdict import decide_plan
@@ -43,7 +44,8 @@ batches, memory."""
 Publish = Callable[[SpecDecodeResult, Path | None], tuple[SpecDecodeResult, Sequence[str]]]
 """Gives a result its sentences and, where there is a folder, writes its files there; their names."""
 
-_CELLS = "bitdraft.spec_decode.cells"
+_CELLS, _DEPLOYED = "bitdraft.spec_decode.cells", "bitdraft.spec_decode.deployed"
+ENGINES, IN_TURN = "engines", "deployed.in_turn"
 SWEEP, PLAN, MEMORY, PAIRS = "sweep", "plan", "memory", "pairs"
 
 
@@ -65,11 +67,14 @@ def identity_of(config: SpecDecodeConfig, workload: Workload) -> dict[str, objec
     return {"config": config.model_dump(mode="json", exclude=set(UNRECORDED)), **workload.contents}
 
 
-def sweep_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
-    """All of the sweep, or of the plan."""
+def sweep_cell(config: SpecDecodeConfig, workload: Workload, logs: Path | None = None) -> Cell:
+    """All of the sweep, or of the plan; the logs of engines with processes of their own are below `logs`."""
     name = PLAN if config.plan else SWEEP
     payload, identity = workload.payload(config), identity_of(config, workload)
-    return Cell(name, f"{_CELLS}:measure", payload, identity, _num_gpus(config), stage="environment")
+    if not CAPABILITIES[config.backend].processes:
+        return Cell(name, f"{_CELLS}:measure", payload, identity, _num_gpus(config), stage="environment")
+    payload |= {"program": str(workload.program), "logs": None if logs is None else str(logs / ENGINES)}
+    return Cell(name, f"{_DEPLOYED}:measure", payload, identity, _num_gpus(config), stage="environment")
 
 
 def pairs_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:
@@ -110,15 +115,15 @@ class _Fold:
 
     def run(self, conduct: Conduct[SpecDecodeResult]) -> None:
         """The sweep; then peak memory, which costs no measurement whatever goes wrong with it."""
-        cell, records = sweep_cell(self.config, self.workload), self.records
+        cell, records = sweep_cell(self.config, self.workload, conduct.folder), self.records
         failure = conduct.run_cells([cell], self.take)[cell.name]
         if failure is not None:
             records.detail = failure.detail
             records.end_early(len(self.workload.prompts), failure.status, failure.reason)
         if self.config.pairs and records.prompts:
             self._run_pairs(conduct)
-        if self.config.plan or not records.prompts:
-            return
+        if self.config.plan or not records.prompts or CAPABILITIES[self.config.backend].processes:
+            return  # what an engine of its own took is told with the sweep
         alive = [
             label
             for label in records.labels
@@ -178,6 +183,8 @@ class _Fold:
         if not is_complete:
             records.end_early(len(workload.prompts), "failed", "interrupted")
         rows = build_rows(records)
+        if of_code(records.notes, IN_TURN):
+            rows = with_noise_of_turns(rows, records)
         plan = plan_record(records) if done else {}
         costs = costs_record(records)
         verdict, findings = self._verdict(rows, plan, costs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -98,52 +97,78 @@ class Records:
     failures: dict[Configuration, Reason] = field(default_factory=dict)
     divergences: dict[Key, list[Divergence]] = field(default_factory=dict)
     memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
+    partial: dict[int, dict[Key, Generation]] = field(default_factory=dict)
     notes: list[Finding] = field(default_factory=list)
     reference_work_s: list[float] = field(default_factory=list)
     num_strayed: int = 0
     detail: str = ""
 
     def take(self, event: Event) -> None:
-        """Add one event of the sweep's cell."""
-        kind = event["event"]
+        """Add one event of the sweep's cell; of a kind that is not for it nothing is added."""
         self.num_strayed += event.get("num_strayed", 0)
-        if kind == "environment":
-            self.environment = Environment.model_validate(event["environment"])
-        elif kind == "models":
-            self._take_models(event)
-        elif kind == "execution":
-            self._take_execution(event)
-        elif kind == "reference_work":
-            self.reference_work_s.append(event["seconds"])
-        elif kind == "prompt":
-            self.prompts.append(PromptRecord.of(event))
-            if "reference_work_s" in event:
-                self.reference_work_s.append(event["reference_work_s"])
-        elif kind == "failed":
-            self.failures[Configuration(event["draft"], event["k"])] = (event["status"], event["reason"])
-        elif kind == "batch":
-            self.groups.setdefault(event["batch_size"], []).append(GroupRecord.of(event))
-        elif kind == "batch_failed":
-            own = Configuration(event["draft"], event["k"], event["batch_size"])
-            self.failures[own] = (event["status"], event["reason"])
-        elif kind == "divergence":
-            found = Divergence.model_validate(event["divergence"])
-            self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
-        elif kind == "note":
-            note = warning(event["code"], event["subject"], **event["figures"])
-            if note not in self.notes:
-                self.notes.append(note)
+        take = getattr(self, f"_take_{event['event']}", None)
+        if take is not None:
+            take(event)
 
-    def _take_models(self, event: Mapping[str, Any]) -> None:
+    def _take_environment(self, event: Event) -> None:
+        self.environment = Environment.model_validate(event["environment"])
+
+    def _take_models(self, event: Event) -> None:
         self.target = ModelRecord.model_validate(event["target"])
         self.drafts |= {d: ModelRecord.model_validate(found) for d, found in event["drafts"].items()}
 
-    def _take_execution(self, event: Mapping[str, Any]) -> None:
+    def _take_execution(self, event: Event) -> None:
         for label, found in event["by_model"].items():
             if not label:
                 self.target = self.target.model_copy(update=found)
             elif label in self.drafts:
                 self.drafts[label] = self.drafts[label].model_copy(update=found)
+
+    def _take_reference_work(self, event: Event) -> None:
+        self.reference_work_s.append(event["seconds"])
+
+    def _take_prompt(self, event: Event) -> None:
+        self.prompts.append(PromptRecord.of(event))
+        if "reference_work_s" in event:
+            self.reference_work_s.append(event["reference_work_s"])
+
+    def _take_run(self, event: Event) -> None:
+        """One of an engine in a process of its own."""
+        runs = self.partial.setdefault(event["index"], {})
+        runs[event["draft"], event["k"]] = Generation.model_validate(event["generation"])
+
+    def _take_prompt_over(self, event: Event) -> None:
+        """All such runs of a prompt have come."""
+        runs = self.partial.pop(event["index"])
+        self.prompts.append(PromptRecord(runs[BASELINE].token_ids, runs, {}, None, {}))
+        self.reference_work_s.append(event["reference_work_s"])
+
+    def _take_agreement(self, event: Event) -> None:
+        """The replay of such a prompt."""
+        found = {label: Agreement(**own) for label, own in event["agreement"].items()}
+        self.prompts[event["index"]] = replace(self.prompts[event["index"]], agreement=found)
+
+    def _take_memory(self, event: Event) -> None:
+        self.memory[event["draft"]] = event["peak_bytes"]
+
+    def _take_failed(self, event: Event) -> None:
+        self.failures[Configuration(event["draft"], event["k"])] = (event["status"], event["reason"])
+
+    def _take_batch(self, event: Event) -> None:
+        self.groups.setdefault(event["batch_size"], []).append(GroupRecord.of(event))
+
+    def _take_batch_failed(self, event: Event) -> None:
+        own = Configuration(event["draft"], event["k"], event["batch_size"])
+        self.failures[own] = (event["status"], event["reason"])
+
+    def _take_divergence(self, event: Event) -> None:
+        found = Divergence.model_validate(event["divergence"])
+        self.divergences.setdefault((event["draft"], event["k"]), []).append(found)
+
+    def _take_note(self, event: Event) -> None:
+        note = warning(event["code"], event["subject"], **event["figures"])
+        if note not in self.notes:
+            self.notes.append(note)
 
     def end_early(self, num_prompts: int, status: Status, why: str) -> None:
         """The sweep's cell ended before its end: what isn't finished says why. Without any prompt every row

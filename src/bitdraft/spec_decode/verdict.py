@@ -143,6 +143,7 @@ def _lossless(rows: Sequence[SpecDecodeRow]) -> list[Finding]:
             total=sum(entry.num_prompts for entry in checked),
             identical=sum(entry.identical for entry in checked),
             ties=kinds.count("rounding tie"),
+            noise=kinds.count("engine noise"),
             bugs=kinds.count("bug"),
             unexplained=kinds.count("unexplained"),
             unchecked=kinds.count("unchecked"),

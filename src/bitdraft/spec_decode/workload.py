@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bitdraft.config import CAPABILITIES, NGRAM, SpecDecodeConfig
+from bitdraft.config.backends import LLAMA_SERVER, VLLM
 from bitdraft.errors import UserError
+from bitdraft.external.programs import find_program
 from bitdraft.formats import kv_cache
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
 from bitdraft.inputs.datasets import load_dataset
@@ -57,6 +59,7 @@ class Workload:
     prompts: list[Prompt]
     foreign: dict[str, tuple[int, ...]]
     warnings: tuple[Finding, ...]
+    program: Path | None = None
 
     @cached_property
     def contents(self) -> dict[str, object]:
@@ -119,8 +122,9 @@ def prepare(config: SpecDecodeConfig) -> Workload:
         check_context(prompts, config, config.max_new_tokens, checkpoint, f"draft {draft.label}'s")
     check_llama_cpps_settings(config, in_use)
     refuse_other_engines(config.backend, in_use)
+    program = find_program(config) if CAPABILITIES[config.backend].processes else None
     record = text_record(dataset, prompts, config, encoder)
-    return Workload(target, drafts, record, prompts, foreign, _size_warnings(target, models))
+    return Workload(target, drafts, record, prompts, foreign, _size_warnings(target, models), program)
 
 
 def _check_settings(config: SpecDecodeConfig) -> None:
@@ -169,6 +173,7 @@ def _check_pairs(config: SpecDecodeConfig, names: Sequence[str]) -> None:
 
 def _check_backend(config: SpecDecodeConfig, names: Sequence[str]) -> None:
     can = CAPABILITIES[config.backend]
+    _check_deployed(config)
     if config.execution != "auto" and not can.executions:
         problem = f"{config.backend} runs models in its own way"
         raise UserError("execution", config.execution, problem, "Use --backend native, or leave it out")
@@ -178,6 +183,28 @@ def _check_backend(config: SpecDecodeConfig, names: Sequence[str]) -> None:
     if config.plan and not can.costs:
         problem = "the plan needs the times of single steps, which only the native engine tells"
         raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
+
+
+def _check_deployed(config: SpecDecodeConfig) -> None:
+    """Of engines in processes of their own, and what is only theirs."""
+    can = CAPABILITIES[config.backend]
+    if not can.processes:
+        for name in ("engine_program", "engine_args", "one_at_a_time"):
+            value = getattr(config, name)
+            if value:
+                problem = f"is of engines in processes of their own, not of {config.backend}"
+                remedy = f"Leave it out, or use --backend {LLAMA_SERVER} or {VLLM}"
+                raise UserError(name, value, problem, remedy)
+        return
+    if config.random_weights:
+        problem = f"{config.backend} reads checkpoints, and these weights are drawn"
+        raise UserError("random_weights", "true", problem, "Name a checkpoint")
+    if config.pairs:
+        problem = "are replayed by the native engine"
+        raise UserError("pairs", ",".join(config.pairs), problem, "Use --backend native")
+    if config.backend == VLLM and config.draft_precision not in (None, config.precision):
+        problem = "vLLM runs a draft in the target's precision"
+        raise UserError("draft_precision", config.draft_precision, problem, "Leave it out")
 
 
 def _check_synthetic(config: SpecDecodeConfig, names: Sequence[str]) -> None:

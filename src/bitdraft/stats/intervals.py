@@ -180,6 +180,13 @@ def over_rounds(ratio: Figure, of_rounds: Sequence[float]) -> tuple[Figure, floa
     return with_noise(ratio, Noise.of([of_rounds]), 1 / max(len(of_rounds), 1))
 
 
+def noise_of_turns(ratios: Sequence[Sequence[float]]) -> Noise | None:
+    """Of engines that ran one at a time, in turns, from each one's ratios to a common baseline turn by turn.
+    The baseline's own noise is in the ratios of all, so that they know it from half as many."""
+    noise = Noise.of(ratios)
+    return None if noise is None else Noise(noise.variance, max(1.0, noise.degrees / 2))
+
+
 def median_figure(values: ArrayLike) -> Figure:
     """The median of the items, and its interval between order statistics, whatever their distribution
     (interpolated: Hettmansperger and Sheather 1986). Of five items it is their range, which holds the median

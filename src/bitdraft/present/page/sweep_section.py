@@ -131,7 +131,10 @@ def _lossless(result: SpecDecodeResult) -> list[Section]:
     blocks: list[Block] = [Text(words)]
     if lines:
         titles = ("Draft", "K", "Prompt", "Token", "Kind", "Logit lead", "Recheck in")
-        note = "A rounding tie is explained by the recheck; a bug is not, and is a warning."
+        note = (
+            "A rounding tie is explained by the recheck, or by the engine's own probabilities; a bug is not, "
+            "and is a warning."
+        )
         columns = [Column(title, digits=5) for title in titles]
         blocks.append(Grid(Table("Where texts part", columns, lines, note, is_folded=len(lines) > 12)))
     return [Section("Lossless", blocks)]

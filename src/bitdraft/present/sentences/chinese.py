@@ -125,6 +125,7 @@ def _lossless(f: Finding) -> str:
         return f"无损：全部 {total} 次运行的 token 与{PLAIN}一致。"
     kinds = [
         ("ties", "处舍入并列"),
+        ("noise", "处引擎自身重复时亦不同"),
         ("bugs", "处错误"),
         ("unexplained", "处未能解释"),
         ("unchecked", "处未检查"),
@@ -332,6 +333,9 @@ SENTENCES: dict[str, Sentence] = {
     "spec.replay": lambda f: (
         f"重放：比较了 {f.number('of'):.0f} 次运行中的 {f.number('compared'):.0f} 次（文本与{PLAIN}一致者），"
         f"其中 {f.number('same'):.0f} 次逐步一致。"
+    ),
+    "deployed.in_turn": lambda f: (
+        f"引擎每次只运行一个，各运行 {f.number('n'):.0f} 次：各次启动之间的差异只计入加速比的区间，不计入其他区间。"
     ),
     "spec.drift": lambda f: (
         f"扫描期间机器自身的速度变化了{_pace(f.number('drift'))}（由提示词之间的固定任务测得）。各行轮流运行，"

@@ -69,6 +69,8 @@ def _lossless(f: Finding) -> str:
         return f"Lossless: all {total} runs gave the token ids of plain decoding."
     kinds = [("ties", "rounding tie", "rounding ties"), ("bugs", "bug", "bugs")]
     parts = [counted(f.number(key), one, many) for key, one, many in kinds if f.number(key)]
+    if f.figures.get("noise"):
+        parts.append(f"{f.number('noise'):.0f} where the engine leaves its own text, too")
     for kind in ("unexplained", "unchecked"):
         if f.figures.get(kind):
             parts.append(f"{f.number(kind):.0f} {kind}")
@@ -165,6 +167,10 @@ SENTENCES: dict[str, Sentence] = {
     "spec.replay": lambda f: (
         f"Replay: the steps of {f.number('compared'):.0f} of {f.number('of'):.0f} runs were compared (those "
         f"with the text of plain decoding), and {f.number('same'):.0f} are as replayed."
+    ),
+    "deployed.in_turn": lambda f: (
+        f"Engines ran one at a time, {f.number('n'):.0f} times each: what differs from start to start is in "
+        "the intervals of speedups, and in no others."
     ),
     "spec.drift": lambda f: (
         f"The machine's own speed changed {pace_text(f.number('drift'))} during the sweep (fixed "

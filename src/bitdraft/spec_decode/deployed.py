@@ -1,0 +1,341 @@
+"""The sweep over engines that people deploy: each (draft, K), and K = 0, a process of its own.
+
+Where memory has room for all of them, they run side by side and take turns prompt by prompt, as our own
+engine's configurations do. Else each is started twice, A B B A, with half of the prompts each time. Then
+texts that are not K = 0's are held against its probabilities and against itself, and at last, when no engine
+runs, our own models replay the drafts on its texts: from these every K follows, and what the engine counted
+is held against it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bitdraft import formats
+from bitdraft.backends import Engine, EngineSetup, make_engine
+from bitdraft.config import SpecDecodeConfig
+from bitdraft.errors import UserError
+from bitdraft.external import START, EngineDied, EngineProcess
+from bitdraft.external import EngineSetup as ProcessSetup
+from bitdraft.formats.gguf import LLAMA_CPP
+from bitdraft.inputs.checkpoints import find_checkpoint
+from bitdraft.inputs.gguf.files import gguf_of
+from bitdraft.inputs.models import resolve_device
+from bitdraft.inputs.variants import Variant, draft_format
+from bitdraft.probes.container import available_bytes
+from bitdraft.probes.environment import describe
+from bitdraft.probes.reference_work import reference_work_s
+from bitdraft.runs.executors.base import Emit
+from bitdraft.schema.records import Divergence, Generation
+from bitdraft.servers.turns import NUM_TURNS, halves, turns
+from bitdraft.spec_decode.agreements import agreements
+from bitdraft.spec_decode.control import Diverged, first_difference, token_at
+from bitdraft.spec_decode.failures import failure_of
+from bitdraft.spec_decode.records import BASELINE, Key
+from bitdraft.spec_decode.sizes import sizes_of
+from bitdraft.spec_decode.worker import Worker
+
+NUM_PROBABLE = 20
+ROOM = 0.8
+"""Share of the memory that is free which engines side by side may take"""
+_SLACK_TOKENS = 16
+
+
+def measure(payload: dict[str, Any], emit: Emit) -> None:
+    """The sweep. Emits `progress`, `environment`, `models`, a `run` for each prompt and configuration, a
+    `prompt_over` where all are there, `memory` of engines, a `failed` for each (draft, K) that is lost, a
+    `divergence` for each text that is not the baseline's, and an `agreement` for each prompt."""
+    with ExitStack() as stack:
+        logs = payload["logs"]
+        if logs is None:
+            logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="bitdraft-engines-"))
+        _Sweep(Worker.of(payload, emit), Path(payload["program"]), Path(logs)).measure()
+
+
+class _Sweep:
+    def __init__(self, worker: Worker, program: Path, logs: Path) -> None:
+        self.worker, self.program, self.logs = worker, program, logs
+        self.device = resolve_device(worker.config.device)
+        lost = {(event["draft"], event["k"]) for event in worker.earlier("failed")}
+        worker.active = [own for own in worker.config.configurations(list(worker.folders)) if own not in lost]
+        self.runs: dict[tuple[Key, int], Generation] = {
+            ((event["draft"], event["k"]), event["index"]): Generation.model_validate(event["generation"])
+            for event in worker.earlier("run")
+        }
+        self.is_over = {event["index"] for event in worker.earlier("prompt_over")}
+        self.done = len(self.runs)
+        self.versions: set[str] = set()
+        self.has_peak: set[str | None] = {event["draft"] for event in worker.earlier("memory")}
+
+    @property
+    def keys(self) -> list[Key]:
+        """What still runs."""
+        return [BASELINE, *self.worker.active]
+
+    def measure(self) -> None:
+        """All of it."""
+        worker, emit = self.worker, self.worker.emit
+        emit("progress", stage="environment", done=0, total=1)
+        emit("environment", environment=describe(self.device).model_dump(mode="json"))
+        with emit.slow():
+            self._find_files()
+            reference_work_s(self.device)
+        emit("reference_work", seconds=reference_work_s(self.device))
+        with ExitStack() as stack:
+            engines = {} if self._is_measured else self._together(stack)
+            if engines:
+                self._by_prompts(engines)
+                self._explain(engines.get(BASELINE))
+        if not self._is_measured:
+            self._by_halves()
+        self._explain(None)
+        if worker.active:
+            self._replay()
+
+    @property
+    def _is_measured(self) -> bool:
+        return all(
+            (key, index) in self.runs for key in self.keys for index in range(len(self.worker.prompts))
+        )
+
+    def _find_files(self) -> None:
+        """As the engine takes them: folders, or GGUF files, which are made where there are none."""
+        config = self.worker.config
+        target = find_checkpoint(config)
+        names: dict[str | None, tuple[Variant, SpecDecodeConfig]] = {
+            None: (Variant(target, config.precision), config)
+        }
+        for draft, folder in self.worker.folders.items():
+            own = config.model_copy(update={"model": folder, "gguf": ()})
+            found = find_checkpoint(own)
+            wanted = draft_format(Variant(target, config.precision), found, config.draft_precision)
+            names[draft] = Variant(found, wanted), own
+        self.files: dict[str | None, Path] = {}
+        for label, (variant, own) in names.items():
+            checkpoint = variant.checkpoint
+            is_file = variant.format.backend == LLAMA_CPP
+            self.files[label] = gguf_of(checkpoint, variant.name, own) if is_file else checkpoint.folder
+
+    def _engine(self, key: Key) -> AbstractContextManager[EngineProcess]:
+        draft, k = key
+        config = self.worker.config.model_copy(update={"device": str(self.device)})
+        setup = ProcessSetup(
+            "K-0" if draft is None else f"{draft}-K-{k}",
+            self.program,
+            self.files[None],
+            None if draft is None else self.files[draft],
+            k,
+            max(map(len, self.worker.prompts)) + config.max_new_tokens + k + _SLACK_TOKENS,
+            config,
+            self.logs,
+        )
+        return self._started(key, START[config.backend](setup))
+
+    @contextmanager
+    def _started(self, key: Key, engine: AbstractContextManager[EngineProcess]) -> Iterator[EngineProcess]:
+        """Warm, and told apart from another version's."""
+        worker = self.worker
+        worker.emit("progress", stage="load", done=self.keys.index(key), total=len(self.keys))
+        with ExitStack() as stack:
+            with worker.emit.slow():
+                found = stack.enter_context(engine)
+                brief = worker.brief().max_new_tokens
+                with found.awake():
+                    found.generate(worker.prompts[0], brief, 0)
+            if found.version not in self.versions:
+                self.versions.add(found.version)
+                backend = f"{worker.config.backend} {found.version}".strip()
+                models = {"precision": worker.config.precision, "backend": backend}
+                own = {label: dict(models) for label in worker.folders}
+                worker.emit("models", target=models, drafts=own)
+            yield found
+            if key[0] not in self.has_peak and key[1] in (0, worker.config.k[-1]):
+                peak = found.peak_bytes()
+                self.has_peak.add(key[0])
+                if peak is not None:
+                    worker.emit("memory", draft=key[0], peak_bytes={"peak_ram": peak})
+
+    # side by side
+
+    def _together(self, stack: ExitStack) -> dict[Key, EngineProcess]:
+        """All engines; none where they are to run one at a time, or there is no room for all."""
+        worker = self.worker
+        if worker.config.one_at_a_time or self.device.type == "cuda":
+            return {}
+        free = available_bytes()
+        own = ExitStack()
+        engines = {BASELINE: own.enter_context(self._engine(BASELINE))}
+        taken = max(0, free - available_bytes())
+        # a draft's engine takes more than one without
+        drafts = max((_size(self.files[label]) for label in worker.folders), default=0)
+        if taken + (taken + drafts) * len(worker.active) > ROOM * free:
+            own.close()
+            return {}
+        stack.enter_context(own)
+        for key in list(worker.active):
+            try:
+                engines[key] = own.enter_context(self._engine(key))
+            except (EngineDied, UserError) as error:
+                worker.drop(key[0], key[1], error)
+        return engines
+
+    def _by_prompts(self, engines: dict[Key, EngineProcess]) -> None:
+        for index in range(len(self.worker.prompts)):
+            for key in turns(list(engines), index):
+                if key in self.keys:
+                    self._run(engines[key], key, index)
+            self._end_prompt(index)
+
+    # one at a time
+
+    def _by_halves(self) -> None:
+        worker = self.worker
+        worker.note("deployed.in_turn", n=NUM_TURNS)
+        for number, half in enumerate(halves(len(worker.prompts))):
+            for key in turns(self.keys, number):
+                missing = [index for index in half if (key, index) not in self.runs]
+                if not missing or key not in self.keys:
+                    continue
+                try:
+                    with self._engine(key) as engine:
+                        for index in missing:
+                            self._run(engine, key, index)
+                            if key not in self.keys:
+                                break
+                except (EngineDied, UserError) as error:
+                    self._lose(key, error)
+            for index in half:
+                self._end_prompt(index)
+
+    def _run(self, engine: EngineProcess, key: Key, index: int) -> None:
+        """One request, unless an earlier attempt has made it."""
+        worker, (draft, k) = self.worker, key
+        if (key, index) in self.runs:
+            return
+        total = len(self.keys) * len(worker.prompts)
+        worker.emit("progress", stage="runs", done=self.done, total=total)
+        try:
+            with worker.emit.slow(), engine.awake():
+                seed = worker.seed(draft, k, index)
+                found = engine.generate(worker.prompts[index], worker.config.max_new_tokens, seed)
+        except (EngineDied, ValueError) as error:
+            self._lose(key, error)
+            return
+        found = found.model_copy(update={"cluster": worker.clusters[index]})
+        self.runs[key, index] = found
+        self.done += 1
+        worker.emit("run", draft=draft, k=k, index=index, generation=found.model_dump(mode="json"))
+
+    def _lose(self, key: Key, error: Exception) -> None:
+        """A configuration; without K = 0 there is nothing to compare with."""
+        draft, k = key
+        if draft is None:
+            raise error
+        self.worker.drop(draft, k, error)
+
+    def _end_prompt(self, index: int) -> None:
+        if index not in self.is_over and all((key, index) in self.runs for key in self.keys):
+            self.is_over.add(index)
+            seconds = reference_work_s(self.device)
+            self.worker.emit("prompt_over", index=index, reference_work_s=seconds)
+
+    # what differs
+
+    def _explain(self, engine: EngineProcess | None) -> None:
+        """A `divergence` for each greedy text that is not K = 0's; by an engine of K = 0."""
+        worker = self.worker
+        explained = {(e["draft"], e["k"], e["divergence"]["prompt"]) for e in worker.earlier("divergence")}
+        found = [one for one in self._diverged() if (one.draft, one.k, one.prompt) not in explained]
+        if worker.config.temperature > 0 or not found:
+            return
+        with ExitStack() as stack:
+            own = engine or stack.enter_context(self._engine(BASELINE))
+            stack.enter_context(own.awake())
+            repeats: dict[int, bool] = {}
+            for done, one in enumerate(found):
+                worker.emit("progress", stage="lossless", done=done, total=len(found))
+                if one.prompt not in repeats:
+                    again = own.generate(worker.prompts[one.prompt], worker.config.max_new_tokens, 0)
+                    repeats[one.prompt] = again.token_ids == one.baseline.token_ids
+                divergence = self._judged(own, one, repeats[one.prompt])
+                event = {"draft": one.draft, "k": one.k, "divergence": divergence.model_dump()}
+                worker.emit("divergence", **event)
+                worker.done.append({"event": "divergence", **event})
+
+    def _diverged(self) -> list[Diverged]:
+        found = []
+        for (key, index), run in self.runs.items():
+            baseline = self.runs.get((BASELINE, index))
+            if key[0] is not None and baseline is not None and run.token_ids != baseline.token_ids:
+                found.append(Diverged(index, key[0], key[1], baseline, run))
+        return found
+
+    def _judged(self, engine: EngineProcess, one: Diverged, repeats: bool) -> Divergence:
+        position = first_difference(one.baseline, one.run)
+        expected, found = token_at(one.baseline, position), token_at(one.run, position)
+        text = [*self.worker.prompts[one.prompt], *one.baseline.token_ids[:position]]
+        gap = None
+        if min(expected, found) >= 0:
+            told = engine.next_log_probs(text, NUM_PROBABLE)
+            if expected in told and found in told:
+                gap = max(told.values()) - min(told[expected], told[found])
+        return Divergence(
+            prompt=one.prompt,
+            position=position,
+            expected=expected,
+            found=found,
+            logit_gap=gap,
+            tie_lead=formats.find(self.worker.config.precision).tie_lead,
+            own_repeats=repeats,
+        )
+
+    # the replay
+
+    def _replay(self) -> None:
+        """What our own models say of the drafts on K = 0's texts; what goes wrong costs the replay alone."""
+        worker = self.worker
+        earlier = {event["index"] for event in worker.earlier("agreement")}
+        missing = [index for index in sorted(self.is_over) if index not in earlier]
+        if not missing:
+            return
+        try:
+            engine = self._own_engine()
+        except (RuntimeError, MemoryError, UserError) as error:
+            worker.note("spec.no_replay", ", ".join(worker.labels), why=failure_of(error)[1])
+            return
+        for done, index in enumerate(missing):
+            worker.emit("progress", stage="replay", done=done, total=len(missing))
+            texts = self.runs[BASELINE, index].token_ids
+            with torch.inference_mode():
+                worker.emit("agreement", index=index, agreement=agreements(worker, engine, index, texts))
+
+    def _own_engine(self) -> Engine:
+        worker, config = self.worker, self.worker.config
+        worker.emit("progress", stage="load", done=0, total=1)
+        target = worker.load(config.model, config.precision, self.device)
+        for label in worker.labels:
+            worker.models[label] = worker.load_draft(label, self.device)
+        backend = f"{config.backend} {next(iter(self.versions), '')}".strip()
+        drafts = {
+            label: sizes_of(loaded) | {"backend": backend}
+            for label, loaded in worker.models.items()
+            if loaded is not None
+        }
+        worker.emit("models", target=sizes_of(target) | {"backend": backend}, drafts=drafts)
+        models = {label: loaded.model if loaded else None for label, loaded in worker.models.items()}
+        capacity = max(map(len, worker.prompts)) + config.max_new_tokens
+        setup = EngineSetup(target.model, models, config, "eager", capacity, worker.choices, worker.foreign)
+        with worker.emit.slow():
+            return make_engine("native", setup)
+
+
+def _size(path: Path) -> int:
+    """Of a file, or of a folder's weights."""
+    files: Sequence[Path] = [path] if path.is_file() else list(path.glob("*.safetensors"))
+    return sum(file.stat().st_size for file in files)
