@@ -139,9 +139,11 @@ class _Stream:
             self.ended = "eos"
 
     def generation(self, prompt_tokens: int, submit_s: float, k: int, limit: int) -> Generation:
-        """As a record. Raises `EngineDied` for an answer without text."""
+        """As a record. Raises `EngineDied` for an answer without text, or without times."""
         if not self.token_ids:
             raise EngineDied("llama-server gave no token")
+        if len(self.token_s) > 1 and self.token_s[0] == self.token_s[-1]:
+            raise EngineDied("the answer came in one piece, which tells no time between tokens")
         counts = counts_of_totals(self.totals) if k else ()
         steps = tuple(steps_of_counts(counts, len(self.token_ids), k, limit)) if k else ()
         return Generation(
