@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -26,7 +27,7 @@ from in_process import jobs_in_process
 
 pytest.importorskip("llama_cpp")
 KS = (1, 3)
-SETTINGS = {"num_prompts": 5, "max_prompt_tokens": 24, "max_new_tokens": 16, "device": "cpu"}
+SETTINGS: dict[str, Any] = {"num_prompts": 5, "max_prompt_tokens": 24, "max_new_tokens": 16, "device": "cpu"}
 FLAGS = ["--num-prompts", "5", "--max-prompt-tokens", "24", "--max-new-tokens", "16", "--device", "cpu"]
 DRAFT = "demo/draft-medium"
 
@@ -138,8 +139,8 @@ def test_an_engine_that_does_not_start_is_a_row(tmp_path: Path, monkeypatch: pyt
 def test_a_sweep_goes_on_where_its_baseline_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_FAULT", "dies 0 3")
     words = ["spec-decode", "--draft", DRAFT, "--k", "1,3", "--backend", "llama-server", *FLAGS]
-    found = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "run")])
-    assert "out of memory" in " ".join(found.output.split())
+    printed = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "run")])
+    assert "out of memory" in " ".join(printed.output.split())
     monkeypatch.delenv("STUB_FAULT")
     found, _ = sweep(tmp_path / "run", "--retry-failed")
     assert [len(row.runs) for row in found.rows] == [5, 5, 5]

@@ -231,9 +231,9 @@ def test_costs_are_those_of_what_is_replayed() -> None:
     static.prepare(PROMPTS[0], THIRTY)
     before = seen(static.decode(THIRTY, "draft", 4, 0))
     taken = len(graphs)
-    assert static.draft_seconds("draft", [*PROMPTS[0], 5], 4) > 0
-    assert static.verify_seconds([*PROMPTS[0], 5], 4) > 0
-    assert static.verify_seconds([*PROMPTS[0], 5], 0) > 0
+    assert static.draft_seconds("draft", [[*PROMPTS[0], 5]], 4) > 0
+    assert static.verify_seconds([[*PROMPTS[0], 5]], 4) > 0
+    assert static.verify_seconds([[*PROMPTS[0], 5]], 0) > 0
     assert len(graphs) > taken
     assert seen(static.decode(THIRTY, "draft", 4, 0)) == before
 

@@ -120,11 +120,12 @@ class Engine:
         """What the prepared prompt's prefill took, in the target or in a draft (`costs`)."""
         raise NotImplementedError
 
-    def draft_seconds(self, draft: str, text: list[int], num_tokens: int) -> float:
-        """What drafting `num_tokens` behind a text takes, which begins with the prepared prompt (`costs`)."""
+    def draft_seconds(self, draft: str, texts: Sequence[list[int]], num_tokens: int) -> float:
+        """What drafting `num_tokens` behind each text takes, which begin with the prepared prompts
+        (`costs`)."""
         raise NotImplementedError
 
-    def verify_seconds(self, text: list[int], num_drafted: int) -> float:
-        """What the target's forward over the text's last token and `num_drafted` behind it takes
+    def verify_seconds(self, texts: Sequence[list[int]], num_drafted: int) -> float:
+        """What the target's forward over each text's last token and `num_drafted` behind it takes
         (`costs`)."""
         raise NotImplementedError

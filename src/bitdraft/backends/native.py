@@ -222,19 +222,21 @@ class NativeEngine(Engine):
         )
         return [run]
 
-    def draft_seconds(self, draft: str, text: list[int], num_tokens: int) -> float:
-        """What drafting `num_tokens` behind a text takes, which begins with the prepared prompt; its drafters
-        have been used."""
+    def draft_seconds(self, draft: str, texts: Sequence[list[int]], num_tokens: int) -> float:
+        """What drafting `num_tokens` behind each text takes, which begin with the prepared prompts; its
+        drafters have been used."""
         if isinstance(self._prefilled, StaticPrompts):
             drafter = self._static_drafters[draft]
-            return self._prefilled.draft_seconds(drafter, [text], num_tokens, self.sampler)
+            return self._prefilled.draft_seconds(drafter, texts, num_tokens, self.sampler)
         assert self._prefilled is not None
+        (text,) = texts
         return self._prefilled.draft_seconds(self.drafters[draft], text, num_tokens, self.sampler)
 
-    def verify_seconds(self, text: list[int], num_drafted: int) -> float:
-        """What the target's forward over the text's last token and `num_drafted` behind it takes, until the
+    def verify_seconds(self, texts: Sequence[list[int]], num_drafted: int) -> float:
+        """What the target's forward over each text's last token and `num_drafted` behind it takes, until the
         ids are on the host."""
         assert self._prefilled is not None
         if isinstance(self._prefilled, StaticPrompts):
-            return self._prefilled.verify_seconds([text], num_drafted, self.sampler)
+            return self._prefilled.verify_seconds(texts, num_drafted, self.sampler)
+        (text,) = texts
         return self._prefilled.verify_seconds(text, num_drafted, self.sampler)

@@ -33,6 +33,7 @@ _METAVARS = {
     "tokenizer": "NAME",
     "k": "LIST",
     "batch_sizes": "LIST",
+    "contexts": "LIST",
     "precisions": "LIST",
     "pairs": "LIST",
     "kv_caches": "LIST",

@@ -112,6 +112,8 @@ class SpecDecodeKeywords(CommonKeywords, DraftingKeywords, total=False):
     one_at_a_time: bool
     synthetic_acceptance: float | None
     plan: bool
+    schedule: bool
+    contexts: Numbers
     pairs: Names
     kv_caches: Names
 

@@ -24,6 +24,9 @@ from bitdraft.formats import kv_cache
 from bitdraft.formats.gguf import LLAMA_CPP, of_dtype
 from bitdraft.formats.stored import ORIGINAL
 
+LARGEST_CONTEXT = 1 << 20
+SCHEDULED_SIZES = (1, 2, 4, 8)
+
 
 def _known(name: str) -> str:
     found = formats.canonical(name)
@@ -226,6 +229,14 @@ class SpecDecodeConfig(
         description="Make draft models agree with the target at this rate: speed is real, acceptance stated.",
     )
     plan: bool = Field(False, description="No sweep: predict the best K from replay and cost curves.")
+    schedule: bool = Field(
+        False,
+        description="No sweep: the best K for each --batch-sizes (by default 1,2,4,8) and context, by replay "
+        "and costs that are measured there.",
+    )
+    contexts: tuple[int, ...] = Field(
+        (), description="With --schedule, tokens of context: 128,1024. By default 64,256,1024 that fit."
+    )
     pairs: tuple[Precision, ...] = Field(
         (),
         description="Formats of target and draft, comma-separated: the acceptance of every pair, by replay.",
@@ -267,6 +278,27 @@ class SpecDecodeConfig(
         if not value:
             raise ValueError("no cache is named")
         return tuple(dict.fromkeys(known_kv_cache(name) for name in value))
+
+    @field_validator("contexts", mode="before")
+    @classmethod
+    def _context_ranges(cls, value: Any) -> Any:
+        return () if value is None else numbers(value, "context", LARGEST_CONTEXT)
+
+    @field_validator("contexts")
+    @classmethod
+    def _possible_contexts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        check_range(value, "context", LARGEST_CONTEXT)
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _schedule_is_a_plan(cls, values: Any) -> Any:
+        """Its texts are written as a plan's are; and it is of several batch sizes."""
+        if not isinstance(values, dict) or not values.get("schedule"):
+            return values
+        sizes = values.get("batch_sizes")
+        is_left_out = sizes in (None, "", "1", 1, (), (1,), [1])
+        return values | {"plan": True} | ({"batch_sizes": SCHEDULED_SIZES} if is_left_out else {})
 
     @field_validator("batch_sizes", mode="before")
     @classmethod

@@ -30,6 +30,7 @@ SWEEP_STAGES = {
     "runs": ("sweep: requests done", 0.15, 0.85),
     "replay": ("replay: prompts done", 0.88, 0.95),
     "plan": ("plan: prompts done", 0.15, 1.0),
+    "grid": ("grid: batch sizes and contexts done", 0.6, 1.0),
     "lossless": ("explaining differences to plain decoding", 0.85, 0.88),
     "pairs": ("formats of target and draft", 0.86, 0.9),
     "batches": ("larger batches: groups done", 0.88, 0.95),

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bitdraft.present.charts import sweep
+from bitdraft.present.charts import schedule, sweep
 from bitdraft.present.charts.anatomy import anatomy
 from bitdraft.present.charts.batches import batch_chart
 from bitdraft.present.files import conclusions, machine_line, write_charts, write_texts
 from bitdraft.present.pairs_table import pairs_csv, pairs_table
+from bitdraft.present.schedule_table import schedule_csv, schedule_table
 from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.sweep_table import VERSUS_1, lossless_text, plan_table, sweep_table
 from bitdraft.present.table import Value, csv_text, interval_hint, markdown
@@ -58,6 +59,7 @@ def markdown_text(result: SpecDecodeResult) -> str:
     lines = [
         *conclusions(result, f"Speculative decoding of {sweep.subject(result)}"),
         *(markdown(plan_table(result)) if result.config.plan else _table_lines(result)),
+        *_schedule_lines(result),
         *_pair_lines(result),
         "",
         f"Text: {result.text.dataset} (sha256 {result.text.sha256[:12]}), "
@@ -67,6 +69,13 @@ def markdown_text(result: SpecDecodeResult) -> str:
     if result.environment.torch is not None:
         lines.append(machine_line(result.environment))
     return "\n".join(lines) + "\n"
+
+
+def _schedule_lines(result: SpecDecodeResult) -> list[str]:
+    if not result.schedule:
+        return []
+    table = schedule_table(result)
+    return ["", f"## {table.title}", "", *markdown(table), "", table.note]
 
 
 def _pair_lines(result: SpecDecodeResult) -> list[str]:
@@ -95,6 +104,8 @@ def publish(result: SpecDecodeResult, folder: Path | None) -> tuple[SpecDecodeRe
     names = write_texts(folder, file_stem(found), texts)
     if found.pairs:
         names += write_texts(folder, f"{file_stem(found)}_pairs", {"csv": pairs_csv(found)})
+    if found.schedule:
+        names += write_texts(folder, f"{file_stem(found)}_schedule", {"csv": schedule_csv(found)})
     return found, [*names, *draw(found, folder)]
 
 
@@ -106,6 +117,8 @@ def draw(
     charts = {}
     if found.config.plan and found.plan:
         charts[f"speculation_plan_{name}"] = sweep.plan(found)
+    if found.schedule:
+        charts[f"speculation_schedule_{name}"] = schedule.chart(found)
     if found.baseline is not None:
         charts[f"speculative_comparison_{name}"] = sweep.comparison(found)
         charts[f"speculation_anatomy_{name}"] = anatomy(found)

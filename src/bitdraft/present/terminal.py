@@ -14,6 +14,7 @@ from bitdraft.present.comparison_table import ENDS, HINT, comparison_tables, dif
 from bitdraft.present.pairs_table import pairs_table
 from bitdraft.present.precision_table import precision_table
 from bitdraft.present.recommendation_files import SNIPPET_TITLES, SPEEDS, recommendation_table, shown
+from bitdraft.present.schedule_table import schedule_table
 from bitdraft.present.sentences import Language, with_sentences
 from bitdraft.present.serving_table import serving_table
 from bitdraft.present.sweep_table import VERSUS_1, best_rows, fastest, plan_table, sweep_table
@@ -50,6 +51,7 @@ _FAILURES = (
     "spec.not_lossless",
     "plan.out",
     "batch.failed",
+    "schedule.time",
     *_OF_SERVERS,
 )
 
@@ -144,6 +146,10 @@ def show_spec_decode(
         table = sweep_table(result, fastest(result.batches), "Several prompts at once")
         print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)
         _quiet(console, f"each draft's fastest K at that size; {VERSUS_1}")
+    if result.schedule:
+        table = schedule_table(result)
+        print_table(console, table, with_intervals=True, spread_of="Speedup", language=language)
+        _quiet(console, "K = 0: speculation is not shown to pay there")
     if result.pairs:
         print_table(console, pairs_table(result), with_intervals=verbose, language=language)
     show_verdict(console, result, verbose=verbose, language=language)

@@ -273,6 +273,57 @@ class SpecDecodeVerdict(Record):
     batches: BatchVerdict | None = None
 
 
+class SchedulePoint(Record):
+    """What a draft at a K is predicted to bring at a batch size behind a context: tokens per step by replay,
+    times the target's own step over a speculative one, both measured there (`plain_ms`, `step_ms`)."""
+
+    batch_size: int
+    context: int
+    draft: str
+    k: int
+    plain_ms: float
+    step_ms: float
+    speedup: Figure
+
+
+class ScheduleChoice(Record):
+    """The best of a batch size and context: K = 0 where speculation is not shown to pay. `speedup` is the
+    best (draft, K)'s, chosen or not, with an interval for all that were looked at; `pays` None where it holds
+    both."""
+
+    batch_size: int
+    context: int
+    k: int
+    draft: str
+    best_k: int
+    speedup: Figure
+    pays: bool | None
+
+
+class Schedule(Record):
+    """The best K by batch size and context. `grid_s` is how long measuring it took, `sweep_s` how long runs
+    of all of it would take, by the same costs. `left_out` are (batch size, context, why)."""
+
+    points: tuple[SchedulePoint, ...] = ()
+    choices: tuple[ScheduleChoice, ...] = ()
+    grid_s: float = 0.0
+    sweep_s: float = 0.0
+    left_out: tuple[tuple[int, int, str], ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.choices)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Those that were measured, the smallest first."""
+        return sorted({one.batch_size for one in self.choices})
+
+    @property
+    def contexts(self) -> list[int]:
+        """The same of contexts."""
+        return sorted({one.context for one in self.choices})
+
+
 class FormatPair(Record):
     """A draft in one format beside its target in another, by replay: `agreement` is the share of the target's
     tokens that the draft would have drafted, `tokens_per_step` by K. `kv_cache` is the target's."""
@@ -289,8 +340,8 @@ class SpecDecodeResult(Result):
     """What `bitdraft spec-decode` measured. `rows` hold the baseline (K = 0) and every (draft, K), at every
     batch size; `replay` and `plan` are by draft, `replay` then by K. In a sweep `plan` is what is predicted
     over all K from the smallest to the largest; a plan has no rows. `pairs` are of formats of target and
-    draft, where they were asked for. `reference_work_s` are the times of fixed
-    work before the first prompt and after each."""
+    draft, where they were asked for, and so is `schedule`. `reference_work_s` are the times of fixed work
+    before the first prompt and after each."""
 
     kind: Literal["spec_decode"] = "spec_decode"
     config: SpecDecodeConfig
@@ -300,6 +351,7 @@ class SpecDecodeResult(Result):
     costs: CostRecord = CostRecord()
     plan: dict[str, DraftPlan] = Field(default_factory=dict)
     pairs: tuple[FormatPair, ...] = ()
+    schedule: Schedule = Schedule()
     verdict: SpecDecodeVerdict = SpecDecodeVerdict()
     reference_work_s: tuple[WorkSeconds, ...] = ()
 

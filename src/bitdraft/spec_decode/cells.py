@@ -28,6 +28,7 @@ from bitdraft.spec_decode.agreements import agreements
 from bitdraft.spec_decode.batches import check_batches, measure_batches
 from bitdraft.spec_decode.control import Diverged, explain
 from bitdraft.spec_decode.costs import measure_costs
+from bitdraft.spec_decode.grid import measure_grid
 from bitdraft.spec_decode.sizes import sizes_of
 from bitdraft.spec_decode.worker import PLAN_K, PLAN_WRITER, Worker
 
@@ -64,7 +65,9 @@ def measure(payload: dict[str, Any], emit: Emit) -> None:
             found += _sweep_prompt(worker, engine, index)
     if found and engine.capabilities.token_models:
         explain(worker, engine, found)
-    if engine.capabilities.batches:
+    if config.schedule:
+        measure_grid(worker, engine)
+    elif engine.capabilities.batches:
         measure_batches(worker, engine)
 
 

@@ -41,7 +41,7 @@ def measure_costs(  # noqa: PLR0917
             size = sizes[index % len(sizes)]
             if drafts:
                 label = drafts[(index + turn) % len(drafts)]
-                spent_s = engine.draft_seconds(label, context, most_drafted)
+                spent_s = engine.draft_seconds(label, [context], most_drafted)
                 draft_s[label].append(spent_s / most_drafted)
-            target_s[str(size)].append(engine.verify_seconds(context, size - 1))
+            target_s[str(size)].append(engine.verify_seconds([context], size - 1))
     return {"target_s": target_s, "draft_s": draft_s}

@@ -19,6 +19,7 @@ from bitdraft.schema.results import UNRECORDED
 from bitdraft.schema.spec_decode import (
     CostRecord,
     DraftPlan,
+    Schedule,
     SpecDecodeResult,
     SpecDecodeRow,
     SpecDecodeVerdict,
@@ -34,6 +35,7 @@ from bitdraft.spec_decode.analysis import (
 from bitdraft.spec_decode.pair_analysis import dead_drafts, pair_findings, pair_records
 from bitdraft.spec_decode.plan_verdict import decide_plan
 from bitdraft.spec_decode.records import Records
+from bitdraft.spec_decode.schedule import findings_of, schedule_of
 from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of
 from bitdraft.spec_decode.workload import Workload, prepare
 from bitdraft.stats.drift import DRIFT_WARNING, drift_of
@@ -188,6 +190,11 @@ class _Fold:
         plan = plan_record(records) if done else {}
         costs = costs_record(records)
         verdict, findings = self._verdict(rows, plan, costs)
+        schedule = schedule_of(records) if config.schedule and done else Schedule()
+        if config.schedule:
+            # what a plan says of one prompt is a reason beside it
+            plan_says = (one.model_copy(update={"severity": "reason"}) for one in findings)
+            findings = (*findings_of(schedule), *plan_says)
         pairs = pair_records(self.of_pairs, config)
         return SpecDecodeResult(
             config=config,
@@ -206,6 +213,7 @@ class _Fold:
             costs=costs,
             plan=plan,
             pairs=pairs,
+            schedule=schedule,
             verdict=verdict,
             reference_work_s=tuple(records.reference_work_s),
             findings=(

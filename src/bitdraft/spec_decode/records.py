@@ -83,6 +83,16 @@ class GroupRecord:
         return cls(tuple(event["prompts"]), runs)
 
 
+@dataclass(frozen=True)
+class GridPoint:
+    """Costs of a batch of rows behind a context, round by round, and the seconds that measuring them took."""
+
+    batch_size: int
+    context: int
+    costs: CostSample
+    seconds: float
+
+
 @dataclass
 class Records:
     """Filled by `take`, event by event."""
@@ -97,6 +107,8 @@ class Records:
     failures: dict[Configuration, Reason] = field(default_factory=dict)
     divergences: dict[Key, list[Divergence]] = field(default_factory=dict)
     memory: dict[str | None, dict[str, int]] = field(default_factory=dict)
+    grid: list[GridPoint] = field(default_factory=list)
+    grid_failed: list[tuple[int, int, str]] = field(default_factory=list)
     partial: dict[int, dict[Key, Generation]] = field(default_factory=dict)
     notes: list[Finding] = field(default_factory=list)
     reference_work_s: list[float] = field(default_factory=list)
@@ -150,6 +162,13 @@ class Records:
 
     def _take_memory(self, event: Event) -> None:
         self.memory[event["draft"]] = event["peak_bytes"]
+
+    def _take_grid(self, event: Event) -> None:
+        sample = CostSample.of(event)
+        self.grid.append(GridPoint(event["batch_size"], event["context"], sample, event["seconds"]))
+
+    def _take_grid_failed(self, event: Event) -> None:
+        self.grid_failed.append((event["batch_size"], event["context"], event["reason"]))
 
     def _take_failed(self, event: Event) -> None:
         self.failures[Configuration(event["draft"], event["k"])] = (event["status"], event["reason"])

@@ -23,6 +23,7 @@ from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.records import Generation
 from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.synthetic import Text, agreement_bits, run_with_oracle, stays
+from bitdraft.spec_decode.workload import SLACK_TOKENS
 
 WARM_UP_TOKENS = 16
 PLAN_WRITER, PLAN_K = "(writer)", 8
@@ -109,6 +110,7 @@ class Worker:
             drafts[PLAN_WRITER] = None
         config = self.config
         capacity = max(map(len, self.prompts)) + config.max_new_tokens
+        capacity = max(capacity, *(length + config.k[-1] + SLACK_TOKENS for length in (0, *config.contexts)))
         execution: Execution = mode or self.decided.get("mode") or config.execution
         setup = EngineSetup(target, drafts, config, execution, capacity, self.choices, self.foreign)
         with self.emit.slow():

@@ -39,6 +39,9 @@ from bitdraft.schema.findings import Finding, warning
 
 DEMO_DRAFTS = ("demo/draft-small", "demo/draft-medium", NGRAM)
 LONGEST_LABEL = 24
+USUAL_CONTEXTS = (64, 256, 1024)
+SLACK_TOKENS = 16
+"""Behind a context, for what is drafted and verified there"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Workload:
     foreign: dict[str, tuple[int, ...]]
     warnings: tuple[Finding, ...]
     program: Path | None = None
+    contexts: tuple[int, ...] = ()
 
     @cached_property
     def contents(self) -> dict[str, object]:
@@ -76,7 +80,9 @@ class Workload:
         """For a child process, which is given folders so that it needs no hub."""
         folders = {d.label: str(d.checkpoint.folder) if d.checkpoint else None for d in self.drafts}
         return {
-            "config": config.model_dump(mode="json") | self.target.settings_here(),
+            "config": config.model_dump(mode="json")
+            | self.target.settings_here()
+            | {"contexts": self.contexts},
             "drafts": folders,
             "prompts": [prompt.token_ids for prompt in self.prompts],
             "clusters": [prompt.cluster for prompt in self.prompts],
@@ -124,7 +130,22 @@ def prepare(config: SpecDecodeConfig) -> Workload:
     refuse_other_engines(config.backend, in_use)
     program = find_program(config) if CAPABILITIES[config.backend].processes else None
     record = text_record(dataset, prompts, config, encoder)
-    return Workload(target, drafts, record, prompts, foreign, _size_warnings(target, models), program)
+    contexts = _contexts(config, [target, *(checkpoint for _, checkpoint in models)])
+    warnings = _size_warnings(target, models)
+    return Workload(target, drafts, record, prompts, foreign, warnings, program, contexts)
+
+
+def _contexts(config: SpecDecodeConfig, checkpoints: Sequence[Checkpoint]) -> tuple[int, ...]:
+    """Of the schedule's grid: those that were asked for, else the usual ones that all models have room
+    for."""
+    if not config.schedule:
+        return ()
+    most = min(one.context for one in checkpoints) - config.k[-1] - SLACK_TOKENS
+    if config.contexts and config.contexts[-1] > most:
+        problem = f"with K = {config.k[-1]} the models have room for {most} tokens"
+        raise UserError("contexts", config.contexts[-1], problem, f"Use contexts up to {most}")
+    usual = tuple(length for length in USUAL_CONTEXTS if length <= most)
+    return config.contexts or usual or (max(1, most),)
 
 
 def _check_settings(config: SpecDecodeConfig) -> None:
@@ -149,6 +170,9 @@ def _check_settings(config: SpecDecodeConfig) -> None:
         _check_synthetic(config, names)
     if config.batch_sizes[-1] > 1:
         _check_ways_to_batch(config)
+    if config.contexts and not config.schedule:
+        shown = ",".join(map(str, config.contexts))
+        raise UserError("contexts", shown, "are of a schedule", "Leave it out, or add --schedule")
     _check_backend(config, names)
     if config.pairs:
         _check_pairs(config, names)
@@ -224,7 +248,7 @@ def _check_ways_to_batch(config: SpecDecodeConfig) -> None:
     if not CAPABILITIES[config.backend].batches:
         problem = f"{config.backend} takes a draft model for one prompt alone"
         raise UserError("batch_sizes", sizes, problem, "Use --backend native, or --batch-size 1")
-    if config.plan:
+    if config.plan and not config.schedule:
         problem = "the plan predicts one prompt at a time"
         raise UserError("batch_sizes", sizes, problem, "Leave --plan out, or use --batch-size 1")
     if config.execution == "eager":
@@ -234,7 +258,7 @@ def _check_ways_to_batch(config: SpecDecodeConfig) -> None:
 
 def _check_batches(config: SpecDecodeConfig, num_prompts: int) -> None:
     largest = config.batch_sizes[-1]
-    if largest > num_prompts:
+    if largest > num_prompts and not config.schedule:
         problem = f"there are only {num_prompts} prompts to decode at once"
         remedy = f"Use --num-prompts {largest} (intervals take five times as many), or a smaller batch"
         raise UserError("batch_sizes", largest, problem, remedy)

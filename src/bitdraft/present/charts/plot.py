@@ -83,6 +83,18 @@ class Point:
     hover: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A field over two names, with its words and its colour."""
+
+    x: str
+    y: str
+    text: str
+    colour: str
+    opacity: float
+    hover: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Plot:
     """Layers over one pair of axes; sizes in pixels of the screen."""
@@ -112,6 +124,16 @@ class Plot:
         rows = [row | {"start": start} for row, start in zip(_rows(points), starts, strict=True)]
         mark = alt.MarkDef(type="bar", size=size, xOffset=shift, **_coloured(style))
         self._add(rows, mark, y2=alt.Y2("start"), tooltip=_tooltip(points))
+
+    def tiles(self, tiles: Sequence[Tile]) -> None:
+        """A heat map: fields beside each other, with their words in the middle."""
+        for tile in tiles:
+            mark = alt.MarkDef(type="rect", color=tile.colour, opacity=tile.opacity, cornerRadius=3)
+            point = Point(tile.x, tile.y, hover=tile.hover)
+            self._add(_rows([point]), mark, tooltip=_tooltip([point]))
+        self.text(
+            [(tile.x, tile.y, tile.text) for tile in tiles], align="center", shift=(0, -12), fontSize=13
+        )
 
     def line(self, points: Sequence[Point], style: SeriesStyle, *, width: float = 2, dash: str = "") -> None:
         """Straight between the points."""

@@ -3,10 +3,11 @@ anatomy of a step, larger batches, costs."""
 
 from __future__ import annotations
 
-from bitdraft.present.charts import anatomy, batches
+from bitdraft.present.charts import anatomy, batches, schedule
 from bitdraft.present.charts import sweep as charts
 from bitdraft.present.page.model import Block, Chart, Grid, Section, Text
 from bitdraft.present.pairs_table import pairs_table
+from bitdraft.present.schedule_table import schedule_table
 from bitdraft.present.sweep_table import VERSUS_1, plan_table, sweep_table
 from bitdraft.present.table import Cell, Column, Table, interval_hint
 from bitdraft.schema.spec_decode import Predicted, SpecDecodeResult
@@ -49,6 +50,9 @@ def _parts(result: SpecDecodeResult) -> list[Section]:
         table = sweep_table(result, result.batches, "Larger batches")
         grid = Grid(Table(table.title, table.columns, table.rows, f"{VERSUS_1} ★ best speedup of a size."))
         parts.append(Section("Several prompts at once", [Text(_GROUPS, is_note=True), *own, grid]))
+    if result.schedule:
+        table = schedule_table(result)
+        parts.append(Section(table.title, [Chart.of(schedule.panel(result)), Grid(table)]))
     if result.pairs:
         table = pairs_table(result)
         parts.append(Section(table.title, [Grid(table)]))

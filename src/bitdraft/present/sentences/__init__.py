@@ -14,11 +14,13 @@ from pydantic import BaseModel
 from bitdraft.present.sentences import (
     batches,
     chinese,
+    chinese_schedules,
     chinese_serving,
     comparisons,
     precision,
     recommendations,
     runs,
+    schedules,
     serving,
     sweeps,
 )
@@ -37,12 +39,12 @@ _Said = TypeVar(
 Language = Literal["en", "zh"]
 SENTENCES: dict[str, Sentence] = {
     code: make
-    for module in (runs, precision, sweeps, batches, recommendations, comparisons, serving)
+    for module in (runs, precision, sweeps, batches, schedules, recommendations, comparisons, serving)
     for code, make in module.SENTENCES.items()
 }
 LANGUAGES: dict[Language, dict[str, Sentence]] = {
     "en": SENTENCES,
-    "zh": {**chinese.SENTENCES, **chinese_serving.SENTENCES},
+    "zh": {**chinese.SENTENCES, **chinese_schedules.SENTENCES, **chinese_serving.SENTENCES},
 }
 
 
