@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bitdraft.config.serving import CertifyConfig
     from bitdraft.decoder import Decoder
     from bitdraft.errors import Interrupted, UserError
+    from bitdraft.export.export import export_result
     from bitdraft.present.page.page import write_report
     from bitdraft.schema.comparison import Comparison
     from bitdraft.schema.findings import Finding
@@ -53,6 +54,7 @@ __all__ = [
     "compare_results",
     "evaluate_precision",
     "evaluate_spec_decode",
+    "export_result",
     "load_result",
     "measure_in_turn",
     "recommend_deployment",
@@ -84,6 +86,7 @@ _HOMES = {
     "measure_in_turn": "bitdraft.api",
     "evaluate_precision": "bitdraft.api",
     "evaluate_spec_decode": "bitdraft.api",
+    "export_result": "bitdraft.export.export",
     "recommend_deployment": "bitdraft.api",
     "run_matrix": "bitdraft.api",
     "write_report": "bitdraft.present.page.page",

@@ -18,12 +18,12 @@ LAYERS = [
     ["engine"],
     ["backends", "runs", "servers", "external"],
     ["decoder", "precision", "serving", "spec_decode"],
-    ["compare", "recommend", "matrix"],
+    ["compare", "recommend", "matrix", "export"],
     ["present"],
     ["api", "cli"],
 ]
 LOWEST = frozenset(LAYERS[0])
-NO_TORCH = LOWEST | {"runs", "servers", "external", "compare", "present"}
+NO_TORCH = LOWEST | {"runs", "servers", "external", "compare", "export", "present"}
 SIDE_BY_SIDE = [{"precision", "serving", "spec_decode"}, {"backends", "runs", "servers"}]
 ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}

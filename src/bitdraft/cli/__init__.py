@@ -18,6 +18,7 @@ from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.compare import compare
 from bitdraft.cli.doctor import doctor
 from bitdraft.cli.encoding import show_what_can_be_shown
+from bitdraft.cli.export import export
 from bitdraft.cli.flags import Debug, Lang
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
@@ -56,7 +57,8 @@ def _root(
 
 def _examples(*lines: str) -> str:
     """What stands below a command's flags."""
-    return "\n\n".join(("Examples:", *(f"  bitdraft {line}" for line in lines)))
+    shown = (line if "$(bitdraft" in line else f"bitdraft {line}" for line in lines)
+    return "\n\n".join(("Examples:", *(f"  {line}" for line in shown)))
 
 
 app.command(
@@ -79,6 +81,8 @@ app.command(
         "spec-decode path/to/model --draft path/to/draft --k 1-8",
         "spec-decode path/to/model --draft ngram --plan",
         "spec-decode path/to/model --draft path/to/draft --k 3 --batch-size 1,4,16",
+        "spec-decode path/to/model --draft path/to/draft --k 1-8 --schedule",
+        "spec-decode path/to/model --draft path/to/draft --k 1-8 --backend llama-server",
     ),
 )(spec_decode)
 app.command(
@@ -86,6 +90,7 @@ app.command(
     epilog=_examples(
         "serve-bench http://localhost:8001 --baseline http://localhost:8000 --concurrency 1,4,16",
         "serve-bench http://localhost:8001 --baseline http://localhost:8000 --api chat --dataset spec-bench",
+        "serve-bench --launch servers.toml --concurrency 1,4",
     ),
 )(serve_bench)
 app.command(
@@ -102,6 +107,13 @@ app.command(
         "compare results/before results/after --measure --python-b other-venv/bin/python",
     )
 )(compare)
+app.command(
+    epilog=_examples(
+        "export results/mine",
+        'vllm serve MODEL --speculative-config "$(bitdraft export results/mine --to vllm-config)"',
+        "export results/mine --to inferencex --draft draft-small --k 3",
+    )
+)(export)
 app.command(epilog=_examples("report results"))(report)
 app.command(epilog=_examples("doctor", "doctor --device cuda:1 --no-measure"))(doctor)
 

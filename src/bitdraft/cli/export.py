@@ -1,0 +1,49 @@
+"""`bitdraft export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitdraft.cli.common import errors_to_exit
+from bitdraft.cli.flags import Debug
+
+
+def export(
+    *,
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="A result's file, or a folder that holds one.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="That one alone, without a heading: vllm, vllm-config, llama-server, sglang, tensorrt-llm, "
+            "aiconfigurator, aiconfigurator-0.10, inferencex, or synthetic-ENGINE. By default all.",
+        ),
+    ] = None,
+    draft: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Of which draft. By default the recommended one.")
+    ] = None,
+    k: Annotated[int | None, typer.Option(help="At which K. By default the recommended one.")] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(help="Of a schedule: K at this context. By default what holds at all of them."),
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(metavar="MODE", help="InferenceX's: thinking_off or thinking_on.")
+    ] = "thinking_off",
+    debug: Debug = False,
+) -> None:
+    """Say what was measured in the words of engines and planners: commands, K by batch size, acceptance."""
+    with errors_to_exit(debug, subject="RESULT"):
+        from bitdraft.export import export_result
+
+        found = export_result(result, to, draft=draft, k=k, context=context, mode=mode)
+        if to is not None:
+            print(found[to])
+            return
+        for name, text in found.items():
+            print(f"# {name}\n{text}\n")

@@ -1,0 +1,165 @@
+"""What is exported of a result: target, draft, K, how many tokens a step gives at each K, and K by batch
+size. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import bitdraft
+from bitdraft.config import NGRAM
+from bitdraft.errors import UserError
+from bitdraft.schema.serving import ServingResult
+from bitdraft.schema.spec_decode import PositionAcceptance, Schedule, SpecDecodeResult
+
+_FIELD = "result"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`tokens_per_step` by K counts the target's own token; `rates` at this K are shares of steps that kept
+    the first, the second, … token and all before it, empty where they are unknown. `by_batch_size` is K from
+    each batch size on, 0 for plain decoding; empty without a schedule. `measured` says how, in a line."""
+
+    target: str
+    draft: str
+    k: int
+    tokens_per_step: dict[int, float]
+    rates: tuple[float, ...] = ()
+    by_batch_size: dict[int, int] = field(default_factory=dict)
+    measured: str = ""
+    engine: str | None = None
+
+    @property
+    def is_lookup(self) -> bool:
+        """Prompt lookup, which has no checkpoint."""
+        return self.draft == NGRAM
+
+    @property
+    def length(self) -> float:
+        """Tokens a step at this K, the target's own among them."""
+        return self.tokens_per_step[self.k]
+
+
+def setting_of_sweep(
+    result: SpecDecodeResult, draft: str | None, k: int | None, context: int | None = None
+) -> Setting:
+    """Of a sweep, plan or schedule: what its verdict recommends, unless a draft or K is named. Raises
+    `UserError` where nothing is recommended, or what is named was not measured."""
+    labels = list(result.replay) or result.labels
+    if not labels:
+        raise UserError(_FIELD, result.text.dataset, "holds no acceptance", "Measure a sweep or a plan")
+    by_verdict = _best_of(result.schedule) if result.schedule else result.verdict.draft
+    label = draft or by_verdict
+    if label is None and k is None:
+        problem = f"recommends no draft ({result.summary or 'nothing is shown to pay'})"
+        raise UserError(_FIELD, "its verdict", problem, "Name one: --draft LABEL --k K")
+    label = label or labels[0]
+    if label not in labels:
+        raise UserError("draft", label, "was not measured", f"Choose from {', '.join(labels)}")
+    lengths = {own: one.tokens_per_step for own, one in result.replay.get(label, {}).items()}
+    positions = {own: one.acceptance_by_position for own, one in result.replay.get(label, {}).items()}
+    for row in result.sweep:
+        if row.draft == label and "tokens_per_step" in row.metrics and row.k not in lengths:
+            lengths[row.k] = row.metrics["tokens_per_step"].value
+            positions[row.k] = row.acceptance_by_position
+    by_size = k_by_batch_size(result.schedule, label, context)
+    if by_size and not any(by_size.values()) and context is None and k is None:
+        problem = f"speculation with {label} is not shown to pay at all of its contexts at any batch size"
+        shown = ", ".join(map(str, result.schedule.contexts))
+        raise UserError(_FIELD, "its schedule", problem, f"Name --context (of {shown}), or --k")
+    chosen = k or max(by_size.values(), default=0) or result.verdict.k or _best_k(result, label)
+    if chosen is None or chosen not in lengths:
+        known = ", ".join(map(str, sorted(lengths))) or "none"
+        raise UserError("k", chosen or "none", "was not measured", f"Choose from {known}")
+    record = result.drafts.get(label)
+    how = "greedy" if result.config.temperature == 0 else f"temperature {result.config.temperature:g}"
+    return Setting(
+        target=_place(result.model.name or result.config.model),
+        draft=NGRAM if record is None or record.name == "prompt lookup" else _place(record.name or label),
+        k=chosen,
+        tokens_per_step=lengths,
+        rates=rates_of(positions[chosen]),
+        by_batch_size=by_size,
+        measured=f"{result.text.dataset}, {len(result.text.prompt_ids)} prompts, {how}, "
+        f"{result.config.precision}, bitdraft {result.environment.bitdraft or ''}".strip(),
+    )
+
+
+def setting_of_servers(result: ServingResult, server: str | None, k: int | None, draft: str) -> Setting:
+    """Of running servers: the one that is named, or the one that is shown to pay. Its draft is no part of
+    what a server tells."""
+    rows = [row for row in result.rows if row.k and "tokens_per_step" in row.metrics]
+    name = server or result.best
+    own = [row for row in rows if row.server == name and k in (None, row.k)] or (
+        [row for row in rows if row.k == k] if server is None and k is not None else []
+    )
+    if not own:
+        known = ", ".join(dict.fromkeys(f"{row.server} (K = {row.k})" for row in rows)) or "none"
+        raise UserError("server", name or "none", "tells no acceptance", f"Choose from {known}")
+    row = own[0]
+    assert row.k is not None
+    return Setting(
+        target=_place(result.model.name or ""),
+        draft=_place(draft),
+        k=row.k,
+        tokens_per_step={one.k: one.metrics["tokens_per_step"].value for one in reversed(rows) if one.k},
+        rates=rates_of(row.acceptance_by_position),
+        measured=f"{result.text.dataset}, {result.config.num_prompts} prompts, {row.server}",
+        engine=next((one.engine for one in result.servers if one.name == row.server), None),
+    )
+
+
+def rates_of(positions: Sequence[PositionAcceptance]) -> tuple[float, ...]:
+    """Shares of steps that kept a token and all before it: none larger than the one before, as engines ask
+    (steps near a request's end draft fewer, which can make it seem so)."""
+    shares = [one.share for one in positions]
+    if any(share is None for share in shares):
+        return ()
+    return tuple(accumulate((float(share or 0) for share in shares), min))
+
+
+def k_by_batch_size(schedule: Schedule, draft: str, context: int | None = None) -> dict[int, int]:
+    """K from each batch size on: at one context, or over all of them that whose least speedup is the largest,
+    and 0 where at any of them nothing is shown to pay."""
+    if context is not None and context not in schedule.contexts:
+        known = ", ".join(map(str, schedule.contexts)) or "none"
+        raise UserError("context", context, "is not in the schedule", f"Choose from {known}")
+    found = {}
+    for size in schedule.batch_sizes:
+        there = [one for one in schedule.choices if one.batch_size == size]
+        there = [one for one in there if context in (None, one.context)]
+        points = [p for p in schedule.points if p.batch_size == size and p.draft == draft]
+        points = [p for p in points if context in (None, p.context)]
+        ks = sorted({point.k for point in points})
+        least = {k: min(p.speedup.value for p in points if p.k == k) for k in ks}
+        best = max(ks, key=lambda k: least[k], default=0)
+        found[size] = best if best and least[best] > 1 and all(one.pays for one in there) else 0
+    return found
+
+
+def _best_of(schedule: Schedule) -> str | None:
+    paying = [one for one in schedule.choices if one.pays]
+    return max(paying, key=lambda one: one.speedup.value).draft if paying else None
+
+
+def _best_k(result: SpecDecodeResult, label: str) -> int | None:
+    plan = result.plan.get(label)
+    if plan is not None:
+        return plan.best_k.replay
+    rows = [row for row in result.sweep if row.draft == label and row.status == "ok"]
+    return max(rows, key=lambda row: row.metrics["throughput_tok_s"].value).k if rows else None
+
+
+def _place(name: str) -> str:
+    """Embedded models have a name in bitdraft alone; for others they are folders."""
+    if not name.startswith("demo/"):
+        return name
+    return str(Path(bitdraft.__file__).parent / name)
+
+
+def is_file(name: str) -> bool:
+    """A GGUF file by its name."""
+    return Path(name).suffix.lower() == ".gguf"
