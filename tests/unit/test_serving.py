@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import bitdraft
 from bitdraft.cli import app
 from bitdraft.config import ServeBenchConfig, make_config
+from bitdraft.config.commands import command_of
 from bitdraft.errors import UserError
 from bitdraft.metrics.serving import (
     acceptance_figures,
@@ -277,3 +278,33 @@ def test_the_command_compares_two_urls(tmp_path: Path) -> None:
     assert "use server" in found.output
     found = CliRunner().invoke(app, ["serve-bench", "http://127.0.0.1:9"])
     assert found.exit_code == 2
+
+
+# the page, and what gives a result again
+
+
+def test_servers_have_a_page_and_a_chart_that_is_drawn_again(tmp_path: Path) -> None:
+    words = ["serve-bench", "--name", "spec", "-n", "6", "--max-prompt-tokens", "8", "--max-new-tokens", "8"]
+    words += ["--concurrency", "1,2", "-o", str(tmp_path)]
+    with serving(Stub(lambda *_: plain(8, 0.02))) as base, serving(Stub(lambda *_: plain(8, 0.002))) as other:
+        found = CliRunner().invoke(app, [*words, other.url, "--baseline", base.url])
+    assert found.exit_code == 0, found.output
+    page = (tmp_path / "report.html").read_text()
+    for text in ("Which server", "Servers on stdlib", "Every server and load", "requests in flight"):
+        assert text in page
+    again = f"serve-bench {other.url} --name spec --baseline {base.url} --concurrency 1,2"
+    assert again in page
+    (tmp_path / "serving.png").unlink()
+    drawn = CliRunner().invoke(app, ["plot", str(tmp_path)])
+    assert drawn.exit_code == 0, drawn.output
+    assert (tmp_path / "serving.png").exists()
+
+
+def test_the_command_of_several_servers_names_each() -> None:
+    servers = ["plain=http://h:1", "k2=http://h:2", "k4=http://h:3"]
+    assert command_of("serving", {"servers": servers}) == (
+        "bitdraft serve-bench http://h:2 --name k2 --baseline http://h:1 --variant k4=http://h:3"
+    )
+    assert command_of("serving", {"servers": ["server=http://h:1"]}) == "bitdraft serve-bench http://h:1"
+    launched = {"servers": servers, "launch": "path/to/servers.toml", "num_prompts": 9}
+    assert "http" not in command_of("serving", launched)

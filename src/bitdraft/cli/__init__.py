@@ -128,10 +128,11 @@ def plot(
     """Draw the charts of all results in a folder again, from their JSON alone."""
     with errors_to_exit(debug):
         from bitdraft.errors import UserError, one_line
-        from bitdraft.present import precision_files, sweep_files
+        from bitdraft.present import precision_files, serving_files, sweep_files
         from bitdraft.schema.io import read_result
         from bitdraft.schema.manifest import counted_files
         from bitdraft.schema.precision import PrecisionResult
+        from bitdraft.schema.serving import ServingResult
         from bitdraft.schema.spec_decode import SpecDecodeResult
 
         if not folder.is_dir():
@@ -139,8 +140,9 @@ def plot(
             raise UserError("DIR", folder, what, "Name a folder that holds results")
         rows = counted_files(folder, "precision.json")
         sweeps = counted_files(folder, "spec_decode_*.json")
-        if not rows and not sweeps:
-            problem = "holds no precision.json or spec_decode_*.json"
+        served = counted_files(folder, "serving.json")
+        if not rows and not sweeps and not served:
+            problem = "holds no precision.json, spec_decode_*.json or serving.json"
             raise UserError("DIR", folder, problem, "Name the folder of a run, or one above runs")
         try:
             formats = ("svg",) if svg else ("png",)
@@ -149,6 +151,9 @@ def plot(
                 print(*(path.parent / name for name in names), sep="\n")
             for path in sweeps:
                 names = sweep_files.draw(read_result(path, SpecDecodeResult), path.parent, formats, lang)
+                print(*(path.parent / name for name in names), sep="\n")
+            for path in served:
+                names = serving_files.draw(read_result(path, ServingResult), path.parent, formats, lang)
                 print(*(path.parent / name for name in names), sep="\n")
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             problem = f"a result file is damaged ({type(error).__name__}: {one_line(error)})"

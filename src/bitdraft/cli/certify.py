@@ -11,7 +11,7 @@ from rich.console import Console
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.flags import Debug, Quiet, takes
 from bitdraft.config import make_config
-from bitdraft.config.serving import BASELINE, CertifyConfig
+from bitdraft.config.serving import BASELINE, SERVER, CertifyConfig
 
 
 @takes(CertifyConfig)
@@ -41,7 +41,7 @@ def certify(
         from bitdraft.api import certify_server
         from bitdraft.present.progress import LoadProgress
 
-        named = {BASELINE: baseline, "server": url}
+        named = {BASELINE: baseline, SERVER: url}
         servers = tuple(f"{name}={given}" for name, given in named.items() if given)
         config = make_config(CertifyConfig, {"servers": servers, **settings})
         console = Console(quiet=quiet)

@@ -11,7 +11,7 @@ from bitdraft.cli.finished import Showing
 from bitdraft.cli.flags import Debug, Lang, Quiet, Verbose, takes
 from bitdraft.config import make_config
 from bitdraft.config.running import RunOptions
-from bitdraft.config.serving import BASELINE, ServeBenchConfig
+from bitdraft.config.serving import BASELINE, SERVER, ServeBenchConfig
 
 
 @takes(ServeBenchConfig, RunOptions)
@@ -28,7 +28,7 @@ def serve_bench(
     variant: Annotated[
         list[str] | None, typer.Option(metavar="NAME=URL", help="A further server; may be given again.")
     ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="What URL's server is called.")] = "server",
+    name: Annotated[str, typer.Option(metavar="NAME", help="What URL's server is called.")] = SERVER,
     verbose: Verbose = False,
     quiet: Quiet = False,
     lang: Lang = "en",

@@ -13,14 +13,16 @@ from typing import Any
 
 from bitdraft.config.base import Config
 from bitdraft.config.runs import PrecisionConfig, RecommendConfig, SpecDecodeConfig
+from bitdraft.config.serving import SERVER, ServeBenchConfig
 
 _KINDS: dict[str, tuple[str, type[Config]]] = {
     "precision": ("precision", PrecisionConfig),
     "spec_decode": ("spec-decode", SpecDecodeConfig),
     "recommendation": ("recommend", RecommendConfig),
+    "serving": ("serve-bench", ServeBenchConfig),
 }
 # a sweep of a search has measured some of its drafts and K (`only`); the command measures all
-_NOT_FLAGS = ("model", "output", "only", "original")
+_NOT_FLAGS = ("model", "output", "only", "original", "servers")
 _OTHER_FLAGS = {
     "drafts": "--draft",
     "batch_sizes": "--batch-size",
@@ -56,8 +58,10 @@ def words_of(kind: str, config: Mapping[str, Any]) -> list[str]:
     lacked, are left out."""
     name, fields = _KINDS[kind]
     words = [name]
-    model = str(config.get("model", fields.model_fields["model"].default))
-    words.append(model)
+    if "model" in fields.model_fields:
+        words.append(str(config.get("model", fields.model_fields["model"].default)))
+    elif not config.get("launch"):  # those that were started have addresses of that run alone
+        words += _servers(config.get("servers") or ())
     for setting, field in fields.model_fields.items():
         if setting in _NOT_FLAGS or setting not in config:
             continue
@@ -65,6 +69,16 @@ def words_of(kind: str, config: Mapping[str, Any]) -> list[str]:
         if _as_json(value) != _as_json(field.default):
             words += _flag(setting, value)
     return words
+
+
+def _servers(servers: Sequence[str]) -> list[str]:
+    """NAME=URL of each as `serve-bench` takes them: the one in question, what it is compared with, others."""
+    pairs = [(name, url) for name, _, url in (str(entry).partition("=") for entry in servers)]
+    base, own, others = ([], pairs[:1], []) if len(pairs) < 2 else (pairs[:1], pairs[1:2], pairs[2:])
+    words = [url for _, url in own]
+    words += [word for name, _ in own if name != SERVER for word in ("--name", name)]
+    words += [word for _, url in base for word in ("--baseline", url)]
+    return words + [word for pair in others for word in ("--variant", "=".join(pair))]
 
 
 def _as_json(value: Any) -> Any:

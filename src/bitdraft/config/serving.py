@@ -13,7 +13,8 @@ from bitdraft.config.base import Config, check_range, listed, numbers, parts_of
 from bitdraft.config.decoding import MOST_K, DecodingConfig, SamplingConfig
 from bitdraft.config.text import TextConfig
 
-BASELINE = "baseline"
+BASELINE, SERVER = "baseline", "server"
+"""What the two are called unless they are named"""
 MOST_AT_ONCE = 4096
 
 Api = Literal["completions", "chat"]

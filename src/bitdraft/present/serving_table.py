@@ -43,3 +43,19 @@ def serving_table(result: ServingResult) -> Table:
     sizes = [row.load for row in result.rows]
     groups = frozenset(place for place in range(1, len(sizes)) if sizes[place] != sizes[place - 1])
     return Table("Servers", [*first, *kept], rows, groups=groups)
+
+
+def positions_table(result: ServingResult) -> Table:
+    """Acceptance by position of each server and load that tells it."""
+    rows = [row for row in result.rows if row.acceptance_by_position]
+    most = max((len(row.acceptance_by_position) for row in rows), default=0)
+    columns = [Column("Server"), Column("Load"), Column("Steps")]
+    columns += [Column(f"Position {place} %", digits=1, scale=percent) for place in range(1, most + 1)]
+    lines = []
+    for row in rows:
+        shares: list[float | None] = [one.share for one in row.acceptance_by_position]
+        shares += [None] * (most - len(shares))
+        steps = int(row.acceptance_by_position[0].n or 0)
+        lines.append([Cell(row.server), Cell(row.load), Cell(steps), *map(Cell, shares)])
+    note = "Share of all steps that kept the token at this position, and all before it."
+    return Table("Acceptance by position", columns, lines, note)

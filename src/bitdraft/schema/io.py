@@ -50,17 +50,17 @@ def read_result(path: Path, kind: type[_AnyResult]) -> _AnyResult:
         raise UserError("result", path, problem, "Measure again or name another folder") from error
 
 
-AnyResult = PrecisionResult | SpecDecodeResult | Recommendation
+AnyResult = PrecisionResult | SpecDecodeResult | Recommendation | ServingResult
 KINDS: dict[str, type[AnyResult]] = {
     "recommendation.json": Recommendation,
     "precision.json": PrecisionResult,
     "spec_decode_*.json": SpecDecodeResult,
+    "serving.json": ServingResult,
 }
-"""By what their files are called: those that a page has sections for"""
-_ALL_KINDS: dict[str, type[AnyResult | ServingResult]] = {**KINDS, "serving.json": ServingResult}
+"""By what their files are called"""
 
 
-def load_result(path: str | Path) -> AnyResult | ServingResult:
+def load_result(path: str | Path) -> AnyResult:
     """The result in a file, or in a folder that holds one; in that of a recommendation, the recommendation.
 
     Raises `UserError` for a folder without a result or with several, and for a foreign, damaged or newer
@@ -68,12 +68,12 @@ def load_result(path: str | Path) -> AnyResult | ServingResult:
     """
     path = Path(path)
     if not path.is_dir():
-        fitting = [kind for pattern, kind in _ALL_KINDS.items() if path.match(pattern)]
+        fitting = [kind for pattern, kind in KINDS.items() if path.match(pattern)]
         if not fitting:
-            names = ", ".join(_ALL_KINDS)
+            names = ", ".join(KINDS)
             raise UserError("result", path, "no result by its name", f"Name a folder, or one of {names}")
         return read_result(path, fitting[0])
-    for pattern, kind in _ALL_KINDS.items():
+    for pattern, kind in KINDS.items():
         found = sorted(path.glob(pattern))
         if len(found) > 1:
             names = ", ".join(one.name for one in found)

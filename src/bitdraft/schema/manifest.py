@@ -12,7 +12,12 @@ from bitdraft.schema.records import Record
 
 MANIFEST = "run.json"
 MANIFEST_VERSION = 1
-COMMANDS = {"precision": "precision", "spec_decode": "spec-decode", "recommendation": "recommend"}
+COMMANDS = {
+    "precision": "precision",
+    "spec_decode": "spec-decode",
+    "recommendation": "recommend",
+    "serving": "serve-bench",
+}
 """The command of each kind of run."""
 State = Literal["running", "interrupted", "finished"]
 

@@ -27,6 +27,8 @@ def places_of(config: Config, folder: Path | None) -> dict[str, str]:
         asked.get("original"),
         *files,
         asked.get("data_root"),
+        asked.get("launch"),
+        asked.get("engine_program"),
         folder,
     ]
     named.append(str(asked.get("dataset") or "").removeprefix("file:"))
@@ -56,6 +58,9 @@ def _cleared(value: Any, places: Mapping[str, str]) -> Any:
     """The value itself where nothing in it changes."""
     if isinstance(value, str):
         return _text(value, places)
+    if isinstance(value, Path):
+        text = _text(str(value), places)
+        return value if text == str(value) else Path(text)
     if isinstance(value, BaseModel):
         return without_places(value, places)
     if isinstance(value, dict):

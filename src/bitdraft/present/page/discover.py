@@ -66,8 +66,8 @@ def _read(path: Path, label: str) -> Folder:
     if not found and not warnings and unfinished:
         raise UserError("DIR", path, f"holds no result yet ({unfinished[0]})", "Name another folder")
     if not found and not warnings:
-        names = "precision.json, spec_decode_*.json or recommendation.json"
-        remedy = "Name the --output folder of bitdraft precision, spec-decode or recommend"
+        names = "precision.json, spec_decode_*.json, recommendation.json or serving.json"
+        remedy = "Name the --output folder of bitdraft precision, spec-decode, recommend or serve-bench"
         raise UserError("DIR", path, f"holds no {names}", remedy)
     return Folder(path, label, tuple(found), tuple(warnings), tuple(map(sentence_of, unfinished)))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from bitdraft.metrics.repetition import MOST_NATURAL
 from bitdraft.present.charts import precision as precision_charts
+from bitdraft.present.charts import serving as serving_charts
 from bitdraft.present.charts import sweep as sweep_charts
 from bitdraft.present.charts.plot import Panel
 from bitdraft.present.charts.recommendation import front
@@ -18,6 +19,7 @@ from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Contender, Recommendation
 from bitdraft.schema.records import Figure
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of
 
@@ -33,6 +35,8 @@ def hero_of(results: Sequence[AnyResult], command: str, language: Language = "en
         return _of_recommendation(first, results, trust, code)
     if isinstance(first, PrecisionResult):
         return _of_precision(first, trust, code)
+    if isinstance(first, ServingResult):
+        return _of_servers(first, trust, code)
     return _of_sweep(first, trust, code)
 
 
@@ -166,6 +170,33 @@ def _of_sweep(result: SpecDecodeResult, trust: Trust, code: Code) -> Hero:
         more=answers[1:],
         why=_why(result, "spec.step", "plan.draft", about=f"{result.verdict.draft}, K = {result.verdict.k}"),
         chart=None if panel is None else Chart.of(panel),
+        code=code,
+    )
+
+
+def _of_servers(result: ServingResult, trust: Trust, code: Code) -> Hero:
+    """At the smallest load; the speeds of a request."""
+    answers = texts(result.findings, "answer")
+    rows = {(row.server, row.load): row for row in result.rows if row.status == "ok"}
+    before = after = ratio = ""
+    load = min((load for _, load in rows), default=0)
+    best, base = result.verdict.best.get(str(load)), rows.get((result.config.baseline, load))
+    own = rows.get((best or "", load))
+    if own is not None and base is not None and own is not base and "speedup" in own.metrics:
+        before, after = (_speed(row.metrics["throughput_tok_s"]) for row in (base, own))
+        ratio = times_text(_said(result, "serving.pays", own.metrics["speedup"]))
+    panels = serving_charts.panels(result)
+    return Hero(
+        "Which server",
+        answers[0] if answers else "No verdict.",
+        trust,
+        before=before,
+        before_is=result.config.baseline,
+        after=after,
+        ratio=ratio,
+        more=answers[1:],
+        why=_why(result, "serving.break_even", "serving.texts"),
+        chart=Chart.of(panels[-1]) if panels else None,
         code=code,
     )
 

@@ -13,6 +13,7 @@ from bitdraft.present.table import Cell, Column, Table
 from bitdraft.schema.environment import TextRecord
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _ENDS = ("Value", "Low", "High", "n", "Median")
@@ -35,6 +36,16 @@ def precision_tables(result: PrecisionResult) -> list[Table]:
     tables = [_table("Figures", ["Precision", "Figure", *_ENDS], lines)] if lines else []
     runs = {title_of(row.precision): row.runs for row in result.rows if row.runs}
     return [*tables, *_prompts(result.text, runs)]
+
+
+def serving_tables(result: ServingResult) -> list[Table]:
+    """Every figure of each server and load."""
+    lines = [
+        [Cell(row.server), Cell(row.load), Cell(name), *_figure_cells(figure)]
+        for row in result.rows
+        for name, figure in row.metrics.items()
+    ]
+    return [_table("Figures", ["Server", "Load", "Figure", *_ENDS], lines)] if lines else []
 
 
 def _prompts(

@@ -11,7 +11,13 @@ from typing import Any
 from bitdraft.config.commands import command_of
 from bitdraft.errors import one_line
 from bitdraft.present.charts.precision import quality_is_skipped
-from bitdraft.present.page import precision_section, raw_section, recommendation_section, sweep_section
+from bitdraft.present.page import (
+    precision_section,
+    raw_section,
+    recommendation_section,
+    serving_section,
+    sweep_section,
+)
 from bitdraft.present.page.discover import Folder, Found, unreadable
 from bitdraft.present.page.hero import hero_of
 from bitdraft.present.page.model import Block, Chart, Code, Facts, Grid, Hero, Items, Section, Text
@@ -22,6 +28,7 @@ from bitdraft.present.words import machine_text
 from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Recommendation
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 
@@ -123,6 +130,8 @@ def base_title(result: AnyResult) -> str:
         return "Recommendation"
     if isinstance(result, PrecisionResult):
         return "Precision" if not quality_is_skipped(result.rows) else "Precision, random weights"
+    if isinstance(result, ServingResult):
+        return f"Servers on {result.text.dataset}"
     what = PLAN if result.config.plan else "Speculation"
     title = f"{what} on {result.text.dataset}, {result.config.precision}"
     if result.config.random_weights:
@@ -177,6 +186,8 @@ def _content(result: AnyResult, title: str, is_search: bool) -> tuple[Section, S
         return recommendation_section.section(result, title), []
     if isinstance(result, PrecisionResult):
         found, raw = precision_section.section(result, title), raw_section.precision_tables(result)
+    elif isinstance(result, ServingResult):
+        found, raw = serving_section.section(result, title), raw_section.serving_tables(result)
     else:
         found = sweep_section.section(result, title, is_step=is_search)
         raw = raw_section.sweep_tables(result)
