@@ -54,6 +54,7 @@ from bitdraft.schema.spec_decode import SpecDecodeResult
 from bitdraft.serving.certify import certify
 from bitdraft.serving.evaluate import Progress as LoadProgress
 from bitdraft.serving.evaluate import measure_servers
+from bitdraft.serving.imports import import_results as read_files
 from bitdraft.spec_decode.evaluate import Progress as SweepProgress
 from bitdraft.spec_decode.evaluate import measure_spec_decode
 
@@ -176,6 +177,19 @@ def certify_server(
     found, _ = _both(CertifyConfig, config, None, asked)
     folder = None if output is None else Path(output)
     return serving_files.publish_certificate(certify(found, on_progress), folder)
+
+
+def import_results(files: Sequence[str | Path], *, output: str | Path | None = None) -> ServingResult:
+    """Read results of AIPerf, `vllm bench serve`, llama.cpp's `speed_bench.py` or GuideLLM.
+
+    `files` are FILE or NAME=FILE, that of the baseline first: requests are paired by their places. With
+    `output`, serving.json, .csv, .md and .png are written there. Nothing is judged: they were not measured in
+    turn. Raises `UserError` for a file that is of none of these tools, or that lacks single requests.
+    """
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        prepare_output(folder)
+    return serving_files.publish(read_files(files), folder)[0]
 
 
 def compare_results(a: str | Path, b: str | Path, *, output: str | Path | None = None) -> Comparison:

@@ -276,7 +276,7 @@ def test_what_cannot_be_shown_names_field_value_and_remedy(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     error = error_of(tmp_path / "empty")
     assert (error.field, error.value) == ("DIR", tmp_path / "empty")
-    assert "holds no precision.json, spec_decode_*.json or recommendation.json" in error.problem
+    assert "holds no precision.json, spec_decode_*.json, recommendation.json or serving.json" in error.problem
     assert "--output folder" in error.remedy
     assert error_of(tmp_path / "nowhere").problem == "does not exist"
     (tmp_path / "file").write_text("")

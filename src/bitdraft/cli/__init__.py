@@ -20,6 +20,7 @@ from bitdraft.cli.doctor import doctor
 from bitdraft.cli.encoding import show_what_can_be_shown
 from bitdraft.cli.export import export
 from bitdraft.cli.flags import Debug, Lang
+from bitdraft.cli.import_results import import_results
 from bitdraft.cli.precision import precision
 from bitdraft.cli.recommend import recommend
 from bitdraft.cli.report import report
@@ -114,6 +115,13 @@ app.command(
         "export results/mine --to inferencex --draft draft-small --k 3",
     )
 )(export)
+app.command(
+    name="import",
+    epilog=_examples(
+        "import baseline=plain.json spec=spec.json -o results/imported",
+        "import profile_export.jsonl -o results/aiperf",
+    ),
+)(import_results)
 app.command(epilog=_examples("report results"))(report)
 app.command(epilog=_examples("doctor", "doctor --device cuda:1 --no-measure"))(doctor)
 

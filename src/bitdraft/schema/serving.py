@@ -132,7 +132,8 @@ class ServingVerdict(Record):
 
 
 class ServingResult(Result):
-    """A run of `serve-bench`."""
+    """A run of `serve-bench`, or what other tools have measured: `imported_from` are then their files,
+    NAME=FILE."""
 
     kind: Literal["serving"] = "serving"
     config: ServeBenchConfig
@@ -140,6 +141,7 @@ class ServingResult(Result):
     rows: tuple[ServingRow, ...] = ()
     requests: tuple[ServerRequest, ...] = ()
     verdict: ServingVerdict = ServingVerdict()
+    imported_from: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bitdraft.config.serving import ServeBenchConfig
 from bitdraft.metrics.serving import (
@@ -51,8 +52,10 @@ class Window:
 
 @dataclass
 class Records:
-    """All that has arrived so far."""
+    """All that has arrived so far. `timeline` says which requests were together: as we send them (`sent`),
+    all (`whole`), or none, where the times of different requests are of no common clock."""
 
+    timeline: Literal["sent", "whole", "none"] = "sent"
     requests: dict[Key, dict[int, ServerRequest]] = field(default_factory=dict)
     windows: dict[Key, Window] = field(default_factory=dict)
 
@@ -144,8 +147,10 @@ def _row(records: Records, config: ServeBenchConfig, server: str, load: int, why
     window = records.windows.get((server, load))
     counters = None if window is None or window.has_others else window.counts
     k = k_of(list(done.values()), counters, config.k_of(server))
-    blocks = _blocks(done, config, load)
-    metrics = latency_figures(list(done.values())) | load_figures(blocks)
+    blocks = _blocks(done, config, load) if records.timeline == "sent" else [list(done.values())]
+    metrics = latency_figures(list(done.values()))
+    if records.timeline != "none":
+        metrics |= load_figures(blocks)
     if config.max_ttft_ms is not None or config.max_tpot_ms is not None:
         metrics |= goodput_figures(blocks, len(failed), config.max_ttft_ms, config.max_tpot_ms)
     accepted = acceptance_figures(list(done.values()), k)

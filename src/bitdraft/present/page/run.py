@@ -3,6 +3,7 @@ warning, and the others are shown."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -131,7 +132,8 @@ def base_title(result: AnyResult) -> str:
     if isinstance(result, PrecisionResult):
         return "Precision" if not quality_is_skipped(result.rows) else "Precision, random weights"
     if isinstance(result, ServingResult):
-        return f"Servers on {result.text.dataset}"
+        what = "by" if result.imported_from else "on"
+        return f"Servers {what} {result.text.dataset}"
     what = PLAN if result.config.plan else "Speculation"
     title = f"{what} on {result.text.dataset}, {result.config.precision}"
     if result.config.random_weights:
@@ -176,7 +178,11 @@ def _view(found: Found, title: str, is_search: bool) -> View:
     result = found.result
     main, raw = _content(result, title, is_search)
     config = result.config.model_dump(mode="json", exclude={"data_root"})
-    command = Code(f"{title} ({found.where})", command_of(result.kind, config))
+    text = command_of(result.kind, config)
+    if isinstance(result, ServingResult) and result.imported_from:
+        named = (one.partition("=") for one in result.imported_from)
+        text = shlex.join(["bitdraft", "import", *(f"{name}=path/to/{file}" for name, _, file in named)])
+    command = Code(f"{title} ({found.where})", text)
     return View(title, result, main, raw, _protocol(result), command)
 
 

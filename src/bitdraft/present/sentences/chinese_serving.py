@@ -62,6 +62,16 @@ SENTENCES: dict[str, Sentence] = {
         "不计入任何速度。"
     ),
     "serving.retried": lambda f: f"{f.subject} {_at(f)}：{f.number('n'):.0f} 个请求重试过；时间取最后一次。",
+    "import.read": lambda f: f"{f.number('n'):.0f} 个请求，由 {'、'.join(f.words('tools'))} 测得。",
+    "import.apart": lambda f: (
+        f"{_at(f)} {f.subject} 的速度是 {f.word('baseline')} 的 {times_text(f.figure('speedup'))}。两者并非轮流测量："
+        "其间机器的变化在这个比值之内而不在区间之内，因此不作判断（serve-bench 轮流测量）。"
+    ),
+    "import.no_start_times": lambda f: f"{f.subject}：文件没有发送时间，因此整个服务器的吞吐未知。",
+    "import.not_streamed": lambda f: (
+        f"{f.subject}：回答未以流式返回。首个 token 的时间取自服务器自身的计时，token 之间的间隔未知。"
+    ),
+    "import.turns": lambda f: f"{f.subject}：部分样本有多轮，时间为各轮之和：其 TTFT 是全部轮次的。",
     "serving.died": lambda f: f"{f.subject} 在运行结束前退出（{f.word('why')}）。",
     "serving.in_turn": lambda f: (
         f"服务器每次只运行一个，各运行 {f.number('n'):.0f} 次：各次启动之间的差异只计入加速比的区间，"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.words import counted, times_text
+from bitdraft.present.words import counted, joined, times_text
 from bitdraft.schema.findings import Finding
 
 
@@ -84,6 +84,24 @@ SENTENCES: dict[str, Sentence] = {
     "serving.retried": lambda f: (
         f"{f.subject} {at(f)}: {counted(f.number('n'), 'request')} took more than one try; times are the "
         "last one's."
+    ),
+    "import.read": lambda f: (
+        f"{counted(f.number('n'), 'request')} as {joined(f.words('tools'))} measured them."
+    ),
+    "import.apart": lambda f: (
+        f"{at(f).capitalize()} {f.subject} has {times_text(f.figure('speedup'))} the speed of "
+        f"{f.word('baseline')}. They were measured apart: what the machine did in between is in this ratio "
+        "and not in its interval, so that nothing is judged (serve-bench measures in turn)."
+    ),
+    "import.no_start_times": lambda f: (
+        f"{f.subject}: the file tells no times of sending, so that the server's throughput is not known."
+    ),
+    "import.not_streamed": lambda f: (
+        f"{f.subject}: answers were not streamed. Where a first token came is taken from the server's own "
+        "timings, and gaps between tokens are not known."
+    ),
+    "import.turns": lambda f: (
+        f"{f.subject}: some samples have several turns, whose times are summed: their TTFT is that of all."
     ),
     "serving.died": lambda f: f"{f.subject} ended before the run did ({f.word('why')}).",
     "serving.in_turn": lambda f: (
