@@ -21,6 +21,8 @@ NAMES = {
     "llama.cpp": "peers_llama_cpp",
     "llama-server": "peers_llama_server",
     "vllm": "peers_vllm",
+    "sweeps": "peers_sweeps",
+    "vllm-server": "peers_vllm_server",
     "planted": "peers_planted",
 }
 PAGE = ROOT / "docs" / "agreement.md"

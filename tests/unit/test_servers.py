@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitdraft.errors import UserError
+from bitdraft.metrics.serving import counter_figures
 from bitdraft.schema.serving import SpecCounts
 from bitdraft.servers.adapters import adapter_of, version_numbers
 from bitdraft.servers.client import Answer, connect, request_body, stream
-from bitdraft.servers.counters import counts_between, num_requests, read_samples, restarted
+from bitdraft.servers.counters import PATHS, counts_between, num_requests, read_samples, restarted
 from bitdraft.servers.events import LARGEST_EVENT, EventStream
 from bitdraft.servers.identify import identify
 from stub_server import Reply, Stub, event, plain, serving, text_event, usage_event
@@ -342,3 +343,19 @@ def test_what_is_sent() -> None:
     assert chat["messages"][0]["content"] == "a"
     assert "prompt" not in chat
     assert "model" not in chat
+
+
+def test_tensorrt_llm_counts_tokens_and_no_steps() -> None:
+    def page(drafted: int, kept: int) -> str:
+        return (
+            f'trtllm_spec_decode_num_draft_tokens_total{{model="m"}} {drafted}\n'
+            f'trtllm_spec_decode_num_accepted_tokens_total{{model="m"}} {kept}\n'
+            "trtllm_spec_decode_acceptance_length 2.5\n"
+        )
+
+    found = counts_between(read_samples(page(10, 4)), read_samples(page(50, 24)))
+    assert found == SpecCounts(num_drafted=40, num_accepted=20, source="counter")
+    assert "tokens_per_step" not in counter_figures(found, 3)
+    assert counter_figures(found, 3)["draft_acceptance"].value == pytest.approx(0.5)
+    # the JSON at /metrics is taken away from others by reading it
+    assert PATHS["tensorrt-llm"] == "/prometheus/metrics"

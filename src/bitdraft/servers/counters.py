@@ -12,10 +12,13 @@ Samples = Mapping[str, float]
 
 _LINE = re.compile(r"^([A-Za-z_:][\w:]*)(\{[^}]*\})?\s+(\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-_PREFIXES = ("vllm:spec_decode", "llamacpp:spec_decode")
-# both engines call theirs so
+_PREFIXES = ("vllm:spec_decode", "llamacpp:spec_decode", "trtllm_spec_decode")
+# as all of them call theirs; TensorRT-LLM counts no steps
 _STEPS, _DRAFTED = "_num_drafts_total", "_num_draft_tokens_total"
 _ACCEPTED, _BY_POSITION = "_num_accepted_tokens_total", "_num_accepted_tokens_per_pos_total"
+PATHS = {"tensorrt-llm": "/prometheus/metrics"}
+"""Where an engine's counters are, of others at `/metrics`: of TensorRT-LLM that is JSON of iterations, which
+reading takes away from others"""
 _REQUESTS = ("vllm:request_success_total", "sglang:num_requests_total")
 
 

@@ -15,12 +15,12 @@ from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.serving import ServerRecord, ServerRequest
 from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.client import connect, fetch_text, pause, request_body, stream
+from bitdraft.servers.counters import PATHS as COUNTERS
 from bitdraft.servers.counters import counts_between, num_requests, read_samples, restarted
 from bitdraft.servers.turns import turns
 from bitdraft.serving.schedule import arrivals_s, blocks_of
 from bitdraft.serving.workload import PATHS, settings_of
 
-_COUNTERS = ("/metrics", "/prometheus/metrics")
 _SHORT_TOKENS = 8
 _RETRY_S = 0.5
 
@@ -59,7 +59,7 @@ class _Load:
             for name, client in clients.items():
                 for index in range(config.num_warmup):
                     await self._one(name, client, index % len(self.prompts), warm_up=True)
-            before = {name: await self._counters(client) for name, client in clients.items()}
+            before = {name: await self._counters(name, client) for name, client in clients.items()}
             total, done = self.num_prompts * len(clients), len(self.known)
             for number, block in enumerate(blocks_of(self.num_prompts, self.load, self.start)):
                 for name in turns(list(clients), number):
@@ -69,7 +69,7 @@ class _Load:
                     done += len(left)
                     self.emit("progress", stage="requests", done=done, total=total)
             for name, client in clients.items():
-                self._tell_counters(name, before[name], await self._counters(client))
+                self._tell_counters(name, before[name], await self._counters(name, client))
 
     async def _block(
         self, name: str, client: httpx.AsyncClient, indices: Sequence[int]
@@ -129,12 +129,9 @@ class _Load:
             cluster=self.clusters[index],
         )
 
-    async def _counters(self, client: httpx.AsyncClient) -> dict[str, float]:
-        for path in _COUNTERS:
-            text = await fetch_text(client, path)
-            if text is not None and not text.lstrip().startswith(("{", "[")):
-                return read_samples(text)
-        return {}
+    async def _counters(self, name: str, client: httpx.AsyncClient) -> dict[str, float]:
+        text = await fetch_text(client, COUNTERS.get(self.records[name].engine, "/metrics"))
+        return {} if text is None or text.lstrip().startswith(("{", "[")) else read_samples(text)
 
     def _tell_counters(self, name: str, before: dict[str, float], after: dict[str, float]) -> None:
         if not after:
