@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 import platform
+import re
 import sys
 import time
 from datetime import UTC, datetime
@@ -80,11 +81,12 @@ def _compare(name: str) -> bool:
 
 
 def _page() -> str:
-    parts = [_HEAD]
+    """What was compared elsewhere stands as it stood."""
+    parts, before = [_HEAD], _sections(PAGE.read_text(encoding="utf-8"))
     for name, module in NAMES.items():
         path = PEERS / f"{name}.json"
         if not path.exists():
-            parts.append(f"## {name}\n\nNot yet compared.\n")
+            parts.append(before.get(name, f"## {name}\n\nNot yet compared.\n"))
             continue
         found = json.loads(path.read_text())
         parts.append(f"## {found['version']}\n")
@@ -93,6 +95,16 @@ def _page() -> str:
         parts.append(f"{doc} Compared on {where}: `scripts/peers {name}`.\n")
         parts += [*_table([Agreement(**one) for one in found["agreements"]]), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _sections(page: str) -> dict[str, str]:
+    """By peer, whose command each section names."""
+    found = {}
+    for section in re.split(r"^(?=## )", page, flags=re.MULTILINE):
+        named = re.search(r"`scripts/peers ([\w.-]+)`\.$", section, flags=re.MULTILINE)
+        if section.startswith("## ") and named:
+            found[named[1]] = section
+    return found
 
 
 def _table(found: list[Agreement]) -> list[str]:

@@ -308,3 +308,24 @@ def test_the_command_of_several_servers_names_each() -> None:
     assert command_of("serving", {"servers": ["server=http://h:1"]}) == "bitdraft serve-bench http://h:1"
     launched = {"servers": servers, "launch": "path/to/servers.toml", "num_prompts": 9}
     assert "http" not in command_of("serving", launched)
+
+
+def test_two_runs_of_servers_are_compared(tmp_path: Path) -> None:
+    def measured(name: str, gap_s: float) -> Path:
+        folder = tmp_path / name
+        with (
+            serving(Stub(lambda *_: plain(8, 0.03))) as base,
+            serving(Stub(lambda *_: plain(8, gap_s))) as own,
+        ):
+            servers = (f"plain={base.url}", f"spec={own.url}")
+            bitdraft.bench_servers(servers, output=folder, **MINIMAL)
+        return folder
+
+    a, b = measured("a", 0.01), measured("b", 0.02)
+    found = bitdraft.compare_results(a, b)
+    rows = {row.name.precision: row for row in found.rows}
+    assert rows["spec"].ratios["throughput_tok_s"].standing == "worse"
+    assert rows["spec"].ratios["speedup"].ratio.value == pytest.approx(0.5, rel=0.2)
+    assert rows["plain"].ratios["throughput_tok_s"].ratio.value == pytest.approx(1.0, rel=0.1)
+    gate = CliRunner().invoke(app, ["compare", str(a), str(b), "--fail-on-regression", "5%"])
+    assert gate.exit_code == 1, gate.output

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from bitdraft.compare.measured import Measurement
-from bitdraft.config import PrecisionConfig, SpecDecodeConfig
+from bitdraft.config import PrecisionConfig, ServeBenchConfig, SpecDecodeConfig
 from bitdraft.schema.comparison import Refusal, RowName
 from bitdraft.schema.precision import PrecisionResult, ProtocolCard
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
 _COMMON = {
@@ -33,7 +34,13 @@ _SWEEP = {
     "top_k": "another sampling writes another text and accepts other drafts",
     "top_p": "another sampling writes another text and accepts other drafts",
 }
-REFUSED = frozenset({*_COMMON, *_SCORING, *_SWEEP})
+_SERVERS = {
+    **{name: why for name, why in _COMMON.items() if name != "random_weights"},
+    **{name: _SWEEP[name] for name in ("temperature", "top_k", "top_p")},
+    "api": "completions and chats are other workloads",
+    "rate": "another rate is another load",
+}
+REFUSED = frozenset({*_COMMON, *_SCORING, *_SWEEP, *_SERVERS})
 """Settings that have to be the same"""
 
 
@@ -47,7 +54,11 @@ def setting(result: Measurement, name: str) -> Any:
     return getattr(result.config, name)
 
 
-def _kind(result: Measurement) -> type[PrecisionConfig] | type[SpecDecodeConfig]:
+def _kind(
+    result: Measurement,
+) -> type[PrecisionConfig] | type[SpecDecodeConfig] | type[ServeBenchConfig]:
+    if isinstance(result, ServingResult):
+        return ServeBenchConfig
     return PrecisionConfig if isinstance(result, PrecisionResult) else SpecDecodeConfig
 
 
@@ -55,6 +66,8 @@ def was_asked(result: Measurement, name: RowName, like: Measurement) -> bool:
     """Whether a run was asked for this row, which is one of the run `like`."""
     if isinstance(result, PrecisionResult):
         return name.precision in result.config.precisions
+    if isinstance(result, ServingResult):
+        return name.precision in result.config.urls and name.batch_size in result.config.loads
     config, other = result.config, like.config
     if name.batch_size not in config.batch_sizes:
         return False
@@ -67,8 +80,10 @@ def was_asked(result: Measurement, name: RowName, like: Measurement) -> bool:
 
 def refusal(source: str, a: Measurement, b: Measurement) -> Refusal | None:
     """The first reason not to compare two files of the same kind; None where there is none."""
-    names = dict(_COMMON)
-    if isinstance(a, SpecDecodeResult):
+    names = dict(_SERVERS if isinstance(a, ServingResult) else _COMMON)
+    if isinstance(a, ServingResult):
+        pass
+    elif isinstance(a, SpecDecodeResult):
         names |= _SWEEP
     elif not setting(a, "random_weights"):
         names |= _SCORING

@@ -18,6 +18,7 @@ from bitdraft.errors import UserError, one_line
 from bitdraft.schema.comparison import Comparison, Difference, Refusal, RowComparison, RowName
 from bitdraft.schema.findings import answer
 from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.serving import ServingResult
 from bitdraft.stats.intervals import Noise
 
 
@@ -93,7 +94,8 @@ def _compare_files(
         return refused
     both = [in_rounds([rows_of(one, source) for one in side]) for side in (rounds_a, rounds_b)]
     pair = Pair(
-        is_greedy=isinstance(a, PrecisionResult) or a.config.temperature == 0,
+        is_greedy=not isinstance(a, ServingResult)
+        and (isinstance(a, PrecisionResult) or a.config.temperature == 0),
         tokenizer_problem=tokenizer_problem(a, b),
         same_work=same_work(a, b) and not in_turn,
         noise=_noise(both, in_turn=in_turn) if isinstance(a, PrecisionResult) else None,

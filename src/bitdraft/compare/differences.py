@@ -10,6 +10,7 @@ from bitdraft.compare.measured import Measurement
 from bitdraft.schema.comparison import Difference, RowComparison
 from bitdraft.schema.findings import Finding, Value, reason
 from bitdraft.schema.precision import PrecisionResult
+from bitdraft.schema.serving import ServingResult
 from bitdraft.stats.drift import DRIFT_WARNING
 
 # what a machine is known by, and what else the fixed work between prompts depends on
@@ -18,7 +19,7 @@ _WORK = ("torch", "num_threads", "cpu_capability", "cuda")
 # settings that the model's record repeats, that comparability is about, or that nothing measured depends on
 _ELSEWHERE = {
     *("model", "revision", "output", "data_root", "plan"),
-    *("dataset", "max_prompt_tokens", "min_text_chars", "max_ppl_increase"),
+    *("servers", "dataset", "max_prompt_tokens", "min_text_chars", "max_ppl_increase"),
 }
 _NEVER_EQUAL = {"time_utc", "preparation_s"}
 
@@ -109,6 +110,8 @@ def _described(result: Measurement, with_environment: bool) -> Iterator[tuple[st
         for row in result.rows:
             if row.raw.execution is not None:
                 yield f"rows.{row.precision}.execution", row.raw.execution
+    elif isinstance(result, ServingResult):
+        yield from _flat("servers", {one.name: one.model_dump(exclude={"name"}) for one in result.servers})
     else:
         yield from _flat("drafts", {name: draft.model_dump() for name, draft in result.drafts.items()})
 

@@ -15,9 +15,10 @@ from bitdraft.schema.manifest import counted_files, unfinished_runs
 from bitdraft.schema.naming import draft_name
 from bitdraft.schema.precision import PrecisionResult
 from bitdraft.schema.recommendation import Choice, Recommendation
+from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
 
-_WHAT = "precision.json or spec_decode_*.json"
+_WHAT = "precision.json, spec_decode_*.json or serving.json"
 
 
 @dataclass
@@ -53,6 +54,8 @@ def read_folder(path: Path, side: str) -> Folder:
     folder = Folder(path, unfinished=tuple(unfinished_runs(path)))
     for file in counted_files(path, "precision.json"):
         folder.results[_name(file, path)] = read_result(file, PrecisionResult)
+    for file in counted_files(path, "serving.json"):
+        folder.results[_name(file, path)] = read_result(file, ServingResult)
     for file in counted_files(path, "spec_decode_*.json"):
         result = read_result(file, SpecDecodeResult)
         if result.config.plan:
@@ -67,7 +70,12 @@ def read_folder(path: Path, side: str) -> Folder:
         problem = "holds only plans, which measured no speed" if folder.plans else f"holds no {_WHAT}"
         if folder.unfinished:
             problem = f"holds no result yet ({folder.unfinished[0]})"
-        raise UserError(side, path, problem, "Name a folder that `bitdraft precision` or `spec-decode` wrote")
+        raise UserError(
+            side,
+            path,
+            problem,
+            "Name a folder that `bitdraft precision`, `spec-decode` or `serve-bench` wrote",
+        )
     return folder
 
 
@@ -112,6 +120,8 @@ def _same_name(a_name: str, a: Measurement, b_name: str, b: Measurement) -> bool
 def _subject(result: Measurement) -> tuple[Any, ...]:
     if isinstance(result, PrecisionResult):
         return (result.kind,)
+    if isinstance(result, ServingResult):
+        return result.kind, result.text.sha256
     config = result.config
     names = (config.precision, config.draft_precision, config.synthetic_acceptance)
     return (result.kind, result.text.sha256, *names)

@@ -11,9 +11,10 @@ from bitdraft.schema.comparison import RowName
 from bitdraft.schema.naming import pair_name
 from bitdraft.schema.precision import PrecisionRaw, PrecisionResult, PrecisionRow, Quality
 from bitdraft.schema.records import Figure, Generation
+from bitdraft.schema.serving import ServerRequest, ServingResult, ServingRow
 from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
 
-Measurement = PrecisionResult | SpecDecodeResult
+Measurement = PrecisionResult | SpecDecodeResult | ServingResult
 Places = tuple[int, ...]
 
 
@@ -39,6 +40,8 @@ def rows_of(result: Measurement, source: str) -> Rows:
     """By name; `source` is the file's, or that of the file it is compared with."""
     if isinstance(result, PrecisionResult):
         return _of_precision(result, source)
+    if isinstance(result, ServingResult):
+        return _of_servers(result, source)
     return _of_sweep(result, source)
 
 
@@ -86,6 +89,44 @@ def _of_sweep(result: SpecDecodeResult, source: str) -> Rows:
 
 def _items(row: SpecDecodeRow) -> dict[Places, Rounds]:
     return {places: [item] for places, item in zip(row.places, row.items, strict=True)}
+
+
+def _of_servers(result: ServingResult, source: str) -> Rows:
+    """By server and load, over the requests that did not fail."""
+    found: Rows = {}
+    for row in result.rows:
+        name = RowName(source=source, text=result.text.dataset, precision=row.server, batch_size=row.load)
+        base = {} if row.server == result.config.baseline else _requests(result, result.config.baseline, row)
+        found[name] = Measured(
+            status=row.status,
+            reason=row.reason or None,
+            items=_requests(result, row.server, row),
+            base=base,
+            metrics=row.metrics,
+        )
+    return found
+
+
+def _requests(result: ServingResult, server: str, row: ServingRow) -> dict[Places, Rounds]:
+    return {
+        (one.prompt,): [(_as_generation(one),)]
+        for one in result.requests
+        if one.server == server and one.load == row.load and one.error is None
+    }
+
+
+def _as_generation(request: ServerRequest) -> Generation:
+    """With a request's times and number of tokens; which tokens they were a server does not tell."""
+    first, last, num = request.event_s[0], request.event_s[-1], request.completion_tokens or 1
+    emissions = ((first, 1), (last, num - 1)) if num > 1 else ((last, 1),)
+    return Generation(
+        prompt_tokens=request.prompt_tokens or 0,
+        submit_s=request.submit_s,
+        emissions=emissions,
+        token_ids=(0,) * num,
+        finish_reason="length",
+        cluster=request.cluster,
+    )
 
 
 def in_rounds(rounds: Sequence[Rows]) -> Rows:

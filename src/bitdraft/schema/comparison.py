@@ -54,7 +54,8 @@ class Ratio(Record):
 
 class RowName(Record):
     """What rows are matched by. `source` is the result file's name without its end; a precision row has
-    neither draft nor K."""
+    neither draft nor K. Of servers `precision` is the server's name, and `batch_size` how many requests were
+    in flight, 0 where they came at a rate."""
 
     source: str
     text: str
@@ -67,7 +68,7 @@ class RowName(Record):
     def short(self) -> str:
         """Within its file."""
         if self.k is None:
-            return self.precision
+            return self.precision if self.batch_size == 1 else f"{self.precision}, {self.batch_size} at once"
         name = f"{self.draft}, K = {self.k}" if self.k else "K = 0"
         return name if self.batch_size == 1 else f"{name}, batch {self.batch_size}"
 
