@@ -24,7 +24,7 @@ from bitdraft.serving.workload import prepare
 from peers_common import TARGET, Agreement, call, folder_of
 
 DRAFT = "demo/draft-medium"
-K, NUM_PROMPTS, NUM_TOKENS, PROMPT_TOKENS = 3, 16, 64, 96
+K, NUM_PROMPTS, NUM_TOKENS, PROMPT_TOKENS = 3, 20, 64, 96
 DRAWN_PROMPTS, NUM_DRAWS = 2, 200
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",

@@ -18,14 +18,14 @@ four.
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from bitdraft.config import Config, PrecisionConfig, RecommendConfig, SpecDecodeConfig, make_config
-from bitdraft.errors import UserError, one_line
+from bitdraft.config.toml_file import read_toml
+from bitdraft.errors import UserError
 from bitdraft.schema.manifest import COMMANDS
 
 _CONFIGS: dict[str, type[Config]] = {
@@ -52,12 +52,7 @@ class Wanted:
 
 def read_matrix(path: Path) -> list[Wanted]:
     """All runs, each once, in the file's order. Raises `UserError` where one cannot be meant."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(_WHERE, path, one_line(error), "Name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(_WHERE, path, f"is no TOML ({one_line(error)})", "Mend that line") from error
+    data = read_toml(path, _WHERE)
     unknown = sorted(set(data) - {"shared", "runs"})
     entries, shared = data.get("runs"), data.get("shared", {})
     if unknown or not isinstance(entries, list) or not entries or not isinstance(shared, dict):

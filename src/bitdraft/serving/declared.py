@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +24,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from bitdraft.config import Config, make_config
 from bitdraft.config.base import check_range, numbers
 from bitdraft.config.decoding import MOST_K
+from bitdraft.config.toml_file import read_toml
 from bitdraft.errors import UserError, one_line
 from bitdraft.servers.launch import Declaration
 
@@ -105,12 +105,7 @@ class ServerEntry(Config):
 
 def read_declarations(path: Path) -> list[Declaration]:
     """All servers of a file, in its order. Raises `UserError` for a file that cannot be meant."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(_WHERE, path, one_line(error), "Name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(_WHERE, path, f"is no TOML ({one_line(error)})", "Mend that line") from error
+    data = read_toml(path, _WHERE)
     tables = data.get("servers")
     unknown = sorted(set(data) - {"servers"})
     if unknown or not isinstance(tables, dict) or not tables:
