@@ -103,7 +103,7 @@ def _sections(page: str) -> dict[str, str]:
     for section in re.split(r"^(?=## )", page, flags=re.MULTILINE):
         named = re.search(r"`scripts/peers ([\w.-]+)`\.$", section, flags=re.MULTILINE)
         if section.startswith("## ") and named:
-            found[named[1]] = section
+            found[named[1]] = section.rstrip() + "\n"
     return found
 
 
