@@ -2,6 +2,7 @@
 
 BitdraftError
 ├── UserError          a request that cannot be carried out as given: field, value, problem, remedy
+├── EngineDied         an engine in a process of its own that didn't start, or ended (external.base)
 ├── Unsupported        what a device, a checkpoint or a package can't do: a row of its own says why
 └── NonFiniteNumbers   a model gave numbers that are not finite
     ├── NonFiniteDecoding   while it decoded     (engine.loop)

@@ -127,6 +127,7 @@ def test_an_engine_that_dies_is_a_row_with_its_last_words(
     assert len(one.runs) == 5
     assert three.status != "ok"
     assert "ggml_abort: out of memory" in str(three.reason)
+    assert str(three.reason).startswith("llama-server broke off")
 
 
 def test_an_engine_that_does_not_start_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,6 +176,7 @@ def test_an_engine_that_leaves_its_own_text_is_noisy(tmp_path: Path, monkeypatch
     [
         (["--backend", "native", "--engine-args", "x"], "processes of their own"),
         (["--backend", "llama-server", "--plan"], "single steps"),
+        (["--backend", "llama-server", "--engine-args", "'x"], "are no words"),
         (["--backend", "llama-server", "--draft", "ngram"], "prompt lookup"),
         (["--backend", "llama-server", "--batch-size", "4"], "one prompt alone"),
         (["--backend", "llama-server", "--pairs", "Q8_0"], "native engine"),

@@ -211,6 +211,7 @@ def test_all_targets_are_of_the_replay(folder: Path) -> None:
         (["--mode", "fast"], "no such mode"),
         (["--draft", "other"], "was not measured"),
         (["--draft", "draft-small", "--k", "40"], "was not measured"),
+        (["--draft", "draft-small", "--k", "0"], "plain decoding"),
         (["--draft", "draft-small", "--context", "64"], "not in the schedule"),
     ],
 )
@@ -229,3 +230,20 @@ def test_a_refused_draft_is_exported_by_name_alone(folder: Path) -> None:
     with pytest.raises(UserError, match="recommends no draft"):
         setting_of_sweep(refused, None, None)
     assert setting_of_sweep(refused, "draft-small", 1).k == 1
+
+
+@pytest.mark.parametrize("speculate", [False, None])
+def test_what_is_not_shown_to_pay_is_exported_by_name_alone(speculate: bool | None, folder: Path) -> None:
+    result = bitdraft.load_result(folder)
+    assert isinstance(result, SpecDecodeResult)
+    verdict = result.verdict.model_copy(update={"speculate": speculate, "draft": "draft-small", "k": 1})
+    with pytest.raises(UserError, match="recommends no draft"):
+        setting_of_sweep(result.model_copy(update={"verdict": verdict}), None, None)
+
+
+def test_a_named_k_is_no_schedule(folder: Path) -> None:
+    result = bitdraft.load_result(folder)
+    assert isinstance(result, SpecDecodeResult)
+    own = [point(1, 64, 3, 0.5).model_copy(update={"draft": "draft-small"})]
+    scheduled = result.model_copy(update={"schedule": schedule(own)})
+    assert setting_of_sweep(scheduled, "draft-small", 3).by_batch_size == {}

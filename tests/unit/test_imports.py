@@ -226,6 +226,7 @@ def test_two_files_are_paired_and_nothing_is_judged(tmp_path: Path) -> None:
     by_hand = sum(ttft + 0.5 for ttft in ttfts) / sum(ttft + 0.2 for ttft in ttfts)
     assert answer.figure("speedup").value == pytest.approx(by_hand)
     assert found.verdict.best == {}
+    assert "serving.texts" not in codes(found.findings)
     page = (output / "report.html").read_text()
     assert "bitdraft import baseline=path/to/slow.json spec=path/to/fast.json" in page
 
@@ -246,6 +247,7 @@ def test_other_prompts_are_not_paired(tmp_path: Path) -> None:
         (json.dumps({"request_throughput": 1.0, "duration": 1.0}), "--save-detailed"),
         (json.dumps(vllm_file([0.1], [])), "is damaged"),
         (json.dumps(vllm_file([-0.1], [[0.1]])), "cannot be"),
+        (json.dumps(vllm_file([float("nan")], [[0.1]])), "no numbers"),
         (json.dumps({"benchmarks": [guidellm_file({"type_": "synchronous"}, [])]}), "no single requests"),
         (json.dumps(SPEED_BENCH | {"results": [{"id": "a", "ok": True}]}), "without latency_s"),
         (json.dumps({"metadata": {"request_start_ns": 1}, "metrics": {}}), "damaged"),

@@ -38,5 +38,7 @@ def import_results(
         result = read(files, output=output)
         show.of("show_serving")(result)
         page = write_page(output, lang)
+        if all(row.status != "ok" for row in result.rows):
+            raise typer.Exit(1)
         if not quiet:
             print(f"Page: {page} (data and charts beside it)" if page else f"Written to {output}/")

@@ -33,6 +33,7 @@ _REMEDIES = {
     "max_ttft_ms": "Give milliseconds as a positive number",
     "min_speedup": "Give a factor of at least 1, as 1.1",
     "budget_s": "Give at least 30 seconds, as 90s, 10m or 1h",
+    "engine_args": "Quote them as in a shell, as '--max-model-len 4096'",
     "only": "Give pairs of a draft's label and a K",
     "device": "Choose auto, cpu, cuda, cuda:N or mps",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -231,7 +232,7 @@ class SpecDecodeConfig(
     plan: bool = Field(False, description="No sweep: predict the best K from replay and cost curves.")
     schedule: bool = Field(
         False,
-        description="No sweep: the best K for each --batch-sizes (by default 1,2,4,8) and context, by replay "
+        description="No sweep: the best K for each --batch-size (here 1,2,4,8) and context, by replay "
         "and costs that are measured there.",
     )
     contexts: tuple[int, ...] = Field(
@@ -245,6 +246,15 @@ class SpecDecodeConfig(
         (kv_cache.AUTO,),
         description="With --pairs, numbers of the target's cache, where llama.cpp runs it: auto,q8_0,q4_0.",
     )
+
+    @field_validator("engine_args")
+    @classmethod
+    def _are_words(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"are no words ({error})") from None
+        return value
 
     @model_validator(mode="before")
     @classmethod

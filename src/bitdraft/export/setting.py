@@ -51,7 +51,10 @@ def setting_of_sweep(
     labels = list(result.replay) or result.labels
     if not labels:
         raise UserError(_FIELD, result.text.dataset, "holds no acceptance", "Measure a sweep or a plan")
-    by_verdict = _best_of(result.schedule) if result.schedule else result.verdict.draft
+    if k is not None and k < 1:
+        raise UserError("k", k, "is plain decoding, which has no settings", "Name a K of at least 1")
+    is_shown = result.verdict.speculate is True
+    by_verdict = _best_of(result.schedule) if result.schedule else result.verdict.draft if is_shown else None
     label = draft or by_verdict
     if label is None and k is None:
         problem = f"recommends no draft ({result.summary or 'nothing is shown to pay'})"
@@ -65,7 +68,7 @@ def setting_of_sweep(
         if row.draft == label and "tokens_per_step" in row.metrics and row.k not in lengths:
             lengths[row.k] = row.metrics["tokens_per_step"].value
             positions[row.k] = row.acceptance_by_position
-    by_size = k_by_batch_size(result.schedule, label, context)
+    by_size = {} if k is not None else k_by_batch_size(result.schedule, label, context)
     if by_size and not any(by_size.values()) and context is None and k is None:
         problem = f"speculation with {label} is not shown to pay at all of its contexts at any batch size"
         shown = ", ".join(map(str, result.schedule.contexts))

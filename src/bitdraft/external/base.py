@@ -12,10 +12,11 @@ from typing import Protocol
 import psutil
 
 from bitdraft.config import SpecDecodeConfig
+from bitdraft.errors import BitdraftError
 from bitdraft.schema.records import Generation
 
 
-class EngineDied(RuntimeError):
+class EngineDied(BitdraftError, RuntimeError):
     """An engine that didn't start, or that ended; the message has the last lines of its log."""
 
 

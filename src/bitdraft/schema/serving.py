@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise, zip_longest
 from typing import Any, Literal, Self
@@ -92,6 +93,8 @@ class ServerRequest(Record):
     @model_validator(mode="after")
     def _times_go_forward(self) -> Self:
         times = (self.submit_s, *self.event_s, self.end_s)
+        if not all(map(math.isfinite, times)):
+            raise ValueError("times that are no numbers")
         if any(after < before for before, after in pairwise(times)):
             raise ValueError("times that go backwards")
         if self.error is None and (not self.event_s or not self.completion_tokens):

@@ -130,6 +130,7 @@ def _declared(name: str, entry: Any) -> list[Declaration]:
     except UserError as error:
         field = where if error.field == "reference" else f"{where}.{error.field}"
         value = name if error.field == "reference" else error.value
-        raise UserError(field, value, error.problem, error.remedy) from error
+        remedy = "Mend its table (docs/servers.md)" if error.field == "reference" else error.remedy
+        raise UserError(field, value, error.problem, remedy) from error
     except ValueError as error:  # quotation marks that are not closed
         raise UserError(_WHERE, where, one_line(error), "Mend its command") from error

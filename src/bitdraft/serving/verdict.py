@@ -140,7 +140,7 @@ def _texts(records: Records, config: ServeBenchConfig) -> list[Finding]:
             ]
             if server == config.baseline or not both:
                 continue
-            if config.temperature == 0:
+            if config.temperature == 0 and all(a.text and b.text for a, b in both):
                 same = sum(a.text == b.text for a, b in both)
                 found.append(reason("serving.texts", server, load=load, same=same, total=len(both)))
             lengths = [sum(r.completion_tokens or 0 for r in side) for side in zip(*both, strict=True)]

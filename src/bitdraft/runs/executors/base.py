@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
-from bitdraft.errors import Unsupported, UserError, one_line
+from bitdraft.errors import BitdraftError, UserError, one_line
 from bitdraft.runs.cell import Cell, Event, Failure
 from bitdraft.runs.failures import classify
 
@@ -71,7 +71,7 @@ def run_function(target: str, payload: Any, emit: Emit) -> None:
     except UserError as error:
         emit("user_error", **error.as_dict())
     except Exception as error:  # the border of the process: every failure becomes a row with a reason
-        told = isinstance(error, Unsupported)
+        told = isinstance(error, BitdraftError)
         reason = one_line(error) if told else f"{type(error).__name__}: {one_line(error)}"
         failure = Failure(classify(error), reason, "" if told else traceback.format_exc())
         emit(**_as_fields(failure))
