@@ -85,9 +85,6 @@ class Launched:
                 os.killpg(self.process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace_s)
-        # what it left behind
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 def last_lines(log: Path, num: int = LAST_LINES) -> str:

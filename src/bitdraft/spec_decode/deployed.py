@@ -18,11 +18,10 @@ from typing import Any
 import torch
 
 from bitdraft import formats
-from bitdraft.backends import Engine, EngineSetup, make_engine
+from bitdraft.backends import Engine
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.errors import UserError
-from bitdraft.external import START, EngineDied, EngineProcess
-from bitdraft.external import EngineSetup as ProcessSetup
+from bitdraft.external import START, EngineDied, EngineProcess, EngineSetup
 from bitdraft.formats.gguf import LLAMA_CPP
 from bitdraft.inputs.checkpoints import find_checkpoint
 from bitdraft.inputs.gguf.files import gguf_of
@@ -40,11 +39,11 @@ from bitdraft.spec_decode.failures import failure_of
 from bitdraft.spec_decode.records import BASELINE, Key
 from bitdraft.spec_decode.sizes import sizes_of
 from bitdraft.spec_decode.worker import Worker
+from bitdraft.spec_decode.workload import SLACK_TOKENS
 
 NUM_PROBABLE = 20
 ROOM = 0.8
 """Share of the memory that is free which engines side by side may take"""
-_SLACK_TOKENS = 16
 
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
@@ -125,13 +124,13 @@ class _Sweep:
     def _engine(self, key: Key) -> AbstractContextManager[EngineProcess]:
         draft, k = key
         config = self.worker.config.model_copy(update={"device": str(self.device)})
-        setup = ProcessSetup(
+        setup = EngineSetup(
             "K-0" if draft is None else f"{draft}-K-{k}",
             self.program,
             self.files[None],
             None if draft is None else self.files[draft],
             k,
-            max(map(len, self.worker.prompts)) + config.max_new_tokens + k + _SLACK_TOKENS,
+            max(map(len, self.worker.prompts)) + config.max_new_tokens + k + SLACK_TOKENS,
             config,
             self.logs,
         )
@@ -328,11 +327,7 @@ class _Sweep:
             if loaded is not None
         }
         worker.emit("models", target=sizes_of(target) | {"backend": backend}, drafts=drafts)
-        models = {label: loaded.model if loaded else None for label, loaded in worker.models.items()}
-        capacity = max(map(len, worker.prompts)) + config.max_new_tokens
-        setup = EngineSetup(target.model, models, config, "eager", capacity, worker.choices, worker.foreign)
-        with worker.emit.slow():
-            return make_engine("native", setup)
+        return worker.engine(target.model, "eager", "native")
 
 
 def _size(path: Path) -> int:

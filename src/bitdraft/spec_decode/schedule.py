@@ -90,12 +90,9 @@ def points_of(own: GridPoint, taus: Mapping[tuple[str, int], Figure]) -> list[Sc
 
 
 def _times(figure: Figure, factor: float) -> Figure:
-    ends = {name: None if end is None else end * factor for name, end in _ends(figure).items()}
-    return figure.model_copy(update={"value": figure.value * factor, "median": None, **ends})
-
-
-def _ends(figure: Figure) -> dict[str, float | None]:
-    return {"low": figure.low, "high": figure.high}
+    low, high = (None if end is None else end * factor for end in (figure.low, figure.high))
+    update = {"value": figure.value * factor, "low": low, "high": high, "median": None}
+    return figure.model_copy(update=update)
 
 
 def _choice(points: Sequence[SchedulePoint], num_looked_at: int) -> ScheduleChoice:

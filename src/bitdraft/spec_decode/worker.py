@@ -103,8 +103,9 @@ class Worker:
         except UserError as error:
             raise UserError("drafts", label, error.problem, error.remedy) from error
 
-    def engine(self, target: Any, mode: Execution | None = None) -> Engine:
-        """Of the target and all drafts that are loaded; in this mode, or as was decided or asked for."""
+    def engine(self, target: Any, mode: Execution | None = None, backend: str | None = None) -> Engine:
+        """Of the target and all drafts that are loaded; in this mode, or as was decided or asked for, and by
+        this backend, or the run's own."""
         drafts = {label: loaded.model if loaded else None for label, loaded in self.models.items()}
         if self.config.plan:
             drafts[PLAN_WRITER] = None
@@ -114,7 +115,7 @@ class Worker:
         execution: Execution = mode or self.decided.get("mode") or config.execution
         setup = EngineSetup(target, drafts, config, execution, capacity, self.choices, self.foreign)
         with self.emit.slow():
-            return make_engine(config.backend, setup)
+            return make_engine(backend or config.backend, setup)
 
     def bits(self, index: int) -> list[bool]:
         """Where draft models agree on a prompt (synthetic acceptance)."""
