@@ -25,7 +25,7 @@ from bitdraft.schema.spec_decode import (
     SpecDecodeRow,
 )
 from bitdraft.spec_decode.plan_verdict import decide_plan
-from bitdraft.spec_decode.verdict import decide, repetition_of, warnings_of
+from bitdraft.spec_decode.verdict import decide, repetition_of, warnings_of, withheld
 from said import Said, sentences
 
 COSTS = CostRecord(draft_cost={"a": 0.1, "b": 0.2}, verify_cost={0: 1.0, 2: 1.2, 4: 1.3})
@@ -127,6 +127,31 @@ def test_few_prompts_decide_nothing() -> None:
     verdict = Sweep(num_prompts=3).add("a", 2, 0.005).verdict()
     assert verdict.speculate is None
     assert verdict.summary.startswith("3 prompts are too few to say. By value the best is a, K = 2: 2.00×")
+
+
+@pytest.mark.parametrize("num_prompts", [3, 10])
+def test_a_speedup_above_what_a_step_can_give_names_no_best(num_prompts: int) -> None:
+    """Steps bring three tokens, so that four times the speed says that plain decoding was slowed down."""
+    verdict = Sweep(num_prompts).add("a", 2, 0.0025).add("b", 2, 0.009).verdict()
+    assert (verdict.speculate, verdict.draft, verdict.k) == (None, None, None)
+    assert verdict.summary.startswith("Whether to speculate is open: a, K = 2 came out at 4.00×")
+    assert "its steps can give 3.00× at most" in verdict.summary
+    # a hair above is noise
+    assert Sweep().add("a", 2, 0.0031).verdict().speculate is True
+
+
+def test_a_verification_that_costs_less_than_a_forward_allows_for_more() -> None:
+    costs = COSTS.model_copy(update={"verify_cost": {0: 1.0, 2: 0.7}})
+    assert Said(*decide(Sweep().add("a", 2, 0.0025).rows, costs)).speculate is True
+
+
+def test_engines_that_ran_apart_on_a_changing_machine_are_not_compared() -> None:
+    decided = decide(Sweep().add("a", 2, 0.005).rows, COSTS)
+    said = Said(*withheld(decided, 1.6))
+    assert (said.speculate, said.draft) == (None, None)
+    assert said.summary.startswith("Whether to speculate is open: engines ran one at a time")
+    assert "changed its speed by 60 %" in said.summary
+    assert any("a step brings 3.00 tokens" in reason for reason in said.reasons)
 
 
 def test_failures_are_reasons_and_the_rest_decides() -> None:

@@ -85,7 +85,7 @@ class _Sweep:
         with emit.slow():
             self._find_files()
             reference_work_s(self.device)
-        emit("reference_work", seconds=reference_work_s(self.device))
+        self._time_the_machine()
         with ExitStack() as stack:
             engines = {} if self._is_measured else self._together(stack)
             if engines:
@@ -190,6 +190,7 @@ class _Sweep:
                 if key in self.keys:
                     self._run(engines[key], key, index)
             self._end_prompt(index)
+            self._time_the_machine()
 
     # one at a time
 
@@ -209,6 +210,7 @@ class _Sweep:
                                 break
                 except (EngineDied, UserError) as error:
                     self._lose(key, error)
+                self._time_the_machine()
             for index in half:
                 self._end_prompt(index)
 
@@ -241,8 +243,10 @@ class _Sweep:
     def _end_prompt(self, index: int) -> None:
         if index not in self.is_over and all((key, index) in self.runs for key in self.keys):
             self.is_over.add(index)
-            seconds = reference_work_s(self.device)
-            self.worker.emit("prompt_over", index=index, reference_work_s=seconds)
+            self.worker.emit("prompt_over", index=index)
+
+    def _time_the_machine(self) -> None:
+        self.worker.emit("reference_work", seconds=reference_work_s(self.device))
 
     # what differs
 

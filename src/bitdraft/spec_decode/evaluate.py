@@ -36,9 +36,9 @@ from bitdraft.spec_decode.pair_analysis import dead_drafts, pair_findings, pair_
 from bitdraft.spec_decode.plan_verdict import decide_plan
 from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.schedule import findings_of, schedule_of
-from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of
+from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of, withheld
 from bitdraft.spec_decode.workload import Workload, prepare
-from bitdraft.stats.drift import DRIFT_WARNING, drift_of
+from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,
@@ -238,7 +238,10 @@ class _Fold:
             left = [label for label in records.labels if label not in {*plan, *records.lost_drafts()}]
             findings += tuple(reason("plan.not_predicted", label) for label in left if records.prompts)
         else:
-            verdict, findings = decide(rows, costs, max(config.k) if config.only is None else None)
+            decided = decide(rows, costs, max(config.k) if config.only is None else None)
+            drift = _drift(records)
+            is_lost = drift > DRIFT_LIMIT and _ran_apart(records) and any(row.k and row.runs for row in rows)
+            verdict, findings = withheld(decided, drift) if is_lost else decided
         return verdict, (*caveats(config), *findings, *smaller_k_hints(records))
 
 
@@ -250,11 +253,9 @@ def _merged(stored: ModelRecord, loaded: ModelRecord) -> ModelRecord:
 def _notes(records: Records, config: SpecDecodeConfig) -> list[Finding]:
     """Of the run, as warnings."""
     notes = [*records.notes, *crowding_of(records.environment, config.threads)]
-    times_s = records.reference_work_s
-    third = len(times_s) // 3
-    drift = drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else 1.0
+    drift = _drift(records)
     if drift > DRIFT_WARNING:
-        notes.append(warning("spec.drift", drift=drift))
+        notes.append(warning("deployed.drift" if _ran_apart(records) else "spec.drift", drift=drift))
     if records.num_strayed:
         notes.append(warning("spec.strayed", n=records.num_strayed))
     notes += [
@@ -262,3 +263,14 @@ def _notes(records: Records, config: SpecDecodeConfig) -> list[Finding]:
         for size, done, total, why in records.unfinished()
     ]
     return notes
+
+
+def _drift(records: Records) -> float:
+    times_s = records.reference_work_s
+    third = len(times_s) // 3
+    return drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else 1.0
+
+
+def _ran_apart(records: Records) -> bool:
+    """Engines that ran one at a time, and did not take turns on each prompt."""
+    return any(note.code == "deployed.in_turn" for note in records.notes)

@@ -153,7 +153,6 @@ class Records:
         """All such runs of a prompt have come."""
         runs = self.partial.pop(event["index"])
         self.prompts.append(PromptRecord(runs[BASELINE].token_ids, runs, {}, None, {}))
-        self.reference_work_s.append(event["reference_work_s"])
 
     def _take_agreement(self, event: Event) -> None:
         """The replay of such a prompt."""

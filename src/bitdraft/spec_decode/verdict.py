@@ -3,9 +3,11 @@ in batch_verdict. Pure.
 
 Speculation is recommended with the fastest (draft, K) whose speedup over the baseline is above 1 by the
 lower end of its interval, which holds for all (draft, K) at once. It is refused when no (draft, K) has an
-upper end that would be worth a draft; between the two it is unknown. The speedup itself is told from prompts
-that did not choose it (stats/selection). Rows whose throughput can't be told from the candidate's, by the
-intervals of all pairs, are named beside it. Without intervals nothing is claimed but what it is by value.
+upper end that would be worth a draft; between the two it is unknown, and so it is where a speedup is above
+what a step can give, or the machine changed too much between engines that ran apart. The speedup itself is
+told from prompts that did not choose it (stats/selection). Rows whose throughput can't be told from the
+candidate's, by the intervals of all pairs, are named beside it. Without intervals nothing is claimed but what
+it is by value.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ from bitdraft.spec_decode.candidates import (
 from bitdraft.stats.selection import for_all
 
 WIDE_INTERVAL = 0.25
+BEYOND_A_STEP = 1.1
+"""A speedup so many times what a step's tokens can give was not measured, whatever its interval"""
 
 
 def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | None = None) -> Decided:
@@ -51,6 +55,12 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
     found = candidate(fit, baseline, len(fit))
     best, speculate = found.row, found.pays
     reasons += [*checks, *_steps(fit, costs)]
+    most = _most_of_a_step(best, costs)
+    if speculate is not False and _told_at_least(found) > BEYOND_A_STEP * most:
+        name, speedup = name_of(best.draft, best.k), best.metrics["speedup"]
+        beyond = answer("spec.beyond_a_step", name, speedup=speedup, most=most)
+        batches, of_batches = decide_batches(rows)
+        return SpecDecodeVerdict(batches=batches), (beyond, *reasons, *of_batches)
     if len(fit) > 1 and found.speedup.low is not None:
         reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
     if speculate and best.k == largest_k and best.k < MOST_K:
@@ -68,6 +78,27 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
         batches=batches,
     )
     return verdict, (*answers, *reasons, *of_batches)
+
+
+def withheld(decided: Decided, drift: float) -> Decided:
+    """What is left of a verdict where engines ran apart and the machine changed by so much between them."""
+    verdict, findings = decided
+    left = [finding for finding in findings if finding.severity != "answer"]
+    open_verdict = SpecDecodeVerdict(batches=verdict.batches)
+    return open_verdict, (answer("spec.too_drifted", drift=drift), *left)
+
+
+def _most_of_a_step(row: SpecDecodeRow, costs: CostRecord) -> float:
+    """What a speedup can be at most: the tokens of a step, which takes a verification at least."""
+    tau = row.metrics.get("tokens_per_step")
+    return math.inf if tau is None else tau.value / min(1.0, costs.verify_cost.get(row.k, 1.0))
+
+
+def _told_at_least(found: Candidate) -> float:
+    """The speedup that is surely claimed: an interval's lower end, or what is said by value alone."""
+    if found.pays and found.speedup.low is not None:
+        return found.speedup.low
+    return found.row.metrics["speedup"].value
 
 
 def _baseline(rows: Sequence[SpecDecodeRow]) -> SpecDecodeRow | None:

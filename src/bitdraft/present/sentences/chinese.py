@@ -288,6 +288,14 @@ SENTENCES: dict[str, Sentence] = {
     "spec.too_noisy": lambda f: (
         f"是否使用投机解码尚无定论：最快的 {f.subject} 吞吐为{PLAIN}的 {times_text(f.figure('speedup'))}。{MORE}"
     ),
+    "spec.beyond_a_step": lambda f: (
+        f"是否使用投机解码尚无定论：{f.subject} 测得的吞吐为{PLAIN}的 {times_text(f.figure('speedup'))}，而它的每一步最多只能带来 "
+        f"{f.number('most'):.2f}×。其中之一运行时有别的任务拖慢了机器：请在空闲的机器上重新测量。"
+    ),
+    "spec.too_drifted": lambda f: (
+        f"是否使用投机解码尚无定论：引擎每次只运行一个，而同样的固定任务在它们之间速度变化了{_pace(f.number('drift'))}。"
+        "接受率与文本仍然有效。请在空闲的机器上重新测量。"
+    ),
     "spec.speculate": lambda f: (
         f"使用投机解码：{f.subject}，吞吐为{PLAIN}的 {times_text(f.figure('speedup'))}。"
     ),
@@ -320,7 +328,7 @@ SENTENCES: dict[str, Sentence] = {
     "spec.replay_differs": lambda f: f"{f.subject}：测量与重放不一致。",
     "spec.wide_intervals": lambda f: (
         f"{f.number('of'):.0f} 行中有 {f.number('n'):.0f} 行的加速比随提示词变化很大"
-        f"（区间宽达 {100 * f.number('width'):.0f} %）：更多提示词可使其变窄。"
+        f"（区间最宽达加速比的 {f.number('width'):.2g} 倍）：更多提示词可使其变窄。"
     ),
     "spec.repeats": lambda f: (
         f"文本在重复自身：{100 * f.number('repeated'):.0f} % 的 4-gram 在同一回答中出现过，{f.subject} 写出的 token 有 "
@@ -338,8 +346,12 @@ SENTENCES: dict[str, Sentence] = {
         f"引擎每次只运行一个，各运行 {f.number('n'):.0f} 次：各次启动之间的差异只计入加速比的区间，不计入其他区间。"
     ),
     "spec.drift": lambda f: (
-        f"扫描期间机器自身的速度变化了{_pace(f.number('drift'))}（由提示词之间的固定任务测得）。各行轮流运行，"
-        "因此比值成立；吞吐则来自一台变化的机器。"
+        f"扫描期间机器自身的速度变化了{_pace(f.number('drift'))}（由提示词之间的固定任务测得）。各行在每条提示词上"
+        "轮流运行，缓慢的变化因此不进入比值；吞吐则来自一台变化的机器。"
+    ),
+    "deployed.drift": lambda f: (
+        f"扫描期间机器自身的速度变化了{_pace(f.number('drift'))}（由引擎之间的固定任务测得）。引擎每次只运行一个，"
+        "因此这一变化有一部分在比值及其区间里。"
     ),
     "spec.no_control": lambda f: f"与{PLAIN}的差异无法复核：{f.word('why')}。",
     "spec.no_memory": lambda f: f"{f.subject or '单独的目标模型'}没有内存峰值：{f.word('why')}。",

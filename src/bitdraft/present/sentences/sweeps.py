@@ -53,6 +53,11 @@ def no_gain_text(speedup: Figure) -> str:
     )
 
 
+def _width_text(width: float) -> str:
+    """Of a figure's own size"""
+    return f"{100 * width:.0f} %" if width < 10 else f"{width:.0f} times the speedup"
+
+
 def _ties(f: Finding) -> str:
     """`Statistically tied: draft-small, K = 3 and 4; ngram, K = 5.`"""
     pairs = list(zip(f.words("drafts"), f.words("ks"), strict=True))
@@ -112,6 +117,16 @@ SENTENCES: dict[str, Sentence] = {
         f"Whether to speculate is open: the fastest, {f.subject}, has {times_text(f.figure('speedup'))} the "
         f"tokens/s of plain decoding. {MORE}"
     ),
+    "spec.beyond_a_step": lambda f: (
+        f"Whether to speculate is open: {f.subject} came out at {times_text(f.figure('speedup'))} the "
+        f"tokens/s of plain decoding, where its steps can give {f.number('most'):.2f}× at most. Something "
+        "else slowed the machine while one of the two ran: measure again on a quiet one."
+    ),
+    "spec.too_drifted": lambda f: (
+        "Whether to speculate is open: engines ran one at a time, and between them the same fixed work "
+        f"changed its speed {pace_text(f.number('drift'))}. Acceptance and texts hold. Measure again on a "
+        "quiet machine."
+    ),
     "spec.speculate": lambda f: (
         f"Speculate with {f.subject}: {times_text(f.figure('speedup'))} the tokens/s of plain decoding."
     ),
@@ -151,7 +166,7 @@ SENTENCES: dict[str, Sentence] = {
     "spec.replay_differs": _replay_differs,
     "spec.wide_intervals": lambda f: (
         f"The speedup varies widely between prompts in {f.number('n'):.0f} of {f.number('of'):.0f} rows "
-        f"(intervals up to {100 * f.number('width'):.0f} % wide): more prompts narrow it."
+        f"(intervals up to {_width_text(f.number('width'))} wide): more prompts narrow it."
     ),
     "spec.repeats": lambda f: (
         f"The text repeats itself: {100 * f.number('repeated'):.0f} % of its 4-grams occurred before in the "
@@ -174,8 +189,13 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "spec.drift": lambda f: (
         f"The machine's own speed changed {pace_text(f.number('drift'))} during the sweep (fixed "
-        "work, timed between the prompts). Rows ran in turn, so their ratios hold; their tokens/s are of a "
-        "machine that changed."
+        "work, timed between the prompts). Rows took turns on each prompt, which keeps slow changes out of "
+        "their ratios; their tokens/s are of a machine that changed."
+    ),
+    "deployed.drift": lambda f: (
+        f"The machine's own speed changed {pace_text(f.number('drift'))} during the sweep (fixed "
+        "work, timed between the engines). They ran one at a time, so part of it is in their ratios, and in "
+        "the intervals of those."
     ),
     "spec.no_control": lambda f: f"Differences to plain decoding could not be rechecked: {f.word('why')}.",
     "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",
