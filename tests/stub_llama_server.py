@@ -2,7 +2,8 @@
 
 `STUB_RUNS` is a JSON file: by K, a list of {prompt, token_ids, steps}. `STUB_FAULT` is `dies K AFTER` (the
 server of this K ends at its request behind so many), `lies K` (its texts have another token), `noisy` (that
-of K = 0 gives another text when asked again), or `no-start K`.
+of K = 0 gives another text when asked again), or `no-start K`. A connection that is used once more is closed,
+as the real one's sometimes is.
 """
 
 from __future__ import annotations
@@ -56,8 +57,17 @@ def main() -> None:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        has_answered = False
+
         def log_message(self, *_: Any) -> None:
             pass
+
+        def handle_one_request(self) -> None:
+            if self.has_answered and self.rfile.peek(1):  # type: ignore[attr-defined]
+                self.close_connection = True
+                return
+            super().handle_one_request()
+            self.has_answered = True
 
         def do_GET(self) -> None:
             known = {"/health": {"status": "ok"}, "/props": {"build_info": "stub-1"}}

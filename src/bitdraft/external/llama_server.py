@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import httpx
 
+from bitdraft.errors import one_line
 from bitdraft.external.base import EngineDied, EngineSetup, peak_of_tree
 from bitdraft.external.steps import counts_of_totals, emissions_of, steps_of_counts
 from bitdraft.formats import kv_cache
@@ -57,7 +58,9 @@ class LlamaServer:
 
     def __init__(self, setup: EngineSetup, server: Launched) -> None:
         self._setup, self._server = setup, server
-        self._client = httpx.Client(base_url=server.url, timeout=None)
+        # a connection each: one that was kept may be closed just when it is used again
+        unkept = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(base_url=server.url, timeout=None, limits=unkept)
         found = self._client.get("/props")
         self.version = str(found.json().get("build_info", "")) if found.status_code == httpx.codes.OK else ""
 
@@ -83,7 +86,7 @@ class LlamaServer:
                     for data in events.feed(piece):
                         answer.take(json.loads(data), time_s)
         except httpx.HTTPError as error:
-            raise EngineDied(f"llama-server broke off ({self._server.last_words})") from error
+            raise self._broken_off(error) from error
         return answer.generation(len(prompt), submit_s, self._setup.k, max_new_tokens)
 
     def next_log_probs(self, text: Sequence[int], num: int) -> dict[int, float]:
@@ -92,13 +95,17 @@ class LlamaServer:
         try:
             found = self._client.post("/completion", json=asked).raise_for_status().json()
         except httpx.HTTPError as error:
-            raise EngineDied(f"llama-server broke off ({self._server.last_words})") from error
+            raise self._broken_off(error) from error
         first = found["completion_probabilities"][0]
         return {int(one["id"]): float(one["logprob"]) for one in first["top_logprobs"]}
 
     def peak_bytes(self) -> int | None:
         """See `EngineProcess`."""
         return peak_of_tree(self._server.process.pid)
+
+    def _broken_off(self, error: httpx.HTTPError) -> EngineDied:
+        why = self._server.last_words if self._server.has_died else one_line(error)
+        return EngineDied(f"llama-server broke off ({why})")
 
     def _asked(self, prompt: Sequence[int], num_tokens: int) -> dict[str, Any]:
         """Of its samplers only those that were asked for."""
