@@ -20,6 +20,7 @@ from bitdraft.metrics.serving import (
     kept_by_position,
     latency_figures,
     load_figures,
+    paces,
     positions_of,
     speedup_figures,
 )
@@ -27,10 +28,11 @@ from bitdraft.present.serving_files import csv_of, markdown_text
 from bitdraft.schema.findings import codes, of_code
 from bitdraft.schema.io import read_result
 from bitdraft.schema.records import Figure
-from bitdraft.schema.serving import ServerRequest, ServingResult, SpecCounts
+from bitdraft.schema.serving import ServerRequest, ServingResult, ServingRow, SpecCounts
 from bitdraft.servers.turns import turns
+from bitdraft.serving.analysis import Records
 from bitdraft.serving.schedule import arrivals_s, blocks_of
-from bitdraft.serving.verdict import break_even
+from bitdraft.serving.verdict import break_even, decide, warnings_of
 from stub_server import Reply, Script, Stub, plain, serving
 
 MINIMAL: dict[str, Any] = {"num_prompts": 6, "max_new_tokens": 8, "max_prompt_tokens": 8, "num_warmup": 0}
@@ -127,6 +129,55 @@ def test_where_speculation_stops_paying_lies_between_two_loads() -> None:
     assert break_even({1: refuses, 4: refuses}) == (0, 1)
     assert break_even({1: is_open, 4: is_open}) is None
     assert break_even({1: refuses, 4: pays, 16: refuses}) == (4, 16)
+
+
+def row(server: str, speedup: float | None = None, tokens_per_step: float | None = None) -> ServingRow:
+    metrics = {"throughput_tok_s": Figure(value=10.0, n=9)}
+    if speedup is not None:
+        metrics["speedup"] = Figure(value=speedup, low=0.95 * speedup, high=1.05 * speedup, n=9)
+    if tokens_per_step is not None:
+        metrics["tokens_per_step"] = Figure(value=tokens_per_step, n=9)
+    return ServingRow(server=server, load=1, status="ok", metrics=metrics)
+
+
+def test_servers_that_ran_apart_on_a_machine_that_changed_are_not_compared() -> None:
+    servers = ("base=http://a", "spec=http://b")
+    rows = [row("base"), row("spec", 1.5)]
+    for settings, drift, expected in (
+        ({}, 1.6, "serving.pays"),
+        ({"one_at_a_time": True, "launch": "servers.toml"}, 1.2, "serving.pays"),
+        ({"one_at_a_time": True, "launch": "servers.toml"}, 1.6, "serving.too_drifted"),
+    ):
+        config = make_config(ServeBenchConfig, {"servers": servers, **settings})
+        verdict, findings = decide(rows, config, {1: drift})
+        assert codes(findings, "answer") == [expected]
+        assert verdict.best == ({"1": "spec"} if expected == "serving.pays" else {})
+
+
+def test_the_plain_servers_own_pace_is_watched() -> None:
+    """Steps of 10 ms, then of 15; what failed, and other servers, say nothing."""
+    requests = [
+        request(i, 10.0 * i, 10.0 * i + 1, 10.0 * i + 1 + 9 * (0.010 if i < 6 else 0.015), tokens=10)
+        for i in range(9)
+    ]
+    other = request(0, 0.0, 0.1, 9.0, server="b", tokens=10)
+    failed = request(9, 99.0, error="broken", tokens=0)
+    assert paces([*reversed(requests), other, failed], "a") == {1: pytest.approx(1.5)}
+    assert paces(requests[:2], "a") == {1: None}
+    records = Records()
+    for one in requests:
+        records.take({"event": "request", "request": one.model_dump(mode="json")})
+    config = make_config(ServeBenchConfig, {"servers": ("a=http://a", "b=http://b")})
+    assert of_code(warnings_of(records, [], config), "serving.drift")[0].number("drift") > 1.49
+    records.timeline = "none"
+    assert not of_code(warnings_of(records, [], config), "serving.drift")
+
+
+def test_more_than_a_step_can_give_is_warned_of() -> None:
+    config = make_config(ServeBenchConfig, {"servers": ("base=http://a", "spec=http://b")})
+    for speedup, is_warned in ((2.1, False), (2.5, True)):
+        found = warnings_of(Records(), [row("base"), row("spec", speedup, 2.0)], config)
+        assert ("serving.beyond_a_step" in codes(found, "warning")) is is_warned
 
 
 # whole runs

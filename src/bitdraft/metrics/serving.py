@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +11,7 @@ from bitdraft.metrics.acceptance import SHARE_SCALE, STEP_SCALE
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, SpecCounts
 from bitdraft.schema.spec_decode import PositionAcceptance
+from bitdraft.stats.drift import drift_over_time
 from bitdraft.stats.intervals import median_figure, ratio_of_rates, ratio_of_sums
 
 Requests = Sequence[ServerRequest]
@@ -40,6 +41,21 @@ def tpot_ms(request: ServerRequest) -> float | None:
     """Of one request; None where nothing came behind its first piece."""
     seconds, tokens = decode_span(request)
     return 1000 * seconds / tokens if tokens > 0 and seconds > 0 else None
+
+
+def paces(requests: Iterable[ServerRequest], server: str) -> dict[int, float | None]:
+    """By load, how much a server's own TPOT changed while it was asked: the slowest over the fastest median
+    of the thirds of its requests, in the order of their sending."""
+    by_load: dict[int, list[ServerRequest]] = {}
+    for request in requests:
+        if request.server == server and request.error is None:
+            by_load.setdefault(request.load, []).append(request)
+    return {load: drift_over_time(_tpots_in_order(own)) for load, own in by_load.items()}
+
+
+def _tpots_in_order(requests: Requests) -> list[float]:
+    found = [tpot_ms(request) for request in sorted(requests, key=lambda one: one.submit_s)]
+    return [one for one in found if one is not None]
 
 
 def block_seconds(requests: Requests) -> float:

@@ -54,6 +54,11 @@ def pace_text(drift: float) -> str:
     return f"by {100 * (drift - 1):.0f} %" if drift < 2 else f"{drift:.0f}-fold"
 
 
+def pace_in_chinese(drift: float) -> str:
+    """The same, behind 变化了"""
+    return f" {100 * (drift - 1):.0f} %" if drift < 2 else f"到 {drift:.0f} 倍"
+
+
 def memory_text(name: str) -> str:
     """`peak VRAM` or `peak RAM`"""
     return "peak VRAM" if name == "peak_vram_gb" else "peak RAM"

@@ -11,6 +11,7 @@ from bitdraft.config import make_config
 from bitdraft.config.running import RunOptions
 from bitdraft.config.serving import ServeBenchConfig
 from bitdraft.errors import UserError
+from bitdraft.metrics.serving import paces
 from bitdraft.runs.cell import Cell, Event, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, ModelRecord
@@ -159,7 +160,7 @@ class _Fold:
         rows = build_rows(self.records, config, self.failures)
         if config.one_at_a_time:
             rows = with_noise_of_turns(rows, self.records, config)
-        verdict, findings = decide(rows, config)
+        verdict, findings = decide(rows, config, paces(self.records.in_order(), config.baseline))
         if not is_complete:
             findings = [answer("serving.so_far", n=len(self.records.in_order()))]
         notes = [warning("serving.died", name, why=why) for name, why in self.died.items()]

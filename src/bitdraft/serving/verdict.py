@@ -3,21 +3,26 @@ intervals support. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bitdraft.config.serving import ServeBenchConfig
+from bitdraft.metrics.serving import paces
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, ServingRow, ServingVerdict
 from bitdraft.serving.analysis import Records
-from bitdraft.stats.selection import of_the_best, pays
+from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING
+from bitdraft.stats.selection import BEYOND_A_STEP, of_the_best, pays
 
 FEW_TOKENS = 0.02
 """Lengths that differ by more than this share compare different work"""
 
 
-def decide(rows: Sequence[ServingRow], config: ServeBenchConfig) -> tuple[ServingVerdict, list[Finding]]:
-    """The verdict, and what it is made of. All (server, load) are looked at together."""
+def decide(
+    rows: Sequence[ServingRow], config: ServeBenchConfig, drifts: Mapping[int, float | None]
+) -> tuple[ServingVerdict, list[Finding]]:
+    """The verdict, and what it is made of. All (server, load) are looked at together. `drifts` are the plain
+    server's own, by load."""
     baseline = config.baseline
     measured = [row for row in rows if row.status == "ok"]
     others = [row for row in measured if "speedup" in row.metrics]
@@ -36,6 +41,8 @@ def decide(rows: Sequence[ServingRow], config: ServeBenchConfig) -> tuple[Servin
         return ServingVerdict(), [answer("serving.not_compared", baseline), *failed]
     judged = {(row.server, row.load): of_the_best(row.metrics["speedup"], len(others)) for row in others}
     answers, reasons, best = [], [], {}
+    if len(others) > 1:
+        reasons.append(reason("serving.chosen_among", n=len(others)))
     for load in config.loads:
         own = [row for row in others if row.load == load]
         if not own:
@@ -44,6 +51,12 @@ def decide(rows: Sequence[ServingRow], config: ServeBenchConfig) -> tuple[Servin
         paying = [row for row in own if pays(judged[row.server, load])]
         fastest = max(paying or own, key=lambda row: row.metrics["speedup"].value)
         figure = judged[fastest.server, load]
+        drift = drifts.get(load)
+        if config.one_at_a_time and drift is not None and drift > DRIFT_LIMIT:
+            answers.append(answer("serving.too_drifted", fastest.server, load=load, drift=drift))
+            for row in own:
+                del judged[row.server, load]
+            continue
         verdict = pays(figure)
         code = {True: "serving.pays", False: "serving.refuse", None: "serving.open"}[verdict]
         answers.append(answer(code, fastest.server, load=load, speedup=figure, baseline=baseline))
@@ -112,6 +125,11 @@ def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBench
         less = _drafts_less(row, own)
         if less is not None:
             found.append(warning("serving.k_is_less", row.server, load=row.load, k=row.k, drafted=less))
+        found += _beyond_a_step(row)
+    told = records.in_order() if records.timeline == "sent" else []
+    for load, drift in paces(told, config.baseline).items():
+        if drift is not None and drift > DRIFT_WARNING:
+            found.append(warning("serving.drift", config.baseline, load=load, drift=drift))
     found += _texts(records, config)
     return found
 
@@ -124,6 +142,15 @@ def _drafts_less(row: ServingRow, requests: Sequence[ServerRequest]) -> float | 
     if row.k is None or not steps or drafted / steps > 0.9 * row.k:
         return None
     return drafted / steps
+
+
+def _beyond_a_step(row: ServingRow) -> list[Finding]:
+    """A speedup above what a step's tokens can give. At a rate the plain server may have a queue, and any
+    ratio is possible."""
+    tau, speedup = row.metrics.get("tokens_per_step"), row.metrics.get("speedup")
+    if tau is None or speedup is None or not row.load or speedup.value <= BEYOND_A_STEP * tau.value:
+        return []
+    return [warning("serving.beyond_a_step", row.server, load=row.load, speedup=speedup, most=tau.value)]
 
 
 def _texts(records: Records, config: ServeBenchConfig) -> list[Finding]:

@@ -38,7 +38,7 @@ from bitdraft.spec_decode.records import Records
 from bitdraft.spec_decode.schedule import findings_of, schedule_of
 from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of, withheld
 from bitdraft.spec_decode.workload import Workload, prepare
-from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of
+from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_over_time
 
 Progress = Callable[[str, int, int], None]
 """(stage, done, total): stage is prepare, environment, load, warm-up, sweep or plan, lossless,
@@ -266,9 +266,7 @@ def _notes(records: Records, config: SpecDecodeConfig) -> list[Finding]:
 
 
 def _drift(records: Records) -> float:
-    times_s = records.reference_work_s
-    third = len(times_s) // 3
-    return drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else 1.0
+    return drift_over_time(records.reference_work_s) or 1.0
 
 
 def _ran_apart(records: Records) -> bool:

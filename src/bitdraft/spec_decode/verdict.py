@@ -32,11 +32,9 @@ from bitdraft.spec_decode.candidates import (
     throughput,
     unexplained_figures,
 )
-from bitdraft.stats.selection import for_all
+from bitdraft.stats.selection import BEYOND_A_STEP, for_all
 
 WIDE_INTERVAL = 0.25
-BEYOND_A_STEP = 1.1
-"""A speedup so many times what a step's tokens can give was not measured, whatever its interval"""
 
 
 def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | None = None) -> Decided:

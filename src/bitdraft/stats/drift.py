@@ -17,3 +17,9 @@ def drift_of(times_s: Iterable[Sequence[float]]) -> float:
     of the machine in one sample among several is no drift."""
     medians = [statistics.median(samples) for samples in times_s if samples]
     return max(medians) / min(medians) if medians else 1.0
+
+
+def drift_over_time(times_s: Sequence[float]) -> float | None:
+    """Between the thirds of what was timed one after another; None below three."""
+    third = len(times_s) // 3
+    return drift_of((times_s[:third], times_s[third:-third], times_s[-third:])) if third else None

@@ -25,6 +25,8 @@ from bitdraft.stats.intervals import FEWEST_ITEMS, LEVEL, Clusters, together, wi
 
 # what is surely below a tenth is not worth a second model, where no other threshold is given
 LEAST_WORTH = 1.1
+# a speedup so many times what a step's tokens can give was not measured, whatever its interval
+BEYOND_A_STEP = 1.1
 
 # so far out few prompts' tails are twice as heavy as Student's t: docs/metrics.md, "The best of several"
 _FAR = 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bitdraft.metrics.repetition import MOST_NATURAL
+from bitdraft.metrics.serving import paces
 from bitdraft.present.charts import precision as precision_charts
 from bitdraft.present.charts import serving as serving_charts
 from bitdraft.present.charts import sweep as sweep_charts
@@ -13,7 +14,7 @@ from bitdraft.present.charts.recommendation import front
 from bitdraft.present.page.model import Chart, Code, Hero, Level, Trust
 from bitdraft.present.recommendation_files import SNIPPET_TITLES
 from bitdraft.present.sentences import Language
-from bitdraft.present.words import change_text, counted, pace_text, times_text
+from bitdraft.present.words import change_text, counted, pace_in_chinese, pace_text, times_text
 from bitdraft.schema.findings import of_code, texts
 from bitdraft.schema.io import AnyResult
 from bitdraft.schema.precision import PrecisionResult
@@ -21,7 +22,7 @@ from bitdraft.schema.recommendation import Contender, Recommendation
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServingResult
 from bitdraft.schema.spec_decode import SpecDecodeResult
-from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of
+from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING, drift_of, drift_over_time
 
 FEW_PROMPTS = 10
 
@@ -237,7 +238,7 @@ def _in_chinese(
 ) -> Iterator[str]:
     yield f"{prompts} 条提示词"
     if drift is not None:
-        yield f"机器速度变化了 {100 * (drift - 1):.0f} %"
+        yield f"机器速度变化了{pace_in_chinese(drift)}"
     if repeated is not None:
         yield f"文本有 {100 * repeated:.0f} % 重复自身"
     if num_warnings:
@@ -245,11 +246,14 @@ def _in_chinese(
 
 
 def drifts_of(result: AnyResult) -> list[float]:
-    """Slowest over fastest of the fixed work that was timed beside what was measured."""
+    """Slowest over fastest of the fixed work that was timed beside what was measured, or of the plain
+    server's own steps."""
     if isinstance(result, PrecisionResult):
         times = [row.raw.reference_work_s or () for row in result.rows]
         return [drift_of(times)] if any(times) else []
-    if isinstance(result, SpecDecodeResult) and (third := len(result.reference_work_s) // 3):
-        work = result.reference_work_s
-        return [drift_of((work[:third], work[third:-third], work[-third:]))]
-    return []
+    found: list[float | None] = []
+    if isinstance(result, SpecDecodeResult):
+        found = [drift_over_time(result.reference_work_s)]
+    if isinstance(result, ServingResult) and not result.imported_from:
+        found = list(paces(result.requests, result.config.baseline).values())
+    return [one for one in found if one is not None]

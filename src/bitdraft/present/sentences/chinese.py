@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.words import change_text, percent, ratio_text, times_text
+from bitdraft.present.words import change_text, pace_in_chinese, percent, ratio_text, times_text
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.records import Figure
 
@@ -61,10 +61,6 @@ def _parts(f: Finding) -> str:
 
 def _memory(name: str) -> str:
     return "显存峰值" if name == "peak_vram_gb" else "内存峰值"
-
-
-def _pace(drift: float) -> str:
-    return f" {100 * (drift - 1):.0f} %" if drift < 2 else f"到 {drift:.0f} 倍"
 
 
 def _status(f: Finding) -> str:
@@ -216,6 +212,10 @@ def _kept(what: str, f: Finding) -> str:
     return f"为满足时间预算：{what}由 {f.number('asked'):,.0f} 减为 {f.number('kept'):,.0f}"
 
 
+def _width(width: float) -> str:
+    return f" {100 * width:.0f} %" if width < 10 else f"加速比的 {width:.0f} 倍"
+
+
 SENTENCES: dict[str, Sentence] = {
     "earlier.text": lambda f: f.text,
     # 任何运行
@@ -244,7 +244,7 @@ SENTENCES: dict[str, Sentence] = {
     "precision.none_measured": lambda f: "没有任何精度测量成功，无法推荐。",
     "precision.none_within_limits": lambda f: "没有精度满足限制，无法推荐。",
     "precision.too_drifted": lambda f: (
-        f"不比较各精度的速度：同样的工作在各进程之间速度变化了{_pace(f.number('drift'))}。"
+        f"不比较各精度的速度：同样的工作在各进程之间速度变化了{pace_in_chinese(f.number('drift'))}。"
         "质量与内存结论有效。请在空闲的机器上测量。"
     ),
     "precision.more_rounds": lambda f: f"机器速度有变化，因此每种精度又轮流计时了 {f.number('n'):.0f} 次。",
@@ -267,7 +267,7 @@ SENTENCES: dict[str, Sentence] = {
         f"检查点以 {f.subject} 存储：fp32 加宽的是运算而非权重，第三种精度还会舍入权重。"
     ),
     "precision.drift": lambda f: (
-        f"各精度之间机器速度变化了{_pace(f.number('drift'))}（由提示词之间的固定任务测得）。"
+        f"各精度之间机器速度变化了{pace_in_chinese(f.number('drift'))}（由提示词之间的固定任务测得）。"
         "小于此值的速度差异不说明问题：请在空闲的机器上重新测量。"
     ),
     "precision.wide_interval": lambda f: (
@@ -293,7 +293,7 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.number('most'):.2f}×。其中之一运行时有别的任务拖慢了机器：请在空闲的机器上重新测量。"
     ),
     "spec.too_drifted": lambda f: (
-        f"是否使用投机解码尚无定论：引擎每次只运行一个，而同样的固定任务在它们之间速度变化了{_pace(f.number('drift'))}。"
+        f"是否使用投机解码尚无定论：引擎每次只运行一个，而同样的固定任务在它们之间速度变化了{pace_in_chinese(f.number('drift'))}。"
         "接受率与文本仍然有效。请在空闲的机器上重新测量。"
     ),
     "spec.speculate": lambda f: (
@@ -328,7 +328,7 @@ SENTENCES: dict[str, Sentence] = {
     "spec.replay_differs": lambda f: f"{f.subject}：测量与重放不一致。",
     "spec.wide_intervals": lambda f: (
         f"{f.number('of'):.0f} 行中有 {f.number('n'):.0f} 行的加速比随提示词变化很大"
-        f"（区间最宽达加速比的 {f.number('width'):.2g} 倍）：更多提示词可使其变窄。"
+        f"（区间宽达{_width(f.number('width'))}）：更多提示词可使其变窄。"
     ),
     "spec.repeats": lambda f: (
         f"文本在重复自身：{100 * f.number('repeated'):.0f} % 的 4-gram 在同一回答中出现过，{f.subject} 写出的 token 有 "
@@ -346,11 +346,11 @@ SENTENCES: dict[str, Sentence] = {
         f"引擎每次只运行一个，各运行 {f.number('n'):.0f} 次：各次启动之间的差异只计入加速比的区间，不计入其他区间。"
     ),
     "spec.drift": lambda f: (
-        f"扫描期间机器自身的速度变化了{_pace(f.number('drift'))}（由提示词之间的固定任务测得）。各行在每条提示词上"
+        f"扫描期间机器自身的速度变化了{pace_in_chinese(f.number('drift'))}（由提示词之间的固定任务测得）。各行在每条提示词上"
         "轮流运行，缓慢的变化因此不进入比值；吞吐则来自一台变化的机器。"
     ),
     "deployed.drift": lambda f: (
-        f"扫描期间机器自身的速度变化了{_pace(f.number('drift'))}（由引擎之间的固定任务测得）。引擎每次只运行一个，"
+        f"扫描期间机器自身的速度变化了{pace_in_chinese(f.number('drift'))}（由引擎之间的固定任务测得）。引擎每次只运行一个，"
         "因此这一变化有一部分在比值及其区间里。"
     ),
     "spec.no_control": lambda f: f"与{PLAIN}的差异无法复核：{f.word('why')}。",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.words import times_text
+from bitdraft.present.words import pace_in_chinese, times_text
 from bitdraft.schema.findings import Finding
 
 
@@ -52,6 +52,21 @@ SENTENCES: dict[str, Sentence] = {
     "serving.open": lambda f: (
         f"{_at(f)}尚无定论：{f.subject} 的速度是 {f.word('baseline')} 的 {times_text(f.figure('speedup'))}；"
         "更多提示词或更空闲的机器才能判断。"
+    ),
+    "serving.too_drifted": lambda f: (
+        f"{_at(f)}尚无定论：服务器每次只运行一个，而普通服务器自身每步的速度变化了{pace_in_chinese(f.number('drift'))}。"
+        "请在空闲的机器上重新测量。"
+    ),
+    "serving.beyond_a_step": lambda f: (
+        f"{_at(f)} {f.subject} 的速度是基准的 {times_text(f.figure('speedup'))}，超过它每步 {f.number('most'):.2f} 个 token "
+        "所能带来的：两者之间不只差推测解码，或其中之一被别的任务拖慢。"
+    ),
+    "serving.chosen_among": lambda f: (
+        f"结论同时看了 {f.number('n'):.0f} 个加速比，其下端对全部同时成立：因此低于表中各行自己的下端。"
+    ),
+    "serving.drift": lambda f: (
+        f"{f.subject} {_at(f)}：其自身每步的速度在运行期间变化了{pace_in_chinese(f.number('drift'))}（按发送顺序三段请求的 TPOT "
+        "中位数）：机器变了，或另有人使用。"
     ),
     "serving.other": lambda f: f"{f.subject} {_at(f)}：{times_text(f.figure('speedup'))}。",
     "serving.break_even": _break_even,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.words import counted, joined, times_text
+from bitdraft.present.words import counted, joined, pace_text, times_text
 from bitdraft.schema.findings import Finding
 
 
@@ -72,6 +72,23 @@ SENTENCES: dict[str, Sentence] = {
     "serving.open": lambda f: (
         f"{at(f).capitalize()} it is open: {f.subject} has {times_text(f.figure('speedup'))} the speed of "
         f"{f.word('baseline')}; more prompts, or a quieter machine, would tell."
+    ),
+    "serving.too_drifted": lambda f: (
+        f"{at(f).capitalize()} it is open: servers ran one at a time, and the plain one's own steps "
+        f"changed their speed {pace_text(f.number('drift'))}. Measure again on a quiet machine."
+    ),
+    "serving.beyond_a_step": lambda f: (
+        f"{f.subject} {at(f)} has {times_text(f.figure('speedup'))} the baseline's speed, more than the "
+        f"{f.number('most'):.2f} tokens of its steps can give: the two differ in more than speculation, or "
+        "something else slowed one of them."
+    ),
+    "serving.chosen_among": lambda f: (
+        f"Verdicts look at {f.number('n'):.0f} speedups, and their lower ends hold for all of them at once: "
+        "they lie below those of the table, which are each row's own."
+    ),
+    "serving.drift": lambda f: (
+        f"{f.subject} {at(f)}: its own steps changed their speed {pace_text(f.number('drift'))} during the "
+        "run (medians of TPOT over thirds of its requests): the machine did, or others used it."
     ),
     "serving.other": lambda f: f"{f.subject} {at(f)}: {times_text(f.figure('speedup'))}.",
     "serving.break_even": _break_even,
