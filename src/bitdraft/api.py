@@ -171,12 +171,15 @@ def certify_server(
     """Whether a server that speculates gives what the plain one gives (`is_lossless`).
 
     `servers` are NAME=URL of the plain one and of the other; settings are the fields of `CertifyConfig`. With
-    `output`, certificate.json and .md are written there. Raises `UserError` for servers that don't answer.
+    `output`, certificate.json and .md are written there, and an interrupted one (`Interrupted`) goes on.
+    Raises `UserError` for servers that don't answer.
     """
     asked = {"servers": servers, **settings} if config is None else settings
     found, _ = _both(CertifyConfig, config, None, asked)
     folder = None if output is None else Path(output)
-    return serving_files.publish_certificate(certify(found, on_progress), folder)
+    if folder is not None:
+        prepare_output(folder)
+    return serving_files.publish_certificate(certify(found, folder, on_progress), folder)
 
 
 def import_results(files: Sequence[str | Path], *, output: str | Path | None = None) -> ServingResult:

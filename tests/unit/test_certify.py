@@ -134,3 +134,31 @@ def test_draws_of_another_distribution_are_found() -> None:
 def test_servers_without_an_answer_have_no_certificate() -> None:
     with pytest.raises(UserError, match="no prompt was answered by both"):
         certified(stub("xabc"), Stub(lambda *_: Reply([b"busy"], 503)))
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+def test_an_interrupted_certificate_goes_on(sampled: bool, tmp_path: Path) -> None:
+    one, two = stub("xabc", 0.1), stub("yabc")
+    settings: dict[str, Any] = {"num_prompts": 3, "max_prompt_tokens": 8, "max_new_tokens": 4}
+    settings |= {"temperature": 1.0, "num_draws": 20} if sampled else {}
+
+    def interrupt(what: str, done: int, _total: int) -> None:
+        if (what, done) in (("server: answers", 2), ("drawing", 2)):
+            raise KeyboardInterrupt
+
+    with serving(one), serving(two):
+        servers = (f"baseline={one.url}", f"server={two.url}")
+        with pytest.raises(bitdraft.Interrupted) as interrupted:
+            bitdraft.certify_server(servers, output=tmp_path, on_progress=interrupt, **settings)
+        assert interrupted.value.folder == tmp_path
+        with pytest.raises(UserError, match="is no journal of this cell"):
+            bitdraft.certify_server(servers, output=tmp_path, **settings | {"max_new_tokens": 5})
+        asked = [len([body for body in each.bodies if body.get("stream")]) for each in (one, two)]
+        assert asked == ([40, 40] if sampled else [3, 2])
+        found = bitdraft.certify_server(servers, output=tmp_path, **settings)
+        # greedy texts that part are asked for twice more
+        asked = [len([body for body in each.bodies if body.get("stream")]) for each in (one, two)]
+        assert asked == ([60, 60] if sampled else [9, 3])
+    assert found.num_prompts == 3
+    assert not (tmp_path / "certificate.jsonl").exists()
+    assert (tmp_path / "certificate.json").exists()

@@ -17,11 +17,14 @@ from typer.testing import CliRunner
 
 import bitdraft
 from bitdraft.cli import app
+from bitdraft.config import ServeBenchConfig, make_config
 from bitdraft.errors import UserError
 from bitdraft.export import TARGETS
-from bitdraft.export.setting import Setting, k_by_batch_size, rates_of, setting_of_sweep
+from bitdraft.export.setting import Setting, k_by_batch_size, rates_of, setting_of_servers, setting_of_sweep
 from bitdraft.export.targets import ranges_of
+from bitdraft.schema.environment import Environment, ModelRecord
 from bitdraft.schema.records import Figure
+from bitdraft.schema.serving import ServingResult, ServingRow, ServingVerdict
 from bitdraft.schema.spec_decode import (
     PositionAcceptance,
     Schedule,
@@ -247,3 +250,50 @@ def test_a_named_k_is_no_schedule(folder: Path) -> None:
     own = [point(1, 64, 3, 0.5).model_copy(update={"draft": "draft-small"})]
     scheduled = result.model_copy(update={"schedule": schedule(own)})
     assert setting_of_sweep(scheduled, "draft-small", 3).by_batch_size == {}
+
+
+def servers(best: str | None, **tokens_per_step: float | None) -> ServingResult:
+    """A plain server, and others at K = 4 of which some tell their acceptance."""
+    rows = [ServingRow(server="plain", load=1, status="ok")]
+    for name, value in tokens_per_step.items():
+        metrics = {} if value is None else {"tokens_per_step": Figure(value=value)}
+        rows.append(ServingRow(server=name, load=1, status="ok", k=4, metrics=metrics))
+    return ServingResult(
+        config=make_config(ServeBenchConfig, {"servers": ("plain=http://a", "spec=http://b")}),
+        environment=Environment(),
+        model=ModelRecord(name="org/Target-1B"),
+        rows=tuple(rows),
+        verdict=ServingVerdict(best={} if best is None else {"1": best}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("best", "told", "server", "k", "expected"),
+    [
+        ("spec", {"spec": 2.5}, None, None, 2.5),
+        (None, {"spec": 2.5}, "spec", None, 2.5),
+        (None, {"spec": 2.5, "more": 3.0}, "more", 4, 3.0),
+        (None, {"spec": 2.5, "more": 3.0}, "spec", None, 2.5),
+        (None, {"spec": 2.5}, None, 4, 2.5),
+        (None, {"spec": 2.5}, None, None, r"recommends none that speculates .*--server NAME \(of spec"),
+        ("plain", {"spec": 2.5}, None, None, "recommends none that speculates"),
+        ("spec", {"spec": 2.5}, "plain", None, "tells no acceptance, or no K. Choose from spec"),
+        ("spec", {"spec": 2.5}, "other", None, "was not measured. Choose from spec"),
+        ("spec", {"spec": 2.5}, "spec", 3, "k 3: was not measured. Choose from spec"),
+        ("spec", {"spec": None}, "spec", 4, "holds no server that tells its acceptance and K"),
+    ],
+)
+def test_of_servers_the_one_that_pays_or_is_named(
+    best: str | None,
+    told: dict[str, float | None],
+    server: str | None,
+    k: int | None,
+    expected: float | str,
+) -> None:
+    result = servers(best, **told)
+    if isinstance(expected, float):
+        found = setting_of_servers(result, server, k, "org/draft")
+        assert (found.k, found.length, found.draft) == (4, expected, "org/draft")
+        return
+    with pytest.raises(UserError, match=expected):
+        setting_of_servers(result, server, k, "org/draft")

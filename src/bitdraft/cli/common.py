@@ -49,7 +49,7 @@ def errors_to_exit(
             folder = error.folder if isinstance(error, Interrupted) else None
             if result is not None and show is not None:
                 show(result)
-            done = "What was finished is shown above" if result is not None else "No row was finished"
+            done = "What was finished is shown above" if result is not None else "Nothing was finished"
             kept = f", and all that was measured is in {folder}" if folder is not None else ""
             if result is not None and folder is not None:
                 from bitdraft.cli.finished import write_page

@@ -28,6 +28,10 @@ def export(
         str | None, typer.Option(metavar="LABEL", help="Of which draft. By default the recommended one.")
     ] = None,
     k: Annotated[int | None, typer.Option(help="At which K. By default the recommended one.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of servers: of which. By default the one that is shown to pay."),
+    ] = None,
     context: Annotated[
         int | None,
         typer.Option(help="Of a schedule: K at this context. By default what holds at all of them."),
@@ -41,7 +45,7 @@ def export(
     with errors_to_exit(debug, subject="RESULT"):
         from bitdraft.export import export_result
 
-        found = export_result(result, to, draft=draft, k=k, context=context, mode=mode)
+        found = export_result(result, to, draft=draft, k=k, server=server, context=context, mode=mode)
         if to is not None:
             print(found[to])
             return

@@ -22,6 +22,7 @@ def export_result(
     *,
     draft: str | None = None,
     k: int | None = None,
+    server: str | None = None,
     context: int | None = None,
     mode: str = MODES[0],
 ) -> dict[str, str]:
@@ -36,7 +37,7 @@ def export_result(
         raise UserError("to", to, "no such target", f"Choose from {', '.join(TARGETS)}")
     if mode not in MODES:
         raise UserError("mode", mode, "no such mode", f"Choose from {', '.join(MODES)}")
-    setting = _setting(Path(path), draft, k, context)
+    setting = _setting(Path(path), draft, k, server, context)
     found = {}
     for name, make in TARGETS.items():
         if to not in (None, name):
@@ -49,13 +50,17 @@ def export_result(
     return found
 
 
-def _setting(path: Path, draft: str | None, k: int | None, context: int | None) -> Setting:
+def _setting(
+    path: Path, draft: str | None, k: int | None, server: str | None, context: int | None
+) -> Setting:
     result = load_result(path)
     if isinstance(result, ServingResult):
         if draft is None:
             problem = "are of servers, which do not tell their draft"
             raise UserError("result", path, problem, "Name it: --draft NAME")
-        return setting_of_servers(result, None, k, draft)
+        return setting_of_servers(result, server, k, draft)
+    if server is not None:
+        raise UserError("server", server, f"{path} is not of servers", "Name a --draft")
     if isinstance(result, Recommendation):
         return _of_recommendation(path, result, draft, k)
     if isinstance(result, PrecisionResult):

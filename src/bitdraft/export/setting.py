@@ -11,7 +11,7 @@ from pathlib import Path
 import bitdraft
 from bitdraft.config import NGRAM
 from bitdraft.errors import UserError
-from bitdraft.schema.serving import ServingResult
+from bitdraft.schema.serving import ServingResult, ServingRow
 from bitdraft.schema.spec_decode import PositionAcceptance, Schedule, SpecDecodeResult
 
 _FIELD = "result"
@@ -95,24 +95,48 @@ def setting_of_servers(result: ServingResult, server: str | None, k: int | None,
     """Of running servers: the one that is named, or the one that is shown to pay. Its draft is no part of
     what a server tells."""
     rows = [row for row in result.rows if row.k and "tokens_per_step" in row.metrics]
-    name = server or result.best
-    own = [row for row in rows if row.server == name and k in (None, row.k)] or (
-        [row for row in rows if row.k == k] if server is None and k is not None else []
-    )
-    if not own:
-        known = ", ".join(dict.fromkeys(f"{row.server} (K = {row.k})" for row in rows)) or "none"
-        raise UserError("server", name or "none", "tells no acceptance", f"Choose from {known}")
-    row = own[0]
+    row = _row_of_server(result, rows, server, k)
     assert row.k is not None
+    alike = [one for one in rows if _without_k(one) == _without_k(row)]
+    lengths = {one.k: one.metrics["tokens_per_step"].value for one in (*reversed(alike), row) if one.k}
     return Setting(
         target=_place(result.model.name or ""),
         draft=_place(draft),
         k=row.k,
-        tokens_per_step={one.k: one.metrics["tokens_per_step"].value for one in reversed(rows) if one.k},
+        tokens_per_step=lengths,
         rates=rates_of(row.acceptance_by_position),
         measured=f"{result.text.dataset}, {result.config.num_prompts} prompts, {row.server}",
         engine=next((one.engine for one in result.servers if one.name == row.server), None),
     )
+
+
+def _without_k(row: ServingRow) -> str:
+    """What servers that were declared together are called: `spec` of spec-k1, spec-k2, …"""
+    return row.server.removesuffix(f"-k{row.k}")
+
+
+def _row_of_server(
+    result: ServingResult, rows: Sequence[ServingRow], server: str | None, k: int | None
+) -> ServingRow:
+    """At its smallest load."""
+    told = ", ".join(dict.fromkeys(f"{row.server} (K = {row.k})" for row in rows))
+    if not told:
+        problem = "holds no server that tells its acceptance and K"
+        remedy = "Measure with --speculative-tokens NAME=K, on an engine that tells its acceptance"
+        raise UserError(_FIELD, result.model.name or "of servers", problem, remedy)
+    if server is not None and server not in {row.server for row in rows}:
+        is_there = any(row.server == server for row in result.rows)
+        problem = "tells no acceptance, or no K" if is_there else "was not measured"
+        raise UserError("server", server, problem, f"Choose from {told}")
+    if server is None and k is None:
+        server = result.best
+        if server not in {row.server for row in rows}:
+            problem = f"recommends none that speculates ({result.summary})"
+            raise UserError(_FIELD, "its verdict", problem, f"Name one: --server NAME (of {told})")
+    found = [row for row in rows if server in (None, row.server) and k in (None, row.k)]
+    if not found:
+        raise UserError("k", k, "was not measured", f"Choose from {told}")
+    return found[0]
 
 
 def rates_of(positions: Sequence[PositionAcceptance]) -> tuple[float, ...]:

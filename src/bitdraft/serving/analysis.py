@@ -147,16 +147,18 @@ def _row(records: Records, config: ServeBenchConfig, server: str, load: int, why
     window = records.windows.get((server, load))
     counters = None if window is None or window.has_others else window.counts
     k = k_of(list(done.values()), counters, config.k_of(server))
+    told = [request for request in done.values() if not contradictions(request.spec, k)]
+    counters = None if contradictions(counters, k) else counters
     blocks = _blocks(done, config, load) if records.timeline == "sent" else [list(done.values())]
     metrics = latency_figures(list(done.values()))
     if records.timeline != "none":
         metrics |= load_figures(blocks)
     if config.max_ttft_ms is not None or config.max_tpot_ms is not None:
         metrics |= goodput_figures(blocks, len(failed), config.max_ttft_ms, config.max_tpot_ms)
-    accepted = acceptance_figures(list(done.values()), k)
+    accepted = acceptance_figures(told, k)
     if counters is not None:
         accepted = counter_figures(counters, k) | accepted
-    kept = kept_by_position(list(done.values()))
+    kept = kept_by_position(told)
     if kept is None and counters is not None and counters.accepted_by_position and counters.num_steps:
         kept = counters.accepted_by_position, counters.num_steps
     base = {} if server == config.baseline else records.requests.get((config.baseline, load), {})
@@ -181,6 +183,13 @@ def _blocks(
         [done[index] for index in block if index in done] for block in blocks_of(config.num_prompts, load)
     ]
     return [block for block in found if block]
+
+
+def contradictions(spec: SpecCounts | None, k: int | None) -> tuple[str, ...]:
+    """Why what a server says of its speculation, with this K, can't be: then it is in no figure."""
+    if spec is None:
+        return ()
+    return (spec if k is None else spec.model_copy(update={"k": k})).contradictions
 
 
 def k_of(requests: Sequence[ServerRequest], counters: SpecCounts | None, asked: int | None) -> int | None:

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +27,7 @@ from bitdraft.schema.serving import Certificate, ServerRecord, TextDivergence
 from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.client import Answer, connect, request_body, stream
 from bitdraft.serving.differences import Likely, compare_draws, judge, tokens_of
+from bitdraft.serving.kept import Kept, Said, kept
 from bitdraft.serving.started import started
 from bitdraft.serving.workload import PATHS, Workload, ask, prepare, settings_of, without_folders
 from bitdraft.stats.selection import holm
@@ -38,8 +40,11 @@ LEVEL = 0.01
 DRAWS_AT_ONCE = 8
 
 
-def certify(config: CertifyConfig, on_progress: Progress | None = None) -> Certificate:
-    """Raises `UserError` for servers that don't answer, or that answer nothing to the end."""
+def certify(
+    config: CertifyConfig, folder: Path | None = None, on_progress: Progress | None = None
+) -> Certificate:
+    """Raises `UserError` for servers that don't answer, or that answer nothing to the end. Where there is a
+    folder, an interrupted certificate goes on."""
     report = on_progress or (lambda *_: None)
     with started(config, None, lambda name, waited_s: report(name, 0, 1)) as group:
         for name, why in group.lost.items():
@@ -47,14 +52,22 @@ def certify(config: CertifyConfig, on_progress: Progress | None = None) -> Certi
         # all settings but where the servers are
         found = make_config(CertifyConfig, dict(config) | {"launch": None, "servers": group.servers})
         servers = [ask(name, url, found) for name, url in found.urls.items()]
-        return asyncio.run(_Certifying(found, prepare(found), servers, report).run())
+        workload = prepare(found)
+        about = [config.model_dump(mode="json"), dict(group.commands), workload.sent]
+        with kept(folder, [*about, [one.model_dump(mode="json") for one in servers]]) as answers:
+            return asyncio.run(_Certifying(found, workload, servers, answers, report).run())
 
 
 class _Certifying:
     def __init__(
-        self, config: CertifyConfig, workload: Workload, servers: Sequence[ServerRecord], report: Progress
+        self,
+        config: CertifyConfig,
+        workload: Workload,
+        servers: Sequence[ServerRecord],
+        answers: Kept,
+        report: Progress,
     ) -> None:
-        self.config, self.report = config, report
+        self.config, self.answers, self.report = config, answers, report
         self.servers = {one.name: one for one in servers}
         self.workload = workload
         self.prompts: Sequence[Any] = workload.sent[1]
@@ -91,14 +104,15 @@ class _Certifying:
         )
         return await stream(self.clients[name], PATHS[config.api], body)
 
-    async def _all(self, name: str, at_once: int, what: str) -> list[Answer]:
+    async def _all(self, name: str, at_once: int, what: str) -> list[Said]:
         """Each prompt's answer, so many in flight."""
         slots, done = asyncio.Semaphore(at_once), 0
+        self.report(what, done, len(self.prompts))
 
-        async def one(index: int) -> Answer:
+        async def one(index: int) -> Said:
             nonlocal done
             async with slots:
-                found = await self._ask(name, index)
+                found = await self.answers.once((what, name, index, 0), lambda: self._ask(name, index))
             done += 1
             self.report(what, done, len(self.prompts))
             return found
@@ -108,8 +122,8 @@ class _Certifying:
     async def _compare(self) -> Certificate:
         """Greedy texts."""
         config = self.config
-        plain = await self._all(self.plain, 1, "plain")
-        other = await self._all(self.other, 1, "speculating")
+        plain = await self._all(self.plain, 1, f"{self.plain}: answers")
+        other = await self._all(self.other, 1, f"{self.other}: answers")
         failed = [a.error or b.error or "" for a, b in zip(plain, other, strict=True) if a.error or b.error]
         if len(failed) == len(plain):
             problem = f"no prompt was answered by both ({failed[0]})"
@@ -119,13 +133,16 @@ class _Certifying:
             for index, (a, b) in enumerate(zip(plain, other, strict=True))
             if not a.error and not b.error and a.text != b.text
         ]
-        again: list[list[Answer]] = []
+        again: list[list[Said]] = []
         if apart:
-            again.append(await self._all(self.plain, 1, "plain, once more"))
-            again.append(await self._all(self.plain, config.noise_concurrency, "plain, several at once"))
+            again.append(await self._all(self.plain, 1, f"{self.plain}: once more"))
+            again.append(
+                await self._all(self.plain, config.noise_concurrency, f"{self.plain}: several at once")
+            )
         divergences = []
         tie_lead = formats.find(config.server_precision).tie_lead
-        for index in apart:
+        for done, index in enumerate(apart):
+            self.report("explaining differences", done, len(apart))
             own = [answers[index].text for answers in again if answers[index].error is None]
             likely = await self._likely(index)
             divergences.append(
@@ -167,8 +184,8 @@ class _Certifying:
         """Answers of a few tokens, drawn from both with a seed each."""
         config, drawn = self.config, []
         for index in range(len(self.prompts)):
+            self.report("drawing", index, len(self.prompts))
             samples = [await self._draws(name, index, first) for first, name in enumerate(config.urls)]
-            self.report("drawing", index + 1, len(self.prompts))
             if min(map(len, samples)) >= config.num_draws // 2:
                 drawn.append(compare_draws(index, samples[0], samples[1], random.Random(config.seed + index)))
         if not drawn:
@@ -208,10 +225,13 @@ class _Certifying:
     async def _draws(self, name: str, index: int, place: int) -> list[str]:
         slots = asyncio.Semaphore(DRAWS_AT_ONCE)
 
-        async def one(number: int) -> Answer:
+        async def one(number: int) -> Said:
+            seed = 2 * (self.config.seed * self.config.num_draws + number) + place
             async with slots:
-                seed = 2 * (self.config.seed * self.config.num_draws + number) + place
-                return await self._ask(name, index, self.config.draw_tokens, seed)
+                return await self.answers.once(
+                    ("draw", name, index, seed),
+                    lambda: self._ask(name, index, self.config.draw_tokens, seed),
+                )
 
         answers = await asyncio.gather(*(one(number) for number in range(self.config.num_draws)))
         return [found.text for found in answers if found.error is None]

@@ -10,7 +10,7 @@ from bitdraft.metrics.serving import paces
 from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, ServingRow, ServingVerdict
-from bitdraft.serving.analysis import Records
+from bitdraft.serving.analysis import Records, contradictions
 from bitdraft.stats.drift import DRIFT_LIMIT, DRIFT_WARNING
 from bitdraft.stats.selection import BEYOND_A_STEP, of_the_best, pays
 
@@ -117,7 +117,7 @@ def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBench
             found.append(warning("serving.restarted", row.server, load=row.load))
         specs = [request.spec for request in own if request.spec is not None]
         specs += [window.counts] if window is not None and window.counts is not None else []
-        wrong = [text for spec in specs for text in spec.contradictions]
+        wrong = [why[0] for spec in specs if (why := contradictions(spec, row.k))]
         if wrong:
             found.append(
                 warning("serving.contradiction", row.server, load=row.load, what=wrong[0], n=len(wrong))

@@ -97,7 +97,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "serving.restarted": lambda f: f"{f.subject} {_at(f)}：其计数器中途重新开始。",
     "serving.contradiction": lambda f: (
-        f"{f.subject} {_at(f)}：其关于推测解码的数字互相矛盾（{f.word('what')}；共 {f.number('n'):.0f} 处）。"
+        f"{f.subject} {_at(f)}：其关于推测解码的数字互相矛盾（{f.word('what')}；共 {f.number('n'):.0f} 处），不计入任何数字。"
     ),
     "serving.k_is_less": lambda f: (
         f"{f.subject} {_at(f)}：每步起草 {f.number('drafted'):.2f} 个 token，而非 K = {f.number('k'):.0f}：把握不足时"

@@ -131,8 +131,8 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "serving.restarted": lambda f: f"{f.subject} {at(f)}: its counters began anew in between.",
     "serving.contradiction": lambda f: (
-        f"{f.subject} {at(f)}: what it says of its speculation does not fit ({f.word('what')}; "
-        f"{counted(f.number('n'), 'such case')})."
+        f"{f.subject} {at(f)}: what it says of its speculation contradicts itself ({f.word('what')}; "
+        f"{counted(f.number('n'), 'such case')}), and is in no figure."
     ),
     "serving.k_is_less": lambda f: (
         f"{f.subject} {at(f)}: its steps draft {f.number('drafted'):.2f} tokens, not K = {f.number('k'):.0f}"
