@@ -279,7 +279,7 @@ def servers(best: str | None, **tokens_per_step: float | None) -> ServingResult:
         ("plain", {"spec": 2.5}, None, None, "recommends none that speculates"),
         ("spec", {"spec": 2.5}, "plain", None, "tells no acceptance, or no K. Choose from spec"),
         ("spec", {"spec": 2.5}, "other", None, "was not measured. Choose from spec"),
-        ("spec", {"spec": 2.5}, "spec", 3, "k 3: was not measured. Choose from spec"),
+        ("spec", {"spec": 2.5}, "spec", 3, "was not measured. Choose from spec"),
         ("spec", {"spec": None}, "spec", 4, "holds no server that tells its acceptance and K"),
     ],
 )

@@ -276,7 +276,7 @@ def test_other_users_of_a_server_and_contradictions_are_found(tmp_path: Path) ->
 
 
 def test_what_contradicts_itself_is_in_no_figure(tmp_path: Path) -> None:
-    """Six tokens kept in two steps cannot be of K = 2."""
+    """Six tokens kept in one step cannot be of K = 2."""
     timings = {"predicted_n": 8, "draft_n": 12, "draft_n_accepted": 6}
     with serving(Stub(lambda *_: plain(8, timings=timings), {"/props": {"build_info": "b1"}})) as stub:
         for k, is_told in ((6, True), (2, False)):
@@ -284,7 +284,7 @@ def test_what_contradicts_itself_is_in_no_figure(tmp_path: Path) -> None:
             result = bitdraft.bench_servers(f"only={stub.url}", **settings)
             assert ("acceptance_rate" in result.rows[0].metrics) is is_told
             assert ("serving.contradiction" not in codes(result.findings, "warning")) is is_told
-    assert "6 tokens accepted in 2 steps of K = 2" in " ".join(result.warnings)
+    assert "6 tokens accepted in 1 step of K = 2" in " ".join(result.warnings)
 
 
 def test_an_engine_that_drafts_less_than_k_is_told(tmp_path: Path) -> None:

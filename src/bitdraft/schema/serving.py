@@ -67,7 +67,8 @@ class SpecCounts(Sparse):
         if kept is not None and accepted is not None and kept != accepted:
             found.append(f"{kept} tokens accepted in the histogram, {accepted} counted")
         if self.k is not None and steps is not None and accepted is not None and accepted > self.k * steps:
-            found.append(f"{accepted} tokens accepted in {steps} steps of K = {self.k}")
+            how_many = "1 step" if steps == 1 else f"{steps} steps"
+            found.append(f"{accepted} tokens accepted in {how_many} of K = {self.k}")
         return tuple(found)
 
 
