@@ -242,15 +242,24 @@ def test_other_prompts_are_not_paired(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         ("{", "neither JSON nor JSON Lines"),
+        (" \n", "is empty"),
+        (json.dumps(vllm_file([], [])), "holds no request"),
+        (json.dumps(vllm_file([0.1], [[0.1]], start_times=[1, 2])), "holds 1 ttfts and 2 start_times"),
+        (json.dumps(vllm_file([0.5], [[0.1]], latencies=[0.4])), "0.2 s behind its end"),
+        (json.dumps(vllm_file([0.5], [[0.1]]) | {"ttfts": [[0.5]]}), "another form than this tool writes"),
+        (json.dumps(SPEED_BENCH | {"results": []}), "holds no sample"),
         ("[]", "no tool that is known"),
         ("{}", "no tool that is known"),
         (json.dumps({"request_throughput": 1.0, "duration": 1.0}), "--save-detailed"),
         (json.dumps(vllm_file([0.1], [])), "is damaged"),
+        (
+            json.dumps(aiperf_line(0, 0.0, 100, []) | {"metadata": {"request_start_ns": 1}}),
+            "without request_end_ns",
+        ),
         (json.dumps(vllm_file([-0.1], [[0.1]])), "cannot be"),
         (json.dumps(vllm_file([float("nan")], [[0.1]])), "no numbers"),
         (json.dumps({"benchmarks": [guidellm_file({"type_": "synchronous"}, [])]}), "no single requests"),
         (json.dumps(SPEED_BENCH | {"results": [{"id": "a", "ok": True}]}), "without latency_s"),
-        (json.dumps({"metadata": {"request_start_ns": 1}, "metrics": {}}), "damaged"),
     ],
 )
 def test_what_cannot_be_read_is_refused(content: str, expected: str, tmp_path: Path) -> None:
@@ -260,6 +269,34 @@ def test_what_cannot_be_read_is_refused(content: str, expected: str, tmp_path: P
         bitdraft.import_results([path])
     assert expected in str(caught.value)
     assert "x.json" in str(caught.value)
+
+
+def test_what_is_not_compared_is_said(tmp_path: Path) -> None:
+    base = vllm_file([0.1] * 3, [[0.05]] * 3)
+    shorter = vllm_file([0.1] * 2, [[0.05]] * 2)
+    elsewhere = vllm_file([0.1] * 3, [[0.05]] * 3, max_concurrency=8)
+    unknown = {key: value for key, value in base.items() if key != "input_lens"}
+    files = [written(tmp_path, "base.json", base)]
+    for name, other, code, said in (
+        ("shorter", shorter, "import.lengths", "has 2 requests and base 3"),
+        ("elsewhere", elsewhere, "import.no_common_load", "concurrency 8 and base at 2: nothing is compared"),
+        ("unknown", unknown, "import.by_place", "by their places alone"),
+    ):
+        found = bitdraft.import_results([*files, written(tmp_path, f"{name}.json", other)])
+        assert [
+            one.code for one in found.findings if one.code.startswith("import.") and one.severity == "warning"
+        ] == [code]
+        assert said in " ".join(found.warnings)
+
+
+def test_a_model_without_a_name_and_a_file_without_a_machine(tmp_path: Path) -> None:
+    path = written(tmp_path, "speed.json", SPEED_BENCH)
+    printed = CliRunner().invoke(app, ["import", str(path), "-o", str(tmp_path / "out")])
+    assert printed.exit_code == 0, printed.output
+    text = (tmp_path / "out" / "serving.md").read_text()
+    assert text.startswith("# Servers of a model without a name")
+    assert text.rstrip().endswith("Read from speed=speed.json.")
+    assert "None" not in text + printed.output + (tmp_path / "out" / "serving.csv").read_text()
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -48,11 +48,18 @@ def markdown_text(result: ServingResult) -> str:
             for one in result.servers
         ),
         "",
-        f"Text: {result.text.dataset} (sha256 {result.text.sha256[:12]}), {result.config.num_prompts} "
-        "prompts a load.",
-        machine_line(result.environment).replace("Machine:", "Client:"),
+        *_sent_from(result),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sent_from(result: ServingResult) -> list[str]:
+    """Which text, and which machine; of other tools' files, which."""
+    if result.imported_from:
+        return [f"Read from {', '.join(result.imported_from)}."]
+    text = f"{result.text.dataset} (sha256 {result.text.sha256[:12]})"
+    client = machine_line(result.environment).replace("Machine:", "Client:")
+    return [f"Text: {text}, {result.config.num_prompts} prompts a load.", client]
 
 
 def publish(result: ServingResult, folder: Path | None) -> tuple[ServingResult, list[str]]:

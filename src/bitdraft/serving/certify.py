@@ -29,7 +29,7 @@ from bitdraft.servers.client import Answer, connect, request_body, stream
 from bitdraft.serving.differences import Likely, compare_draws, judge, tokens_of
 from bitdraft.serving.kept import Kept, Said, kept
 from bitdraft.serving.started import started
-from bitdraft.serving.workload import PATHS, Workload, ask, prepare, settings_of, without_folders
+from bitdraft.serving.workload import PATHS, UNNAMED, Workload, ask, prepare, settings_of, without_folders
 from bitdraft.stats.selection import holm
 
 Progress = Callable[[str, int, int], None]
@@ -85,7 +85,7 @@ class _Certifying:
         return found.model_copy(
             update={
                 "servers": servers,
-                "model": ModelRecord(name=servers[0].served_model),
+                "model": ModelRecord(name=servers[0].served_model or UNNAMED),
                 "text": self.workload.text,
             }
         )

@@ -23,7 +23,7 @@ from bitdraft.serving.analysis import Records, build_rows, with_noise_of_turns
 from bitdraft.serving.declared import read_declarations
 from bitdraft.serving.started import Group, log_folder, started
 from bitdraft.serving.verdict import decide, warnings_of
-from bitdraft.serving.workload import Workload, ask, prepare, without_folders
+from bitdraft.serving.workload import UNNAMED, Workload, ask, prepare, without_folders
 
 Progress = Callable[[str, str, int, int], None]
 """(load, stage, done, total)"""
@@ -172,7 +172,7 @@ class _Fold:
         return ServingResult(
             config=config,
             environment=self.environment,
-            model=ModelRecord(name=servers[0].served_model if servers else None),
+            model=ModelRecord(name=(servers[0].served_model if servers else None) or UNNAMED),
             text=self.workload.text,
             servers=servers,
             rows=tuple(rows),

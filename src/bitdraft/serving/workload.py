@@ -18,6 +18,7 @@ from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.identify import identify
 
 CHARS_PER_TOKEN = 4
+UNNAMED = "a model without a name"
 PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 
 

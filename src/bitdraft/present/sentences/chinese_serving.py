@@ -82,6 +82,17 @@ SENTENCES: dict[str, Sentence] = {
         f"{_at(f)} {f.subject} 的速度是 {f.word('baseline')} 的 {times_text(f.figure('speedup'))}。两者并非轮流测量："
         "其间机器的变化在这个比值之内而不在区间之内，因此不作判断（serve-bench 轮流测量）。"
     ),
+    "import.no_common_load": lambda f: (
+        f"{f.subject} 的并发为 {'、'.join(f.words('own'))}，{f.word('baseline')} 的为 {'、'.join(f.words('base'))}：无可比较。"
+    ),
+    "import.lengths": lambda f: (
+        f"{_at(f)} {f.subject} 有 {f.number('own'):.0f} 个请求，{f.word('baseline')} 有 {f.number('base'):.0f} 个："
+        "只比较两者都有的。"
+    ),
+    "import.by_place": lambda f: (
+        f"{_at(f)} {f.subject}：文件没有给出全部提示词的长度，请求只按位置与 {f.word('baseline')} 配对：两者须是同样顺序的"
+        "同样提示词。"
+    ),
     "import.no_start_times": lambda f: f"{f.subject}：文件没有发送时间，因此整个服务器的吞吐未知。",
     "import.not_streamed": lambda f: (
         f"{f.subject}：回答未以流式返回。首个 token 的时间取自服务器自身的计时，token 之间的间隔未知。"

@@ -110,6 +110,19 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.word('baseline')}. They were measured apart: what the machine did in between is in this ratio "
         "and not in its interval, so that nothing is judged (serve-bench measures in turn)."
     ),
+    "import.no_common_load": lambda f: (
+        f"{f.subject} was measured at concurrency {joined(f.words('own'))} and {f.word('baseline')} at "
+        f"{joined(f.words('base'))}: nothing is compared."
+    ),
+    "import.lengths": lambda f: (
+        f"{f.subject} {at(f)} has {counted(f.number('own'), 'request')} and {f.word('baseline')} "
+        f"{f.number('base'):.0f}: those that both have are compared."
+    ),
+    "import.by_place": lambda f: (
+        f"{f.subject} {at(f)}: the files do not tell all prompts' lengths, and requests are paired with "
+        f"those of {f.word('baseline')} by their places alone: both must be of the same prompts in the same "
+        "order."
+    ),
     "import.no_start_times": lambda f: (
         f"{f.subject}: the file tells no times of sending, so that the server's throughput is not known."
     ),

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from bitdraft.schema.serving import ServerRequest
-from bitdraft.serving.imports.base import Imported, Run, Unreadable, counts_of, failed
+from bitdraft.serving.imports.base import Imported, Run, Unreadable, counts_of, failed, pieces_until
 
 TOOL = "AIPerf"
 _TO_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0}
@@ -54,18 +54,16 @@ def _request(line: Mapping[str, Any], server: str, load: int, place: int, first_
     if not isinstance(ttft_s, float):
         raise Unreadable("has no time_to_first_token: requests were not streamed (--streaming)")
     gaps = _seconds(metrics, "inter_chunk_latency")
+    if not isinstance(gaps, list):
+        gaps = [latency_s - ttft_s] if latency_s > ttft_s else []
     end_s = start_s + latency_s
-    pieces = [start_s + ttft_s]
-    if isinstance(gaps, list):
-        pieces = [pieces[0], *(pieces[0] + gap for gap in accumulate(gaps))]
-    elif end_s > pieces[0]:
-        pieces.append(end_s)
+    pieces = pieces_until(end_s, start_s + ttft_s, gaps)
     return ServerRequest(
         server=server,
         load=load,
         prompt=place,
         submit_s=start_s,
-        event_s=tuple(pieces),
+        event_s=pieces,
         end_s=max(end_s, pieces[-1]),
         prompt_tokens=_tokens(metrics, "input_sequence_length", "usage_prompt_tokens"),
         completion_tokens=_tokens(metrics, "usage_completion_tokens", "output_sequence_length"),

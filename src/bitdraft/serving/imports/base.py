@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
 from bitdraft.schema.serving import ServerRequest, SpecCounts
+
+_SLACK_S = 0.01
 
 Timeline = Literal["whole", "none"]
 """Whether requests have times of one clock, from which the whole server's throughput follows"""
@@ -80,6 +83,15 @@ def counts_of(found: Any) -> SpecCounts | None:
         histogram=histogram,
         k=k,
     )
+
+
+def pieces_until(end_s: float, first_s: float, gaps_s: Iterable[float]) -> tuple[float, ...]:
+    """When a request's pieces came: the first, and each behind its gap. Clocks are read one after another, so
+    that the last may lie a little behind the request's own end. Raises `Unreadable` where it lies further."""
+    found = (first_s, *(first_s + gap for gap in accumulate(gaps_s)))
+    if found[-1] > end_s + _SLACK_S:
+        raise Unreadable(f"has a request whose last token came {found[-1] - end_s:.3g} s behind its end")
+    return found
 
 
 def failed(server: str, load: int, prompt: int, submit_s: float, why: object) -> ServerRequest:

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitdraft.schema.serving import ServerRequest
-from bitdraft.serving.imports.base import Imported, Run, Unreadable, counts_of, failed, number, whole
+from bitdraft.serving.imports.base import (
+    Imported,
+    Run,
+    Unreadable,
+    counts_of,
+    failed,
+    number,
+    pieces_until,
+    whole,
+)
 
 TOOL = "GuideLLM"
 
@@ -60,14 +69,14 @@ def _request(one: Mapping[str, Any], server: str, load: int, place: int, first_s
     if first is None or last is None:
         raise Unreadable("has a request without the times of its tokens: it was not streamed")
     end = number(one, "request_end_time", "end_time") or last
-    pieces = [first - first_s] if last <= first else [first - first_s, last - first_s]
+    pieces = pieces_until(end - first_s, first - first_s, [last - first] if last > first else [])
     spec = (one.get("response_metrics") or {}).get("speculative_decoding")
     return ServerRequest(
         server=server,
         load=load,
         prompt=place,
         submit_s=start_s,
-        event_s=tuple(pieces),
+        event_s=pieces,
         end_s=max(end - first_s, pieces[-1]),
         prompt_tokens=whole(one, "prompt_tokens"),
         completion_tokens=whole(one, "output_tokens"),

@@ -5,7 +5,7 @@ machine did in between."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from bitdraft.serving.analysis import Records, Window, build_rows
 from bitdraft.serving.imports import aiperf, guidellm, llama_speed_bench, vllm_bench
 from bitdraft.serving.imports.base import Imported, Unreadable
 from bitdraft.serving.verdict import warnings_of
+from bitdraft.serving.workload import UNNAMED
 
 _FIELD = "FILE"
 _TOOLS: Sequence[tuple[Callable[[Sequence[Any]], bool], Callable[[Sequence[Any], str], Imported]]] = (
@@ -58,7 +59,7 @@ def import_results(files: Sequence[str | Path]) -> ServingResult:
     first = next(iter(found.values()))
     return ServingResult(
         config=config,
-        model=ModelRecord(name=first.model),
+        model=ModelRecord(name=first.model or UNNAMED),
         text=TextRecord(dataset=first.tool),
         servers=tuple(
             ServerRecord(name=name, engine=one.engine or "generic", adapter=one.tool)
@@ -74,14 +75,19 @@ def import_results(files: Sequence[str | Path]) -> ServingResult:
 def _named(entry: str) -> tuple[str, Path]:
     name, equals, file = entry.partition("=")
     if equals and not Path(entry).exists():
+        if not name.strip() or not file.strip():
+            raise UserError(_FIELD, entry, "is no NAME=FILE", "Name a file, or NAME=FILE")
         return name.strip(), Path(file).expanduser()
     path = Path(entry).expanduser()
-    return path.stem, path
+    return path.stem.replace("=", "-"), path
 
 
 def _read(path: Path, name: str) -> Imported:
     try:
-        entries = _entries(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if not text.strip():
+            raise UserError(_FIELD, path, "is empty", f"Name a file of {', '.join(NAMES)}")
+        entries = _entries(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(_FIELD, path, one_line(error), "Name a file that can be read") from error
     except ValueError as error:
@@ -97,9 +103,13 @@ def _read(path: Path, name: str) -> Imported:
                 first = error.errors()[0]["msg"].removeprefix("Value error, ")
                 problem = f"has a request that cannot be ({first})"
                 raise UserError(_FIELD, path, problem, "Name another file") from error
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                problem = f"is damaged ({type(error).__name__}: {one_line(error)})"
+            except KeyError as error:
+                problem = f"is damaged: it has an entry without {error.args[0]}"
                 raise UserError(_FIELD, path, problem, "Name another file") from error
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                problem = "is damaged: an entry is of another form than this tool writes"
+                remedy = "Name another file (--debug shows where it was met)"
+                raise UserError(_FIELD, path, problem, remedy) from error
     raise UserError(_FIELD, path, "is of no tool that is known", f"Name a file of {', '.join(NAMES)}")
 
 
@@ -159,6 +169,30 @@ def _findings(
             figures: dict[str, Value] = {"speedup": row.metrics["speedup"], "baseline": config.baseline}
             answers.append(answer("import.apart", row.server, load=row.load, **figures))
     notes = [warning(code, name) for name, one in found.items() for code in one.notes]
+    notes += _not_paired(records, config, found)
     # how tokens were drawn is in none of these files
     more = [one for one in warnings_of(records, rows, config) if one.code != "serving.texts"]
     return [*answers, *notes, *more]
+
+
+def _not_paired(records: Records, config: ServeBenchConfig, found: Mapping[str, Imported]) -> list[Finding]:
+    """Loads and requests that only one of two files has, and prompts whose lengths nobody tells."""
+    notes = []
+    base = found[config.baseline]
+    for name, one in found.items():
+        if name == config.baseline:
+            continue
+        loads = [tuple(run.load for run in side.runs) for side in (one, base)]
+        common = set(loads[0]) & set(loads[1])
+        if not common:
+            notes.append(
+                warning("import.no_common_load", name, baseline=config.baseline, own=loads[0], base=loads[1])
+            )
+        for load in sorted(common):
+            own, other = records.requests[name, load], records.requests[config.baseline, load]
+            if len(own) != len(other):
+                figures: dict[str, Value] = {"own": len(own), "base": len(other), "baseline": config.baseline}
+                notes.append(warning("import.lengths", name, load=load, **figures))
+            if any(request.prompt_tokens is None for request in (*own.values(), *other.values())):
+                notes.append(warning("import.by_place", name, load=load, baseline=config.baseline))
+    return notes

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitdraft.schema.serving import ServerRequest, SpecCounts
-from bitdraft.serving.imports.base import Imported, Run, failed, needed, number, whole
+from bitdraft.serving.imports.base import Imported, Run, Unreadable, failed, needed, number, whole
 
 TOOL = "llama.cpp's speed_bench.py"
 
@@ -23,6 +23,8 @@ def read(entries: Sequence[Any], server: str) -> Imported:
     found = entries[0]
     config = found.get("config") or {}
     load = whole(config, "concurrency") or 1
+    if not found["results"]:
+        raise Unreadable("holds no sample")
     samples = sorted(found["results"], key=lambda one: str(one.get("id")))
     requests = [_request(one, server, load, place) for place, one in enumerate(samples)]
     notes = ["import.not_streamed"]

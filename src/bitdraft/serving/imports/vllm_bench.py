@@ -3,14 +3,15 @@ Acceptance is of the whole run, from the server's counters. Of autumn 2026 (docs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
 from bitdraft.schema.serving import ServerRequest, SpecCounts
-from bitdraft.serving.imports.base import Imported, Run, Unreadable, failed, number, whole
+from bitdraft.serving.imports.base import Imported, Run, Unreadable, failed, number, pieces_until, whole
 
 TOOL = "vllm bench serve"
+_COLUMNS = ("output_lens", "itls", "start_times", "input_lens", "errors", "latencies", "generated_texts")
 
 
 def is_one(entries: Sequence[Any]) -> bool:
@@ -34,7 +35,13 @@ def _run(found: Mapping[str, Any], server: str) -> Run:
     if "ttfts" not in found or "output_lens" not in found:
         raise Unreadable("holds no single requests: run it with --save-detailed")
     rate = number(found, "request_rate")
-    num, most = len(found["ttfts"]), whole(found, "max_concurrency")
+    num = len(found["ttfts"])
+    if not num:
+        raise Unreadable("holds no request")
+    wrong = next((name for name in _COLUMNS if found.get(name) and len(found[name]) != num), None)
+    if wrong is not None:
+        raise Unreadable(f"holds {num} ttfts and {len(found[wrong])} {wrong}")
+    most = whole(found, "max_concurrency")
     load = 0 if rate is not None and most is None else most or num
     starts = found.get("start_times") or [0.0] * num
     columns = [found.get(name) or [None] * num for name in ("input_lens", "errors", "latencies")]
@@ -58,15 +65,15 @@ def _request(  # noqa: PLR0917
     tokens, ttft_s = found["output_lens"][place], found["ttfts"][place]
     if error or not tokens:
         return failed(server, load, place, start_s, error or "no output")
-    gaps = found["itls"][place]
-    pieces = [start_s + ttft_s, *(start_s + ttft_s + gap for gap in accumulate(gaps))]
-    end_s = pieces[-1] if latency_s is None else max(pieces[-1], start_s + latency_s)
+    told_s = math.inf if latency_s is None else start_s + latency_s
+    pieces = pieces_until(told_s, start_s + ttft_s, found["itls"][place])
+    end_s = pieces[-1] if latency_s is None else max(pieces[-1], told_s)
     return ServerRequest(
         server=server,
         load=load,
         prompt=place,
         submit_s=start_s,
-        event_s=tuple(pieces),
+        event_s=pieces,
         end_s=end_s,
         prompt_tokens=prompt_tokens,
         completion_tokens=tokens,
