@@ -22,7 +22,7 @@ from bitdraft.cli import app
 from bitdraft.errors import UserError
 from bitdraft.schema.findings import codes, of_code
 from bitdraft.schema.serving import SpecCounts
-from bitdraft.servers.launch import Declaration, NotStarted, launched
+from bitdraft.servers.launch import Declaration, NotStarted, last_lines, launched
 from bitdraft.servers.turns import halves
 from bitdraft.serving.analysis import Window
 from bitdraft.serving.declared import read_declarations
@@ -67,6 +67,8 @@ def test_a_server_for_each_k(tmp_path: Path) -> None:
         ("[servers.a]\ncommand = 'x'\n", "says no port"),
         ("[servers.a]\ncommand = 'x {k} {port}'\n", "has {k} in its command and no k"),
         ("[servers.a]\ncommand = 'x {port}'\nk = '1-3'\n", "no {k}"),
+        ("[servers.a]\ncommand = 'x {port} {draft}'\n", "has {draft} in its command"),
+        ("[servers.a]\nport = 8000\n", "is missing"),
         ("[servers.a]\ncommand = 'x {k}'\nk = '1-3'\nport = 8000\n", "cannot share"),
         ("[servers.a]\ncommand = 'x {k} {port}'\nk = '0-3'\n", "outside 1"),
         ("[servers.a]\ncommand = 'x \"{port}'\n", "closing quotation"),
@@ -246,3 +248,11 @@ def test_windows_of_two_starts_are_added() -> None:
 @pytest.mark.parametrize("num", [1, 2, 7])
 def test_every_prompt_is_of_one_half(num: int) -> None:
     assert [index for half in halves(num) for index in half] == list(range(num))
+
+
+def test_of_a_log_the_lines_that_speak_of_an_error_are_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("error: invalid argument: --foo\n" + "usage: see --help\n" * 8)
+    assert last_lines(log) == "error: invalid argument: --foo"
+    log.write_text("one\ntwo\n")
+    assert last_lines(log) == "one | two"

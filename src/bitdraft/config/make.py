@@ -72,6 +72,8 @@ def make_config(kind: type[_AnyConfig], values: Mapping[str, Any]) -> _AnyConfig
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             raise UserError(field, shown, "no such setting", f"Known settings: {known}") from error
+        if first["type"] == "missing":
+            raise UserError(field, "nothing", "is missing", f"Give {field}") from error
         shown = f"{shown:g}" if isinstance(shown, float) else shown
         shown = ",".join(map(str, shown)) if isinstance(shown, list) else shown
         remedy = _REMEDIES.get(field) or _remedy(first.get("ctx", {}), kind.model_fields.get(field))

@@ -3,8 +3,10 @@ with every token how many were drafted and kept so far, from which steps follow 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
@@ -21,6 +23,7 @@ from bitdraft.servers.events import EventStream
 from bitdraft.servers.launch import Declaration, Launched, NotStarted, launched
 
 _ALL_LAYERS = 999
+_LAST_BREATH_S = 2.0
 _SEEDS = 2**32 - 1  # the last one stands for chance
 
 
@@ -104,6 +107,8 @@ class LlamaServer:
         return peak_of_tree(self._server.process.pid)
 
     def _broken_off(self, error: httpx.HTTPError) -> EngineDied:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._server.process.wait(_LAST_BREATH_S)
         why = self._server.last_words if self._server.has_died else one_line(error)
         return EngineDied(f"llama-server broke off ({why})")
 

@@ -129,19 +129,21 @@ def show_spec_decode(
     result = with_sentences(result, language) if language != "en" else result
     title = f"{subject(result)} · {result.text.dataset} · {result.config.precision}"
     if result.config.plan:
-        table = plan_table(result)
-        hint = "★ the best K of a draft"
+        table, more = plan_table(result), ""
+        star = "★ the best K of a draft"
     else:
         rows = [row for row in result.rows if row.batch_size == 1]
         few = rows if verbose or len(rows) <= _MOST_ROWS else best_rows(result)
         table = sweep_table(result, few, title)
-        hint = "★ recommended, with what is statistically tied with it"
-        if len(few) < len(rows):
-            hint += f"; the best of each draft, all {len(rows)} rows with -v"
+        star = "★ recommended, with what is statistically tied with it"
+        more = f"the best of each draft, all {len(rows)} rows with -v" if len(few) < len(rows) else ""
     if table.rows:
         titled = Table(title, table.columns, table.rows, groups=table.groups)
         print_table(console, titled, with_intervals=verbose, spread_of="Speedup", language=language)
-        _quiet(console, translated(hint, language))
+        is_marked = any(cell.mark == "best" for row in table.rows for cell in row)
+        hints = [translated(hint, language) for hint in (star if is_marked else "", more) if hint]
+        if hints:
+            _quiet(console, "; ".join(hints))
     if result.batches:
         table = sweep_table(result, fastest(result.batches), "Several prompts at once")
         print_table(console, table, with_intervals=verbose, spread_of="Speedup", language=language)

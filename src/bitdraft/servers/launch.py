@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shlex
 import signal
 import socket
@@ -25,6 +26,8 @@ from bitdraft.errors import UserError
 
 LAST_LINES = 6
 _LONGEST_LINE = 300
+_MOST_LINES = 60
+_OF_AN_ERROR = re.compile(r"error|exception|fatal|abort|invalid|failed|cannot|out of memory", re.IGNORECASE)
 _POLL_S = 0.2
 _GRACE_S = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -88,7 +91,7 @@ class Launched:
 
 
 def last_lines(log: Path, num: int = LAST_LINES) -> str:
-    """Of a server's output, in one line."""
+    """Of a server's output, in one line: those that speak of an error, where there are some."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -97,7 +100,8 @@ def last_lines(log: Path, num: int = LAST_LINES) -> str:
     except OSError:
         return ""
     lines = [line.strip()[:_LONGEST_LINE] for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-num:])
+    of_errors = [line for line in lines[-_MOST_LINES:] if _OF_AN_ERROR.search(line)]
+    return " | ".join((of_errors or lines)[-num:])
 
 
 def free_port() -> int:

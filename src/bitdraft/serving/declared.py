@@ -30,6 +30,7 @@ from bitdraft.servers.launch import Declaration
 
 _WHERE = "launch"
 _NAME = re.compile(r"[\w.+-]{1,40}")
+_PLACES = re.compile(r"(?<!\$)\{[A-Za-z_]\w*\}")
 
 
 class ServerEntry(Config):
@@ -80,6 +81,9 @@ class ServerEntry(Config):
         text = " ".join((*self.command, *self.env.values()))
         if not self.port and "{port}" not in text:
             raise ValueError("says no port: write {port} in the command, or give port = …")
+        unknown = next((found for found in _PLACES.findall(text) if found not in ("{port}", "{k}")), None)
+        if unknown is not None:
+            raise ValueError(f"has {unknown} in its command, which stands for nothing: {{port}} and {{k}} do")
         if "{k}" in text and not self.k:
             raise ValueError("has {k} in its command and no k")
         if len(self.k) > 1 and "{k}" not in text:
