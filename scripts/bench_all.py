@@ -6,6 +6,7 @@ Parts, each a module of its own:
   batches      batch 1, 4, 8 with and without drafts (bench_batches)
   scoring      scored tokens/s against lm-evaluation-harness (bench_scoring)
   profile      where a decode step's time goes (bench_profile); left out unless it is named
+  schedule     a K schedule against runs of whole batches (bench_schedule); left out unless it is named
   llama_cpp    our loops over llama.cpp against llama-bench and llama-server, which are built first where they
                are missing: ten minutes (bench_llama_cpp); left out unless it is named
 Tables are printed as Markdown, progress on stderr; the last line printed is JSON.
@@ -28,7 +29,7 @@ from bitdraft.probes.ceilings import measure_ceilings
 from bitdraft.probes.clock import now
 from bitdraft.probes.environment import describe
 
-PARTS = ("plain", "speculation", "batches", "scoring", "profile", "llama_cpp")
+PARTS = ("plain", "speculation", "batches", "scoring", "profile", "schedule", "llama_cpp")
 DEFAULT_PARTS = PARTS[:4]
 
 
