@@ -47,14 +47,16 @@ def step_ms(group: Sequence[Generation], k: int) -> float:
     return 1000 * (end_s - start_s) / steps
 
 
-def measure(precision: Precision, draft: str, *, quick: bool) -> tuple[SpecDecodeResult, SpecDecodeResult]:
+def measure(settings: Settings, precision: Precision, draft: str) -> tuple[SpecDecodeResult, SpecDecodeResult]:
     """The schedule at the runs' mean context, and the runs."""
     asked: dict[str, Any] = {
         "drafts": (draft,),
         "k": KS,
         "precision": precision,
         "device": "cpu",
-        "num_prompts": 16 if quick else 48,
+        "dataset": "wikitext" if settings.data_root else "stdlib",
+        "data_root": settings.data_root,
+        "num_prompts": 48 if settings.data_root and not settings.quick else 16,
         "max_prompt_tokens": PROMPT_TOKENS,
         "max_new_tokens": NEW_TOKENS,
         "batch_sizes": SIZES,
@@ -91,7 +93,7 @@ def compare(schedule: SpecDecodeResult, runs: SpecDecodeResult) -> list[dict[str
 def run(settings: Settings) -> Report:
     text, record = ["## A schedule against whole batches"], {}
     for precision in ("fp32", "bf16"):
-        schedule, runs = measure(precision, "demo/draft-medium", quick=settings.quick)  # type: ignore[arg-type]
+        schedule, runs = measure(settings, precision, "demo/draft-medium")
         lines = compare(schedule, runs)
         record[precision] = [dumped(line) for line in lines]
         ratios = [line["from_runs"] / line["predicted"].value for line in lines]
