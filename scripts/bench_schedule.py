@@ -47,7 +47,9 @@ def step_ms(group: Sequence[Generation], k: int) -> float:
     return 1000 * (end_s - start_s) / steps
 
 
-def measure(settings: Settings, precision: Precision, draft: str) -> tuple[SpecDecodeResult, SpecDecodeResult]:
+def measure(
+    settings: Settings, precision: Precision, draft: str
+) -> tuple[SpecDecodeResult, SpecDecodeResult]:
     """The schedule at the runs' mean context, and the runs."""
     asked: dict[str, Any] = {
         "drafts": (draft,),

@@ -55,7 +55,7 @@ def text_event(text: str, finish: str | None = None) -> bytes:
 def usage_event(num_tokens: int, **more: Any) -> bytes:
     """The last one, with counts."""
     usage = {"prompt_tokens": 5, "completion_tokens": num_tokens}
-    return event({"choices": [], "usage": usage, **more})
+    return event({"choices": [], "usage": usage} | more)
 
 
 def plain(num_tokens: int = 8, gap_s: float = 0.0, text: str = "x", **more: Any) -> Reply:

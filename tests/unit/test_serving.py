@@ -287,6 +287,27 @@ def test_what_contradicts_itself_is_in_no_figure(tmp_path: Path) -> None:
     assert "6 tokens accepted in 1 step of K = 2" in " ".join(result.warnings)
 
 
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [
+        ({"usage": {"prompt_tokens_details": {"cached_tokens": 4}}}, 0.8),
+        ({"timings": {"cache_n": 4}}, 0.8),
+        ({"timings": {"cache_n": 0}}, None),
+        ({"usage": {"prompt_tokens_details": None}}, None),
+        ({}, None),
+    ],
+)
+def test_prompts_that_a_server_knew_are_told(
+    said: dict[str, Any], share: float | None, tmp_path: Path
+) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 8, **said.get("usage", {})}
+    more = {name: value for name, value in said.items() if name != "usage"}
+    with serving(Stub(lambda *_: plain(8, usage=usage, **more))) as stub:
+        result = bitdraft.bench_servers(f"only={stub.url}", output=tmp_path, **MINIMAL)
+    found = of_code(result.findings, "serving.cached")
+    assert [one.number("share") for one in found] == ([] if share is None else [pytest.approx(share)])
+
+
 def test_an_engine_that_drafts_less_than_k_is_told(tmp_path: Path) -> None:
     timings = {"predicted_n": 8, "draft_n": 6, "draft_n_accepted": 3}
     engine = {"/props": {"build_info": "b1"}}

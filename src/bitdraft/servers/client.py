@@ -89,6 +89,16 @@ class Answer:
         found = usage.get("prompt_tokens") if isinstance(usage, Mapping) else None
         return found if isinstance(found, int) else None
 
+    @property
+    def cached_tokens(self) -> int | None:
+        """Of the prompt's, those that the server had in its cache; None where it does not tell."""
+        usage, timings = self.said.get("usage"), self.said.get("timings")
+        details = usage.get("prompt_tokens_details") if isinstance(usage, Mapping) else None
+        for entry, name in ((details, "cached_tokens"), (timings, "cache_n")):
+            if isinstance(entry, Mapping) and isinstance(entry.get(name), int):
+                return int(entry[name])
+        return None
+
 
 def _message(error: Any) -> str:
     found = error.get("message") if isinstance(error, Mapping) else error

@@ -120,6 +120,7 @@ class _Load:
             event_s=tuple(answer.event_s),
             end_s=answer.end_s,
             prompt_tokens=answer.prompt_tokens,
+            cached_tokens=answer.cached_tokens,
             completion_tokens=answer.completion_tokens,
             finish_reason=answer.finish_reason,
             text=answer.text,

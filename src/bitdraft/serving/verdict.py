@@ -16,6 +16,8 @@ from bitdraft.stats.selection import BEYOND_A_STEP, of_the_best, pays
 
 FEW_TOKENS = 0.02
 """Lengths that differ by more than this share compare different work"""
+MOST_CACHED = 0.1
+"""Of the prompts' tokens; what all chats begin with is cached by right"""
 
 
 def decide(
@@ -125,7 +127,7 @@ def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBench
         less = _drafts_less(row, own)
         if less is not None:
             found.append(warning("serving.k_is_less", row.server, load=row.load, k=row.k, drafted=less))
-        found += _beyond_a_step(row)
+        found += [*_beyond_a_step(row), *_cached(row, own)]
     told = records.in_order() if records.timeline == "sent" else []
     for load, drift in paces(told, config.baseline).items():
         if drift is not None and drift > DRIFT_WARNING:
@@ -151,6 +153,15 @@ def _beyond_a_step(row: ServingRow) -> list[Finding]:
     if tau is None or speedup is None or not row.load or speedup.value <= BEYOND_A_STEP * tau.value:
         return []
     return [warning("serving.beyond_a_step", row.server, load=row.load, speedup=speedup, most=tau.value)]
+
+
+def _cached(row: ServingRow, requests: Sequence[ServerRequest]) -> list[Finding]:
+    """Prompts that a server knew already, whose first tokens come sooner than a new one's would."""
+    told = [one for one in requests if one.cached_tokens is not None and one.prompt_tokens]
+    cached, total = sum(one.cached_tokens or 0 for one in told), sum(one.prompt_tokens or 0 for one in told)
+    if not total or cached <= MOST_CACHED * total:
+        return []
+    return [warning("serving.cached", row.server, load=row.load, share=cached / total)]
 
 
 def _texts(records: Records, config: ServeBenchConfig) -> list[Finding]:

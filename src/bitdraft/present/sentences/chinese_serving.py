@@ -117,6 +117,9 @@ SENTENCES: dict[str, Sentence] = {
     "serving.lengths": lambda f: (
         f"{f.subject} {_at(f)}：其回答共 {f.number('own'):.0f} 个 token，基准为 {f.number('base'):.0f}：工作量不同。"
     ),
+    "serving.cached": lambda f: (
+        f"{f.subject} {_at(f)}：提示词的 token 有 {100 * f.number('share'):.0f} % 已在其缓存中：其 TTFT 是已知提示词的。"
+    ),
     "serving.same_prompts": lambda f: "文本中的提示词不足以让每个并发各用一组：前缀缓存可能已知上一组。",
     "certify.lossless": lambda f: f"无损：{_certificate(f)}。",
     "certify.unexplained": lambda f: f"并非无损：{_certificate(f)}。",

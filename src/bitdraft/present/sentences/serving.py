@@ -155,6 +155,10 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.subject} {at(f)}: its answers have {f.number('own'):.0f} tokens, the baseline's "
         f"{f.number('base'):.0f}: not the same work."
     ),
+    "serving.cached": lambda f: (
+        f"{f.subject} {at(f)}: {100 * f.number('share'):.0f} % of the prompts' tokens were in its cache: its "
+        "TTFT is of prompts that it knows."
+    ),
     "serving.same_prompts": lambda f: (
         "The text has too few prompts for each concurrency to have its own: caches of prefixes may know "
         "those of the one before."
