@@ -74,8 +74,8 @@ class SpecCounts(Sparse):
 
 class ServerRequest(Record):
     """One request. `event_s` are arrivals of pieces of text, in seconds of one monotonic clock of the client;
-    a piece is not a step, and its tokens aren't known. `cached_tokens` of the prompt were in the server's cache.
-    `error` says why it failed."""
+    a piece is not a step, and its tokens aren't known. `cached_tokens` of the prompt were in the server's
+    cache. `error` says why it failed."""
 
     server: str
     load: int
