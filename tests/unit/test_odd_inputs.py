@@ -108,6 +108,12 @@ def whole_numbers(folder: Path) -> None:
     save_file(packed, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def with_a_prefix_longer_than_tokens(folder: Path) -> None:
+    """At which the tokenizers library panics, which is no Exception."""
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    edit(folder / "tokenizer.json", model=model | {"continuing_subword_prefix": "x" * 99})
+
+
 REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     *(
         (method, quantised(method), f"is quantised already .by {name}.*in fp32, fp16 or bf16")
@@ -141,6 +147,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda f: edit(f / "tokenizer.json", pre_tokenizer={"type": "NotYetInvented"}),
         "tokenizers [0-9.]+ cannot load its tokenizer",
     ),
+    ("tokenizer of nonsense", with_a_prefix_longer_than_tokens, "cannot load its tokenizer .range end"),
     (
         "strict entry",
         lambda f: edit(f / "config.json", rms_norm_eps=1),

@@ -55,7 +55,11 @@ def _load(folder: Path, name: str, config: ModelConfig, field: str) -> Any:
         return AutoTokenizer.from_pretrained(
             folder, trust_remote_code=config.trust_remote_code, local_files_only=True
         )
-    except Exception as error:  # the tokenizers library raises bare ones
+    except (
+        BaseException
+    ) as error:  # the tokenizers library raises bare ones, and panics of Rust, which are none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         import tokenizers
 
         problem = f"tokenizers {tokenizers.__version__} cannot load its tokenizer ({one_line(error)})"
