@@ -154,6 +154,18 @@ def test_engines_that_ran_apart_on_a_changing_machine_are_not_compared() -> None
     assert any("a step brings 3.00 tokens" in reason for reason in said.reasons)
 
 
+def test_too_wild_for_all_at_once_is_noise_and_not_too_few_prompts() -> None:
+    sweep = Sweep(5).add("a", 2, 0.006, wobble=0.9)
+    for k in range(3, 9):
+        sweep.add("a", k, 0.0061, wobble=0.9)
+    own = sweep.rows[0].metrics["speedup"]
+    wild = own.model_copy(update={"low": own.value / 9, "high": own.value * 9})
+    rows = [row.model_copy(update={"metrics": row.metrics | {"speedup": wild}}) for row in sweep.rows]
+    said = Said(*decide(rows, COSTS))
+    assert said.summary.startswith("Whether to speculate is open: the fastest, a, K = 2, has")
+    assert "too few" not in said.summary
+
+
 def test_failures_are_reasons_and_the_rest_decides() -> None:
     sweep = Sweep().fail("a", 2, "out of memory").fail("a", 4, "out of memory").add("b", 2, 0.005)
     verdict = sweep.verdict()

@@ -117,6 +117,10 @@ def _ties(best: SpecDecodeRow, others: Sequence[SpecDecodeRow]) -> list[Finding]
 
 def _first_answer(found: Candidate) -> Finding:
     name, speedup = name_of(found.row.draft, found.row.k), found.speedup
+    own = found.row.metrics["speedup"]
+    if speedup.low is None and own.low is not None:
+        # for all at once it would be wider than says anything
+        return answer("spec.too_noisy", name, speedup=own)
     if found.pays is None and speedup.low is None:
         return answer("spec.too_few", name, speedup=speedup, num_prompts=len(found.row.runs))
     code = {True: "spec.speculate", False: "spec.refuse", None: "spec.too_noisy"}[found.pays]
