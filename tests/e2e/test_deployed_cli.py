@@ -117,6 +117,14 @@ def test_one_at_a_time_and_the_same_command_asks_nothing_again(tmp_path: Path) -
     assert [row.runs for row in again.rows] == [row.runs for row in found.rows]
 
 
+def test_sampled_drafts_of_an_engine_are_not_replayed(tmp_path: Path) -> None:
+    """Ours are drawn and kept by the draft's distribution, which engines do otherwise."""
+    found, _ = sweep(tmp_path / "run", "--temperature", "0.8")
+    assert found.replay == {}
+    assert "spec.no_replay" in codes(found.findings)
+    assert all("tokens_per_step" in row.metrics for row in found.rows if row.k)
+
+
 def test_an_engine_that_dies_is_a_row_with_its_last_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_speed_bench_by_hand(tmp_path: Path) -> None:
     assert row.metrics["tokens_per_step"].value == pytest.approx(1 + 24 / 16)
     assert "output_tok_s" not in row.metrics
     assert "import.not_streamed" in codes(found.findings)
+    assert not any(name.startswith("itl") for name in row.metrics)
 
 
 def test_guidellm_has_a_row_a_benchmark(tmp_path: Path) -> None:
@@ -188,6 +189,7 @@ def test_guidellm_has_a_row_a_benchmark(tmp_path: Path) -> None:
     found = bitdraft.import_results([written(tmp_path, "b.json", {"benchmarks": benchmarks})])
     assert [(row.load, row.num_failed) for row in found.rows] == [(1, 1), (4, 0)]
     assert found.rows[0].metrics["ttft_ms"].value == pytest.approx(100)
+    assert "itl_ms" not in found.rows[0].metrics
     assert found.rows[1].metrics["tpot_ms"].value == pytest.approx(20)
     assert found.rows[1].metrics["tokens_per_step"].value == pytest.approx(2.4)
 

@@ -25,7 +25,7 @@ from bitdraft.metrics.serving import (
     speedup_figures,
 )
 from bitdraft.present.serving_files import csv_of, markdown_text
-from bitdraft.schema.findings import codes, of_code
+from bitdraft.schema.findings import codes, of_code, warning
 from bitdraft.schema.io import read_result
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, ServingResult, ServingRow, SpecCounts
@@ -171,6 +171,27 @@ def test_the_plain_servers_own_pace_is_watched() -> None:
     assert of_code(warnings_of(records, [], config), "serving.drift")[0].number("drift") > 1.49
     records.timeline = "none"
     assert not of_code(warnings_of(records, [], config), "serving.drift")
+
+
+def test_what_does_other_work_is_recommended_by_no_verdict() -> None:
+    rows = [row("base"), row("spec", 2.5, 2.0)]
+    for settings, code, is_out in (
+        ({}, "serving.beyond_a_step", True),
+        ({}, "serving.lengths", True),
+        ({"temperature": 0.8}, "serving.lengths", False),
+        ({}, "serving.retried", False),
+    ):
+        config = make_config(ServeBenchConfig, {"servers": ("base=http://a", "spec=http://b"), **settings})
+        verdict, findings = decide(rows, config, {}, [warning(code, "spec", load=1)])
+        assert codes(findings, "answer") == ["serving.not_the_same" if is_out else "serving.pays"]
+        assert (verdict.best == {}) is is_out
+
+
+def test_more_tokens_than_were_asked_for_are_a_failure(tmp_path: Path) -> None:
+    with serving(Stub(lambda *_: plain(8, usage={"completion_tokens": 80}))) as stub:
+        result = bitdraft.bench_servers(f"only={stub.url}", output=tmp_path, **MINIMAL)
+    assert (result.rows[0].status, result.rows[0].num_failed) == ("failed", 6)
+    assert "counts 80 tokens, of 8 at most" in result.rows[0].reason
 
 
 def test_more_than_a_step_can_give_is_warned_of() -> None:

@@ -109,6 +109,8 @@ class _Load:
             answer = await stream(client, PATHS[config.api], body)
             tries += 1
             self.num_sent[name] += not warm_up
+            if answer.error is None and (answer.completion_tokens or 0) > most:
+                answer.error = f"the server counts {answer.completion_tokens} tokens, of {most} at most"
             if answer.error is None or warm_up or tries > config.retries:
                 break
             await pause(_RETRY_S * tries)

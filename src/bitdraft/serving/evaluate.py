@@ -160,11 +160,13 @@ class _Fold:
         rows = build_rows(self.records, config, self.failures)
         if config.one_at_a_time:
             rows = with_noise_of_turns(rows, self.records, config)
-        verdict, findings = decide(rows, config, paces(self.records.in_order(), config.baseline))
+        doubts = warnings_of(self.records, rows, config)
+        drifts = paces(self.records.in_order(), config.baseline)
+        verdict, findings = decide(rows, config, drifts, doubts)
         if not is_complete:
             findings = [answer("serving.so_far", n=len(self.records.in_order()))]
         notes = [warning("serving.died", name, why=why) for name, why in self.died.items()]
-        notes += warnings_of(self.records, rows, config)
+        notes += doubts
         if not self.workload.has_own_prompts:
             notes.append(warning("serving.same_prompts"))
         if config.one_at_a_time:

@@ -21,10 +21,13 @@ MOST_CACHED = 0.1
 
 
 def decide(
-    rows: Sequence[ServingRow], config: ServeBenchConfig, drifts: Mapping[int, float | None]
+    rows: Sequence[ServingRow],
+    config: ServeBenchConfig,
+    drifts: Mapping[int, float | None],
+    notes: Sequence[Finding] = (),
 ) -> tuple[ServingVerdict, list[Finding]]:
     """The verdict, and what it is made of. All (server, load) are looked at together. `drifts` are the plain
-    server's own, by load."""
+    server's own, by load; `notes` the warnings, of which some take a server out."""
     baseline = config.baseline
     measured = [row for row in rows if row.status == "ok"]
     others = [row for row in measured if "speedup" in row.metrics]
@@ -45,8 +48,13 @@ def decide(
     answers, reasons, best = [], [], {}
     if len(others) > 1:
         reasons.append(reason("serving.chosen_among", n=len(others)))
+    out = _not_the_same(notes, config)
     for load in config.loads:
-        own = [row for row in others if row.load == load]
+        of_load = [row for row in others if row.load == load]
+        own = [row for row in of_load if (row.server, load) not in out]
+        if of_load and not own:
+            name = max(of_load, key=lambda row: row.metrics["speedup"].value).server
+            answers.append(answer("serving.not_the_same", name, load=load, baseline=baseline))
         if not own:
             continue
         # of those that are shown to pay the fastest; where none is, the fastest of all
@@ -71,13 +79,21 @@ def decide(
         ]
     up_to, stops = {}, {}
     for server in (name for name in config.urls if name != baseline):
-        figures = {load: judged[server, load] for load in config.loads if (server, load) in judged}
+        told = [load for load in config.loads if (server, load) in judged and (server, load) not in out]
+        figures = {load: judged[server, load] for load in told}
         found = break_even(figures)
         if found is not None and len(figures) > 1:
             up_to[server], stops[server] = found
             reasons.append(reason("serving.break_even", server, pays=found[0], stops=found[1]))
     verdict_found = ServingVerdict(best=best, pays_up_to=up_to, stops_at=stops)
     return verdict_found, [*answers, *reasons, *failed]
+
+
+def _not_the_same(notes: Sequence[Finding], config: ServeBenchConfig) -> set[tuple[str, int]]:
+    """(server, load) whose ratio to the baseline is not one of speculation: faster than a step's tokens
+    allow, or greedy answers of other lengths."""
+    codes = {"serving.beyond_a_step"} | ({"serving.lengths"} if config.temperature == 0 else set())
+    return {(one.subject, int(one.number("load"))) for one in notes if one.code in codes}
 
 
 def break_even(figures: dict[int, Figure]) -> tuple[int, int] | None:

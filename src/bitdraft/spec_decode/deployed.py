@@ -42,6 +42,7 @@ from bitdraft.spec_decode.worker import Worker
 from bitdraft.spec_decode.workload import SLACK_TOKENS
 
 NUM_PROBABLE = 20
+_SAMPLED = "it draws from the draft's distribution, and this engine's drafts are its own"
 ROOM = 0.8
 """Share of the memory that is free which engines side by side may take"""
 
@@ -306,6 +307,10 @@ class _Sweep:
         earlier = {event["index"] for event in worker.earlier("agreement")}
         missing = [index for index in sorted(self.is_over) if index not in earlier]
         if not missing:
+            return
+        if worker.config.temperature > 0:
+            # engines draft their most probable token, and keep it where the target draws the same
+            worker.note("spec.no_replay", ", ".join(worker.labels), why=_SAMPLED)
             return
         try:
             engine = self._own_engine()

@@ -53,6 +53,9 @@ SENTENCES: dict[str, Sentence] = {
         f"{_at(f)}尚无定论：{f.subject} 的速度是 {f.word('baseline')} 的 {times_text(f.figure('speedup'))}；"
         "更多提示词或更空闲的机器才能判断。"
     ),
+    "serving.not_the_same": lambda f: (
+        f"{_at(f)}尚无定论：{f.subject} 做的与 {f.word('baseline')} 不是同样的事（见警告）。请比较同一模型的服务器。"
+    ),
     "serving.too_drifted": lambda f: (
         f"{_at(f)}尚无定论：服务器每次只运行一个，而普通服务器自身每步的速度变化了{pace_in_chinese(f.number('drift'))}。"
         "请在空闲的机器上重新测量。"

@@ -73,6 +73,10 @@ SENTENCES: dict[str, Sentence] = {
         f"{at(f).capitalize()} it is open: {f.subject} has {times_text(f.figure('speedup'))} the speed of "
         f"{f.word('baseline')}; more prompts, or a quieter machine, would tell."
     ),
+    "serving.not_the_same": lambda f: (
+        f"{at(f).capitalize()} it is open: {f.subject} does not do what {f.word('baseline')} does, as a "
+        "warning says. Compare servers of the same model."
+    ),
     "serving.too_drifted": lambda f: (
         f"{at(f).capitalize()} it is open: servers ran one at a time, and the plain one's own steps "
         f"changed their speed {pace_text(f.number('drift'))}. Measure again on a quiet machine."

@@ -32,7 +32,11 @@ def read(entries: Sequence[Any], server: str) -> Imported:
     load = most_at_once(spans)
     requests = [_request(one, server, load, place, first_ns) for place, one in enumerate(lines)]
     engines = [one.get("spec_decode_acceptance", {}).get("engine") for one in lines]
-    return Imported(TOOL, None, [Run(load, requests)], engine=next(filter(None, engines), None))
+    has_gaps = all(
+        "inter_chunk_latency" in (one.get("metrics") or {}) for one in lines if not one.get("error")
+    )
+    engine = next(filter(None, engines), None)
+    return Imported(TOOL, None, [Run(load, requests)], engine=engine, knows_gaps=has_gaps)
 
 
 def most_at_once(spans: Sequence[tuple[float, float]]) -> int:

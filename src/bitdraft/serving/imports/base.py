@@ -28,13 +28,15 @@ class Run:
 
 @dataclass
 class Imported:
-    """A file. `notes` are codes of warnings about it."""
+    """A file. `knows_gaps` where pieces are all of a request's, not only its first and last one; `notes` are
+    codes of warnings about it."""
 
     tool: str
     model: str | None
     runs: list[Run]
     timeline: Timeline = "whole"
     engine: str | None = None
+    knows_gaps: bool = True
     notes: list[str] = field(default_factory=list)
 
 

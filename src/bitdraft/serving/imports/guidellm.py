@@ -34,7 +34,7 @@ def read(entries: Sequence[Any], server: str) -> Imported:
     first = benchmarks[0]
     backend, worker = (first.get("config") or {}).get("backend") or {}, first.get("worker") or {}
     model = backend.get("model") or worker.get("backend_model")
-    return Imported(TOOL, model, [_run(one, server) for one in benchmarks])
+    return Imported(TOOL, model, [_run(one, server) for one in benchmarks], knows_gaps=False)
 
 
 def _run(found: Mapping[str, Any], server: str) -> Run:

@@ -55,7 +55,7 @@ def import_results(files: Sequence[str | Path]) -> ServingResult:
     records.timeline = "none" if any(one.timeline == "none" for one in found.values()) else "whole"
     config = _config(names, found)
     _refuse_other_prompts(records, config)
-    rows = build_rows(records, config)
+    rows = [_without_gaps(row, found[row.server]) for row in build_rows(records, config)]
     first = next(iter(found.values()))
     return ServingResult(
         config=config,
@@ -141,6 +141,14 @@ def _config(names: Sequence[str], found: dict[str, Imported]) -> ServeBenchConfi
     else:
         settings["concurrency"] = tuple({min(run.load, MOST_AT_ONCE) for run in runs})
     return make_config(ServeBenchConfig, settings)
+
+
+def _without_gaps(row: ServingRow, one: Imported) -> ServingRow:
+    """Between a first and a last piece there is no gap to tell of."""
+    if one.knows_gaps:
+        return row
+    kept = {name: figure for name, figure in row.metrics.items() if not name.startswith("itl_")}
+    return row.model_copy(update={"metrics": kept})
 
 
 def _refuse_other_prompts(records: Records, config: ServeBenchConfig) -> None:

@@ -29,7 +29,7 @@ def read(entries: Sequence[Any], server: str) -> Imported:
     requests = [_request(one, server, load, place) for place, one in enumerate(samples)]
     notes = ["import.not_streamed"]
     notes += ["import.turns"] if any((whole(one, "turns") or 1) > 1 for one in samples) else []
-    return Imported(TOOL, config.get("model"), [Run(load, requests)], "none", "llama.cpp", notes)
+    return Imported(TOOL, config.get("model"), [Run(load, requests)], "none", "llama.cpp", False, notes)
 
 
 def _request(one: Mapping[str, Any], server: str, load: int, place: int) -> ServerRequest:

@@ -28,7 +28,7 @@ def read(entries: Sequence[Any], server: str) -> Imported:
     notes = [] if all("start_times" in one for one in entries) else ["import.no_start_times"]
     first = entries[0]
     model = first.get("model_id")
-    return Imported(TOOL, model, runs, "whole" if not notes else "none", "vllm", notes)
+    return Imported(TOOL, model, runs, "whole" if not notes else "none", "vllm", notes=notes)
 
 
 def _run(found: Mapping[str, Any], server: str) -> Run:
