@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -209,6 +210,24 @@ def _check_backend(config: SpecDecodeConfig, names: Sequence[str]) -> None:
         raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
 
 
+_SET_BY_US = {
+    LLAMA_SERVER: (
+        *("--port", "--host", "-m", "--model", "-md", "--model-draft", "--spec-draft-model", "-np"),
+        *("--parallel", "--spec-type", "--spec-draft-n-max", "--spec-draft-n-min", "--draft", "--draft-max"),
+    ),
+    VLLM: ("--model", "--speculative-config", "--max-num-seqs", "--enable-prefix-caching"),
+}
+"""Arguments of engines without which a sweep would not measure what it says"""
+
+
+def _refuse_own_arguments(config: SpecDecodeConfig) -> None:
+    for word in shlex.split(config.engine_args):
+        name = word.partition("=")[0]
+        if name in _SET_BY_US.get(config.backend, ()):
+            problem = f"has {name}, which bitdraft sets itself"
+            raise UserError("engine_args", config.engine_args, problem, f"Leave {name} out")
+
+
 def _check_deployed(config: SpecDecodeConfig) -> None:
     """Of engines in processes of their own, and what is only theirs."""
     can = CAPABILITIES[config.backend]
@@ -220,6 +239,7 @@ def _check_deployed(config: SpecDecodeConfig) -> None:
                 remedy = f"Leave it out, or use --backend {LLAMA_SERVER} or {VLLM}"
                 raise UserError(name, value, problem, remedy)
         return
+    _refuse_own_arguments(config)
     if config.random_weights:
         problem = f"{config.backend} reads checkpoints, and these weights are drawn"
         raise UserError("random_weights", "true", problem, "Name a checkpoint")
