@@ -16,7 +16,7 @@ import bitdraft
 from benchmarks import Report, Settings, dumped, table
 from bitdraft.config import Precision
 from bitdraft.schema.records import Generation
-from bitdraft.schema.spec_decode import SpecDecodeResult, SpecDecodeRow
+from bitdraft.schema.spec_decode import SpecDecodeResult
 
 SIZES, KS = (1, 2, 4, 8), (1, 2, 3, 4, 6)
 PROMPT_TOKENS, NEW_TOKENS = 128, 64
@@ -29,14 +29,6 @@ COLUMNS = {
     "from_runs": ("tokens/step × steps of runs", 2),
     "whole": ("speedup of whole batches", 2),
 }
-
-
-def groups_of(row: SpecDecodeRow) -> list[list[Generation]]:
-    """Runs of prompts that were decoded at once."""
-    if not row.groups:
-        return [[run] for run in row.runs]
-    size = len(row.groups[0])
-    return [list(row.runs[start : start + size]) for start in range(0, len(row.runs), size)]
 
 
 def step_ms(group: Sequence[Generation], k: int) -> float:
@@ -75,9 +67,7 @@ def compare(schedule: SpecDecodeResult, runs: SpecDecodeResult) -> list[dict[str
         row, base = rows.get((point.batch_size, point.k)), rows.get((point.batch_size, 0))
         if row is None or base is None:
             continue
-        own, plain = (
-            statistics.median(step_ms(group, one.k) for group in groups_of(one)) for one in (row, base)
-        )
+        own, plain = (statistics.median(step_ms(item, one.k) for item in one.items) for one in (row, base))
         lines.append(
             {
                 "batch": point.batch_size,

@@ -13,6 +13,8 @@ KeyboardInterrupt
 
 from __future__ import annotations
 
+import signal
+
 
 class BitdraftError(Exception):
     """What all errors of this package have in common."""
@@ -55,6 +57,11 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int, result: object = None, folder: object = None) -> None:
         super().__init__(f"signal {signal_number}")
         self.signal_number, self.result, self.folder = signal_number, result, folder
+
+
+def signal_of(interrupt: KeyboardInterrupt) -> int:
+    """Which signal asked for it: that of Ctrl-C, unless it says."""
+    return interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -149,7 +149,7 @@ def test_servers_that_ran_apart_on_a_machine_that_changed_are_not_compared() -> 
         ({"one_at_a_time": True, "launch": "servers.toml"}, 1.6, "serving.too_drifted"),
     ):
         config = make_config(ServeBenchConfig, {"servers": servers, **settings})
-        verdict, findings = decide(rows, config, {1: drift})
+        verdict, findings = decide(rows, config, [warning("serving.drift", "base", load=1, drift=drift)])
         assert codes(findings, "answer") == [expected]
         assert verdict.best == ({"1": "spec"} if expected == "serving.pays" else {})
 
@@ -182,7 +182,7 @@ def test_what_does_other_work_is_recommended_by_no_verdict() -> None:
         ({}, "serving.retried", False),
     ):
         config = make_config(ServeBenchConfig, {"servers": ("base=http://a", "spec=http://b"), **settings})
-        verdict, findings = decide(rows, config, {}, [warning(code, "spec", load=1)])
+        verdict, findings = decide(rows, config, [warning(code, "spec", load=1)])
         assert codes(findings, "answer") == ["serving.not_the_same" if is_out else "serving.pays"]
         assert (verdict.best == {}) is is_out
 

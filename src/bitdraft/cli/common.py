@@ -31,7 +31,7 @@ def errors_to_exit(
     """A user's error is one line and exit code 2; an interrupt shows what is finished, exit code 130 (143
     where a signal other than Ctrl-C's asked for it). `show` shows a result, `subject` is what the command
     calls its model."""
-    from bitdraft.errors import Interrupted, UserError
+    from bitdraft.errors import Interrupted, UserError, signal_of
     from bitdraft.runs.conduct import interruptible
 
     with interruptible():
@@ -58,8 +58,7 @@ def errors_to_exit(
                 kept += f" ({page.name} shows it)" if page is not None else ""
             again = " Give the same command again to go on." if folder is not None else ""
             print(f"Interrupted. {done}{kept}.{again}", file=sys.stderr)
-            number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
-            raise typer.Exit(130 if number == signal.SIGINT else 143) from error
+            raise typer.Exit(130 if signal_of(error) == signal.SIGINT else 143) from error
 
 
 def run_options(settings: dict[str, Any]) -> RunOptions:

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from bitdraft.config.base import Config
 from bitdraft.config.running import RunOptions
-from bitdraft.errors import Interrupted, UserError
+from bitdraft.errors import Interrupted, UserError, signal_of
 from bitdraft.runs.cell import Cell, Failure
 from bitdraft.runs.deadline import undisturbed
 from bitdraft.runs.executors import make_executor
@@ -121,14 +121,13 @@ class Conduct(Generic[_R]):
         fold: Fold[_R],
         publish: Callable[[_R, Path | None], tuple[_R, Sequence[str]]],
     ) -> Interrupted:
-        number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
         result: object = None
         if fold.has_numbers():
             try:
                 result = self._publish(fold, publish, is_complete=False)[0]
             except UserError as problem:
                 result = problem.result
-        return Interrupted(number, result, self.folder)
+        return Interrupted(signal_of(error), result, self.folder)
 
 
 def folder_of(kind: str, config: Config, options: RunOptions) -> Path | None:

@@ -11,7 +11,6 @@ from bitdraft.config import make_config
 from bitdraft.config.running import RunOptions
 from bitdraft.config.serving import ServeBenchConfig
 from bitdraft.errors import UserError
-from bitdraft.metrics.serving import paces
 from bitdraft.runs.cell import Cell, Event, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, ModelRecord
@@ -161,8 +160,7 @@ class _Fold:
         if config.one_at_a_time:
             rows = with_noise_of_turns(rows, self.records, config)
         doubts = warnings_of(self.records, rows, config)
-        drifts = paces(self.records.in_order(), config.baseline)
-        verdict, findings = decide(rows, config, drifts, doubts)
+        verdict, findings = decide(rows, config, doubts)
         if not is_complete:
             findings = [answer("serving.so_far", n=len(self.records.in_order()))]
         notes = [warning("serving.died", name, why=why) for name, why in self.died.items()]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bitdraft.errors import Interrupted
+from bitdraft.errors import Interrupted, signal_of
 from bitdraft.runs.cell import fingerprint
 from bitdraft.runs.journal import Journal
 from bitdraft.servers.client import Answer
@@ -52,8 +51,7 @@ def kept(folder: Path | None, identity: object) -> Iterator[Kept]:
     try:
         yield Kept(journal)
     except KeyboardInterrupt as error:
-        number = error.signal_number if isinstance(error, Interrupted) else signal.SIGINT
-        raise Interrupted(number, folder=folder if journal.events else None) from error
+        raise Interrupted(signal_of(error), folder=folder if journal.events else None) from error
     finally:
         journal.close()
     if path is not None:

@@ -3,11 +3,11 @@ intervals support. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bitdraft.config.serving import ServeBenchConfig
 from bitdraft.metrics.serving import paces
-from bitdraft.schema.findings import Finding, answer, reason, warning
+from bitdraft.schema.findings import Finding, answer, of_code, reason, warning
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, ServingRow, ServingVerdict
 from bitdraft.serving.analysis import Records, contradictions
@@ -21,13 +21,10 @@ MOST_CACHED = 0.1
 
 
 def decide(
-    rows: Sequence[ServingRow],
-    config: ServeBenchConfig,
-    drifts: Mapping[int, float | None],
-    notes: Sequence[Finding] = (),
+    rows: Sequence[ServingRow], config: ServeBenchConfig, notes: Sequence[Finding]
 ) -> tuple[ServingVerdict, list[Finding]]:
-    """The verdict, and what it is made of. All (server, load) are looked at together. `drifts` are the plain
-    server's own, by load; `notes` the warnings, of which some take a server out."""
+    """The verdict, and what it is made of. All (server, load) are looked at together. `notes` are the
+    warnings, of which some take a server or a load out."""
     baseline = config.baseline
     measured = [row for row in rows if row.status == "ok"]
     others = [row for row in measured if "speedup" in row.metrics]
@@ -49,6 +46,7 @@ def decide(
     if len(others) > 1:
         reasons.append(reason("serving.chosen_among", n=len(others)))
     out = _not_the_same(notes, config)
+    drifts = {one.number("load"): one.number("drift") for one in of_code(notes, "serving.drift")}
     for load in config.loads:
         of_load = [row for row in others if row.load == load]
         own = [row for row in of_load if (row.server, load) not in out]
@@ -61,8 +59,8 @@ def decide(
         paying = [row for row in own if pays(judged[row.server, load])]
         fastest = max(paying or own, key=lambda row: row.metrics["speedup"].value)
         figure = judged[fastest.server, load]
-        drift = drifts.get(load)
-        if config.one_at_a_time and drift is not None and drift > DRIFT_LIMIT:
+        drift = drifts.get(load, 1.0)
+        if config.one_at_a_time and drift > DRIFT_LIMIT:
             answers.append(answer("serving.too_drifted", fastest.server, load=load, drift=drift))
             for row in own:
                 del judged[row.server, load]

@@ -53,11 +53,11 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
     found = candidate(fit, baseline, len(fit))
     best, speculate = found.row, found.pays
     reasons += [*checks, *_steps(fit, costs)]
+    batches, of_batches = decide_batches(rows)
     most = _most_of_a_step(best, costs)
     if speculate is not False and _told_at_least(found) > BEYOND_A_STEP * most:
         name, speedup = name_of(best.draft, best.k), best.metrics["speedup"]
         beyond = answer("spec.beyond_a_step", name, speedup=speedup, most=most)
-        batches, of_batches = decide_batches(rows)
         return SpecDecodeVerdict(batches=batches), (beyond, *reasons, *of_batches)
     if len(fit) > 1 and found.speedup.low is not None:
         reasons.append(reason("spec.chosen_among", name_of(best.draft, best.k), n=len(fit)))
@@ -67,7 +67,6 @@ def decide(rows: Sequence[SpecDecodeRow], costs: CostRecord, largest_k: int | No
     if found.speedup.low is None:
         others = []
     answers = [_first_answer(found), *(_ties(best, others) if speculate else ())]
-    batches, of_batches = decide_batches(rows)
     verdict = SpecDecodeVerdict(
         speculate=speculate,
         draft=best.draft if speculate is not False else None,
