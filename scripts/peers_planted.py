@@ -146,7 +146,8 @@ def of_quality(names: Sequence[str] = tuple(CHANGES)) -> list[Agreement]:
     same = _row(_planted(config, _nothing, windows), PLANTED)
     for figure, value in (("kl_divergence", 0.0), ("delta_ln_ppl", 0.0), ("top1_agreement", 1.0)):
         ours = same.quality.figures()[figure].value
-        found.append(Agreement(f"nothing: {figure}", f"{ours:g}", f"{value:g}", abs(ours - value)))
+        # on some machines two passes over the same weights differ in their last bits
+        found.append(Agreement(f"nothing: {figure}", f"{ours:g}", f"{value:g}", abs(ours - value), 1e-6))
     divergences = {}
     for name in names:
         change = CHANGES[name]

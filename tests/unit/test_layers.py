@@ -29,7 +29,7 @@ ENTRY_POINTS = {"__main__", "wikitext_eval", "pg_19_eval"}
 RANK = {name: (layer, place) for layer, row in enumerate(LAYERS) for place, name in enumerate(row)}
 
 
-def imported_modules(path: Path) -> set[str]:
+def _imported(path: Path) -> set[str]:
     """First component below bitdraft of every import in a file (all of them, also inside functions)."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -38,6 +38,10 @@ def imported_modules(path: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("bitdraft.")}
     return found
+
+
+# Parsed once and at collection: CPython 3.11's parser fails now and then where another thread parses too.
+IMPORTED = {path: _imported(path) for path in SOURCE.rglob("*.py")}
 
 
 def sources() -> list[tuple[str, Path]]:
@@ -54,7 +58,7 @@ def test_files_import_only_from_below() -> None:
         f"{path.relative_to(SOURCE)} imports {target}"
         for name, path in sources()
         if name != "__init__"
-        for target in imported_modules(path)
+        for target in IMPORTED[path]
         if target != name and RANK[target] > RANK[name]
     ]
     assert wrong == []
@@ -66,7 +70,7 @@ def test_showing_knows_results_alone() -> None:
         f"{path.relative_to(SOURCE)} imports {target}"
         for name, path in sources()
         if name == "present"
-        for target in imported_modules(path) - LOWEST - {"present"}
+        for target in IMPORTED[path] - LOWEST - {"present"}
     ]
     assert wrong == []
 
@@ -74,7 +78,7 @@ def test_showing_knows_results_alone() -> None:
 def test_runs_know_nothing_of_what_a_cell_measures() -> None:
     for name, path in sources():
         if name == "runs":
-            assert imported_modules(path) <= {*LOWEST, "probes", "runs"}, path
+            assert IMPORTED[path] <= {*LOWEST, "probes", "runs"}, path
 
 
 def test_formats_are_named_in_their_own_room_alone() -> None:
@@ -106,7 +110,7 @@ def test_neighbours_do_not_import_each_other() -> None:
     for group in SIDE_BY_SIDE:
         for name, path in sources():
             if name in group:
-                assert imported_modules(path) & (group - {name}) == set(), path
+                assert IMPORTED[path] & (group - {name}) == set(), path
 
 
 def test_help_and_package_import_no_torch() -> None:
