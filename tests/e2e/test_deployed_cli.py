@@ -145,6 +145,24 @@ def test_an_engine_that_does_not_start_is_a_row(tmp_path: Path, monkeypatch: pyt
     assert "failed to load the draft model" in str(found.rows[1].reason)
 
 
+@pytest.mark.parametrize("fault", ["no-start 1", "dies 3 4"])
+def test_what_was_lost_is_measured_again_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: SpecDecodeResult, fault: str
+) -> None:
+    monkeypatch.setenv("STUB_FAULT", fault)
+    before, _ = sweep(tmp_path / "run")
+    monkeypatch.delenv("STUB_FAULT")
+    shown, _ = sweep(tmp_path / "run")
+    assert [row.status for row in shown.rows] == [row.status for row in before.rows]
+    found, _ = sweep(tmp_path / "run", "--retry-failed")
+    assert [len(row.runs) for row in found.rows] == [5, 5, 5]
+    assert [run.token_ids for row in found.rows for run in row.runs] == [
+        run.token_ids for row in own.rows for run in row.runs
+    ]
+    assert found.rows[0].runs == before.rows[0].runs
+    assert found.replay.keys() == own.replay.keys()
+
+
 def test_a_sweep_goes_on_where_its_baseline_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_FAULT", "dies 0 3")
     words = ["spec-decode", "--draft", DRAFT, "--k", "1,3", "--backend", "llama-server", *FLAGS]

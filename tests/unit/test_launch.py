@@ -20,11 +20,13 @@ import bitdraft
 import stub_server
 from bitdraft.cli import app
 from bitdraft.errors import UserError
+from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.findings import codes, of_code
-from bitdraft.schema.serving import SpecCounts
+from bitdraft.schema.serving import ServerRecord, SpecCounts
 from bitdraft.servers.launch import Declaration, NotStarted, last_lines, launched
 from bitdraft.servers.turns import halves
 from bitdraft.serving.analysis import Window
+from bitdraft.serving.cells import measure
 from bitdraft.serving.declared import read_declarations
 
 MINIMAL: dict[str, Any] = {"num_prompts": 6, "max_new_tokens": 8, "max_prompt_tokens": 8, "num_warmup": 0}
@@ -256,3 +258,63 @@ def test_of_a_log_the_lines_that_speak_of_an_error_are_told(tmp_path: Path) -> N
     assert last_lines(log) == "error: invalid argument: --foo"
     log.write_text("one\ntwo\n")
     assert last_lines(log) == "one | two"
+
+
+def test_a_server_that_was_mended_is_measured_with_the_others(tmp_path: Path) -> None:
+    path = declared(tmp_path, plain="0.01", spec="0 dies-at-start")
+    settings = {**MINIMAL, "launch": path, "output": tmp_path / "run"}
+    before = bitdraft.bench_servers(**settings)
+    assert [row.status for row in before.rows] == ["ok", "failed"]
+    declared(tmp_path, plain="0.01", spec="0.005")
+    with pytest.raises(UserError, match="Measure what had failed again with --retry-failed"):
+        bitdraft.bench_servers(**settings)
+    found = bitdraft.bench_servers(**settings, retry_failed=True)
+    assert [row.status for row in found.rows] == ["ok", "ok"]
+    assert "speedup" in found.rows[1].metrics
+    assert {r.submit_s for r in found.requests}.isdisjoint(r.submit_s for r in before.requests)
+    again = bitdraft.bench_servers(**settings, retry_failed=True)
+    assert [r.submit_s for r in again.requests] == [r.submit_s for r in found.requests]
+
+
+@pytest.mark.parametrize("one_at_a_time", [False, True])
+def test_a_finished_run_is_shown_again_without_a_server(tmp_path: Path, one_at_a_time: bool) -> None:
+    path = declared(tmp_path, plain="0.01", spec="0.005")
+    settings = {**MINIMAL, "launch": path, "output": tmp_path / "run", "one_at_a_time": one_at_a_time}
+    found = bitdraft.bench_servers(**settings)
+    started = (tmp_path / "run" / "servers" / "plain.log").stat().st_mtime_ns
+    again = bitdraft.bench_servers(**settings)
+    assert again.rows == found.rows
+    assert (again.verdict, again.servers, again.summary) == (found.verdict, found.servers, found.summary)
+    assert (tmp_path / "run" / "servers" / "plain.log").stat().st_mtime_ns == started
+    declared(tmp_path, plain="0.02", spec="0.005")
+    with pytest.raises(UserError, match="another checkpoint, text, command or version"):
+        bitdraft.bench_servers(**settings)
+
+
+def test_one_at_a_time_only_what_failed_is_started_again(tmp_path: Path) -> None:
+    path = declared(tmp_path, plain="0.01", spec="0 dies-at-start")
+    settings = {**MINIMAL, "launch": path, "output": tmp_path / "run", "one_at_a_time": True}
+    before = bitdraft.bench_servers(**settings)
+    assert [row.status for row in before.rows] == ["ok", "failed"]
+    started = (tmp_path / "run" / "servers" / "plain.log").stat().st_mtime_ns
+    declared(tmp_path, plain="0.01", spec="0.005")
+    found = bitdraft.bench_servers(**settings, retry_failed=True)
+    assert [row.status for row in found.rows] == ["ok", "ok"]
+    assert (tmp_path / "run" / "servers" / "plain.log").stat().st_mtime_ns == started
+
+
+def test_a_server_of_another_model_since_the_interrupt_is_refused(tmp_path: Path) -> None:
+    record = ServerRecord(name="plain", served_model="a")
+    told = [{"event": "servers", "servers": [record.model_dump(mode="json")]}]
+    payload = {
+        "config": {"servers": ["plain=http://127.0.0.1:1"]},
+        "servers": [record.model_copy(update={"served_model": "b"}).model_dump(mode="json")],
+        "lost": {},
+        "load": 1,
+        "prompts": ["a"],
+        "clusters": [""],
+        "indices": None,
+        "done": told,
+    }
+    with pytest.raises(UserError, match="is generic with b, and was generic with a before the interrupt"):
+        measure(payload, Emit(lambda _: None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,11 @@ class Failure:
         return cls(event["status"], event["reason"], event.get("detail", ""))
 
 
+def unless_failed(events: Sequence[Event]) -> list[Event]:
+    """All events; none of a cell that did not end well."""
+    return [] if events and events[-1]["event"] == "failure" else list(events)
+
+
 @dataclass(frozen=True)
 class Cell:
     """`target` is a `module:function` that is called with (`payload`, emit) in a process of its own.
@@ -44,7 +49,8 @@ class Cell:
     `name` is for people, unique in its run. `identity` holds all that decides the numbers: the
     configuration's part of it, and hashes of checkpoints and texts. `payload` is JSON, and all that the
     function is given: prompts by value, checkpoints by their folders. `num_gpus` is what an executor that
-    hands out devices gives it. `stage` is what it does first, for the progress that is shown.
+    hands out devices gives it. `stage` is what it does first, for the progress that is shown. `retried` says
+    of its events which stay where what failed is measured again: all of them where nothing did.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Cell:
     identity: Mapping[str, Any] = field(default_factory=dict)
     num_gpus: float = 0
     stage: str = "load"
+    retried: Callable[[Sequence[Event]], list[Event]] = unless_failed
 
     @property
     def id(self) -> str:

@@ -59,6 +59,10 @@ class Conduct(Generic[_R]):
         """What is missing of these cells; how each ended, by name."""
         return run_cells(self.run, cells, self.executor, on_event)
 
+    def is_over(self, cells: Sequence[Cell]) -> bool:
+        """Whether nothing of them is missing."""
+        return all(self.run.journal(cell).has_ended for cell in cells)
+
     def measure(self, fold: Fold[_R], publish: Callable[[_R, Path | None], tuple[_R, Sequence[str]]]) -> _R:
         """Run the fold, and publish its result. Raises `UserError` and `Interrupted` with `result` where
         something was finished before."""

@@ -11,30 +11,35 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from bitdraft.errors import UserError, one_line
 from bitdraft.runs.cell import Event, Failure
+from bitdraft.schema.io import write_atomically
 
 _ENDS = ("done", "failure")
 
 
 class Journal:
-    """Without a path the events are kept in memory alone. With `retry_failed`, one that ended with a failure
-    is begun anew. Raises `UserError` where the file is of another cell."""
+    """Without a path the events are kept in memory alone. `retried` says which of the file's events stay.
+    Raises `UserError` where the file is of another cell."""
 
-    def __init__(self, path: Path | None, header: Mapping[str, Any], *, retry_failed: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        header: Mapping[str, Any],
+        retried: Callable[[Sequence[Event]], Sequence[Event]] | None = None,
+    ) -> None:
         self.events: list[Event] = []
         self.problem: str | None = None
         self._path, self._header = path, {"event": "cell", **header}
         self._file: IO[bytes] | None = None
         if path is not None and path.exists():
             self._read(path)
-            if retry_failed and self.failure is not None:
-                path.unlink()
-                self.events = []
+            if retried is not None:
+                self._keep(path, list(retried(self.events)))
 
     def _read(self, path: Path) -> None:
         events, length = read_events(path)
@@ -49,6 +54,17 @@ class Journal:
             with path.open("r+b") as handle:
                 handle.truncate(length)
         self.events = events[1:]
+
+    def _keep(self, path: Path, events: list[Event]) -> None:
+        """These of its events, and no others."""
+        if events == self.events:
+            return
+        self.events = events
+        if events:
+            lines = [json.dumps(event, separators=(",", ":")) for event in (self._header, *events)]
+            write_atomically(path, "\n".join(lines) + "\n")
+        else:
+            path.unlink()
 
     @property
     def has_ended(self) -> bool:

@@ -165,18 +165,31 @@ class Run:
         for cell in cells:
             entry = known.get(cell.name)
             if entry is not None and entry.id != cell.id:
-                problem = f"{cell.name} was measured of another checkpoint, text or version since"
-                raise UserError("output", self.folder, problem, _FRESH)
+                self._replace(entry, cell)
+                entry = None
             known[cell.name] = entry or CellEntry(id=cell.id, name=cell.name)
         if tuple(known.values()) != self.manifest.cells or not self.was_finished:
             self.update(cells=tuple(known.values()))
+
+    def _replace(self, entry: CellEntry, cell: Cell) -> None:
+        """A cell that is another one since, where all of it is to be measured again. Raises `UserError` where
+        it is not."""
+        assert self.folder is not None
+        path = self.folder / CELLS / f"{entry.id}.jsonl"
+        is_lost = not path.exists() or not cell.retried(read_events(path)[0][1:])
+        if not is_lost or not self.options.retry_failed:
+            problem = f"{cell.name} was measured of another checkpoint, text, command or version since"
+            remedy = "Measure what had failed again with --retry-failed" if is_lost else _FRESH
+            raise UserError("output", self.folder, problem, remedy)
+        path.unlink(missing_ok=True)
 
     def journal(self, cell: Cell) -> Journal:
         """A cell's, with the events that it has."""
         if cell.id not in self._journals:
             path = None if self.folder is None else self.folder / CELLS / f"{cell.id}.jsonl"
             header = {"id": cell.id, "name": cell.name, "identity": dict(cell.identity)}
-            self._journals[cell.id] = Journal(path, header, retry_failed=self.options.retry_failed)
+            retried = cell.retried if self.options.retry_failed else None
+            self._journals[cell.id] = Journal(path, header, retried)
         return self._journals[cell.id]
 
     @property

@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 
 from bitdraft.config.serving import ServeBenchConfig
+from bitdraft.errors import UserError
+from bitdraft.runs.cell import Event
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.serving import ServerRecord, ServerRequest
 from bitdraft.servers.adapters import adapter_of
@@ -26,8 +28,8 @@ _RETRY_S = 0.5
 
 
 def measure(payload: dict[str, Any], emit: Emit) -> None:
-    """One load. Emits a `request` for each request that is over and, at the end, `counters` of each server
-    that has some."""
+    """One load. Emits the `servers` and why others are `lost`, a `request` for each request that is over and,
+    at the end, `counters` of each server that has some."""
     with emit.slow():
         asyncio.run(_Load(payload, emit).measure())
 
@@ -38,19 +40,25 @@ class _Load:
         self.load: int = payload["load"]
         self.prompts: Sequence[Any] = payload["prompts"]
         self.clusters: Sequence[str] = payload["clusters"]
-        self.records = {one["name"]: ServerRecord(**one) for one in payload["servers"]}
+        self.lost: Mapping[str, str] = payload["lost"]
+        self.earlier: Sequence[Event] = payload["done"]
+        # one that was lost when the load began would not take turns with the others now
+        was_lost = {event["server"] for event in self.earlier if event["event"] == "lost"}
+        found = [ServerRecord(**one) for one in payload["servers"]]
+        self.records = {one.name: one for one in found if one.name not in was_lost}
         start, stop = payload["indices"] or (0, len(self.prompts))
         self.start, self.num_prompts = start, stop - start
         self.emit = emit
         self.num_sent = dict.fromkeys(self.records, 0)
         self.known = {
             (event["request"]["server"], event["request"]["prompt"])
-            for event in payload["done"]
+            for event in self.earlier
             if event["event"] == "request"
         }
 
     async def measure(self) -> None:
         config, urls = self.config, self.config.urls
+        self._tell_servers()
         async with AsyncExitStack() as stack:
             clients = {
                 name: await stack.enter_async_context(connect(name, urls[name], self.load, config.timeout_s))
@@ -70,6 +78,19 @@ class _Load:
                     self.emit("progress", stage="requests", done=done, total=total)
             for name, client in clients.items():
                 self._tell_counters(name, before[name], await self._counters(name, client))
+
+    def _tell_servers(self) -> None:
+        """Once. Raises `UserError` where an interrupted attempt asked another model or version."""
+        before = [one for event in self.earlier if event["event"] == "servers" for one in event["servers"]]
+        told = {one["name"]: ServerRecord(**one) for one in before}
+        for name, record in self.records.items():
+            if told.get(name, record) != record:
+                problem = f"is {_shown(record)}, and was {_shown(told[name])} before the interrupt"
+                raise UserError("servers", name, problem, "Measure all again with --fresh")
+        if not before:
+            self.emit("servers", servers=[one.model_dump(mode="json") for one in self.records.values()])
+            for name, why in self.lost.items():
+                self.emit("lost", server=name, load=self.load, reason=why)
 
     async def _block(
         self, name: str, client: httpx.AsyncClient, indices: Sequence[int]
@@ -149,3 +170,7 @@ class _Load:
             num_sent=self.num_sent[name],
             restarted=restarted(before, after),
         )
+
+
+def _shown(server: ServerRecord) -> str:
+    return f"{server.engine} {server.version or ''} with {server.served_model}".replace("  ", " ")

@@ -4,6 +4,7 @@ fold what came back into a result."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,8 +16,9 @@ from bitdraft.runs.cell import Cell, Event, fingerprint
 from bitdraft.runs.conduct import Conduct, open_run
 from bitdraft.schema.environment import Environment, ModelRecord
 from bitdraft.schema.findings import answer, warning
+from bitdraft.schema.io import read_result
 from bitdraft.schema.serving import ServerRecord, ServingResult
-from bitdraft.servers.launch import NotStarted, launched
+from bitdraft.servers.launch import Declaration, NotStarted, launched
 from bitdraft.servers.turns import NUM_TURNS, halves, turns
 from bitdraft.serving.analysis import Records, build_rows, with_noise_of_turns
 from bitdraft.serving.declared import read_declarations
@@ -30,45 +32,66 @@ Publish = Callable[[ServingResult, Path | None], tuple[ServingResult, Sequence[s
 
 _CELLS = "bitdraft.serving.cells"
 CLIENT = "client"
-NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
-_NOT_MEASURED = {"data_root", "max_ttft_ms", "max_tpot_ms", "concurrency", "speculative_tokens", "launch"}
+RESULT = "serving.json"
+_NOT_MEASURED = {"data_root", "max_ttft_ms", "max_tpot_ms", "concurrency", "speculative_tokens"}
 
 
 def cells_of(
     config: ServeBenchConfig,
     workload: Workload,
-    servers: Sequence[ServerRecord],
-    half: range | None = None,
-    starts: Mapping[str, Sequence[str]] = NOTHING,
+    commands: Mapping[str, Sequence[str]],
+    half: tuple[str, range] | None = None,
 ) -> list[Cell]:
-    """One a load, of these servers together, and of all prompts or of those of one half. `starts` are the
-    commands of those that were started here, which are another server at another port."""
-    records = [one.model_dump(mode="json") for one in servers]
-    ours = {one.name: list(starts[one.name]) for one in servers if one.name in starts}
+    """One a load, of all servers together, or of one of them and half of the prompts. `commands` are those
+    that are started here, which are another server at another port. `in_cells` says where they are."""
+    names = [name for name in config.urls if half is None or name == half[0]]
     shared = {
-        "config": config.model_dump(mode="json", exclude=_NOT_MEASURED | ({"servers"} if ours else set())),
-        "servers": records,
+        "config": config.model_dump(mode="json", exclude=_NOT_MEASURED | {"servers", "launch"}),
+        "servers": {name: list(commands.get(name, ())) or config.urls[name] for name in names},
     }
-    if ours:
-        given = [entry for entry in config.servers if entry.partition("=")[0] not in starts]
-        shared |= {"starts": ours, "given": given}
     cells = []
     for load in config.loads:
-        name = load_name(load, config)
+        name, indices = load_name(load, config), None
         if half is not None:
-            name = f"{name}, {servers[0].name} from prompt {half.start}"
+            name = f"{name}, {half[0]} from prompt {half[1].start}"
+            indices = [half[1].start, half[1].stop]
         payload = {
-            "config": config.model_dump(mode="json"),
             "load": load,
             "prompts": workload.sent[load],
             "clusters": workload.clusters[load],
-            "servers": records,
-            "indices": [half.start, half.stop] if half is not None else None,
+            "indices": indices,
         }
         identity = {**shared, "load": load, "prompts": fingerprint(workload.sent[load], 32)}
-        identity |= {} if half is None else {"indices": payload["indices"]}
-        cells.append(Cell(name, f"{_CELLS}:measure", payload, identity, stage="requests"))
+        identity |= {} if half is None else {"indices": indices}
+        cells.append(
+            Cell(name, f"{_CELLS}:measure", payload, identity, stage="requests", retried=unless_lost)
+        )
     return cells
+
+
+def in_cells(
+    cells: Sequence[Cell],
+    config: ServeBenchConfig,
+    servers: Sequence[ServerRecord],
+    lost: Mapping[str, str] = MappingProxyType({}),
+) -> list[Cell]:
+    """With the servers that answer, at the URLs of this configuration, and why others don't."""
+    found = {
+        "config": config.model_dump(mode="json"),
+        "servers": [one.model_dump(mode="json") for one in servers],
+        "lost": dict(lost),
+    }
+    return [replace(cell, payload={**cell.payload, **found}) for cell in cells]
+
+
+def unless_lost(events: Sequence[Event]) -> list[Event]:
+    """What stays of a load where what failed is measured again: nothing where a server or a request was lost,
+    since all take turns."""
+    is_lost = any(
+        event["event"] in ("lost", "failure") or (event["event"] == "request" and event["request"]["error"])
+        for event in events
+    )
+    return [] if is_lost else list(events)
 
 
 def load_name(load: int, config: ServeBenchConfig) -> str:
@@ -88,18 +111,70 @@ def measure_servers(
     with open_run("serving", config, options) as conduct:
         if config.rate is not None and config.concurrency != (1,):
             raise UserError("rate", config.rate, "is a load of its own", "Give --rate or --concurrency")
-        workload = prepare(config, config.loads)
+        if config.one_at_a_time and config.servers:
+            problem = "runs already, and the others are started one at a time"
+            raise UserError("servers", config.servers[0], problem, "Leave it out, or --one-at-a-time")
+        plan = _Plan.of(config)
+        conduct.run.begin([cell for cells in plan.cells.values() for cell in cells])
+        finished = _finished(conduct, publish)
+        if finished is not None:
+            return finished
         fold: _Fold
         if config.one_at_a_time:
-            fold = _InTurn(config, workload, report)
+            fold = _InTurn(plan, report)
             found: ServingResult = conduct.measure(fold, publish)
             return found
         with started(
             config, conduct.folder, lambda name, _: report(f"starting {name}", "start", 0, 1)
         ) as group:
-            fold = _SideBySide(with_servers(config, group.servers, group.ks), workload, report, group)
+            fold = _SideBySide(plan, report, group)
             side_by_side: ServingResult = conduct.measure(fold, publish)
             return side_by_side
+
+
+def _finished(conduct: Conduct[ServingResult], publish: Publish) -> ServingResult | None:
+    """What a finished run has measured: no server is asked or started to show it again."""
+    run, folder = conduct.run, conduct.folder
+    if folder is None or not run.was_finished or run.options.retry_failed or not (folder / RESULT).exists():
+        return None
+    found, files = publish(read_result(folder / RESULT, ServingResult), folder)
+    run.finish(files)
+    return found
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that is to be measured. `config` has all servers, those that are started here among them, and
+    their K; `cells` are by server and half where they run one at a time, else under None."""
+
+    config: ServeBenchConfig
+    declared: Mapping[str, Declaration]
+    workload: Workload
+    cells: Mapping[tuple[str, range] | None, Sequence[Cell]]
+
+    @classmethod
+    def of(cls, config: ServeBenchConfig) -> _Plan:
+        """Reads texts and declarations, and asks nobody; raises `UserError`."""
+        declared = (
+            {} if config.launch is None else {one.name: one for one in read_declarations(config.launch)}
+        )
+        workload = prepare(config, config.loads)
+        # where they are is known when they run
+        urls = [f"{name}=http://127.0.0.1:{one.port}" for name, one in declared.items()]
+        ks = {name: one.k for name, one in declared.items() if one.k is not None}
+        own = with_servers(config, (*urls, *config.servers), ks)
+        commands = {
+            name: [*(f"{key}={value}" for key, value in one.env.items()), *one.command]
+            for name, one in declared.items()
+        }
+        parts: list[tuple[str, range] | None] = [None]
+        if config.one_at_a_time:
+            parts = [
+                (name, half)
+                for number, half in enumerate(halves(config.num_prompts))
+                for name in turns(list(declared), number)
+            ]
+        return cls(own, declared, workload, {part: cells_of(own, workload, commands, part) for part in parts})
 
 
 def with_servers(config: ServeBenchConfig, servers: Sequence[str], ks: Mapping[str, int]) -> ServeBenchConfig:
@@ -113,8 +188,8 @@ def with_servers(config: ServeBenchConfig, servers: Sequence[str], ks: Mapping[s
 class _Fold:
     """A result from events, whatever has arrived of them so far."""
 
-    def __init__(self, config: ServeBenchConfig, workload: Workload, report: Progress) -> None:
-        self.config, self.workload, self.report = config, workload, report
+    def __init__(self, plan: _Plan, report: Progress) -> None:
+        self.plan, self.config, self.report = plan, plan.config, report
         self.environment = Environment()
         self.servers: dict[str, ServerRecord] = {}
         self.records = Records()
@@ -134,17 +209,16 @@ class _Fold:
             if failure is not None:
                 self.failures |= {(name, load): failure.reason for name in names}
 
-    def lose(self, name: str, why: str) -> None:
-        """A server that never answered."""
-        for load in self.config.loads:
-            self.failures.setdefault((name, load), why)
-
     def take(self, cell: Cell, event: Event) -> None:
         """One event of a cell."""
         if event["event"] == "progress":
             self.report(cell.name, event["stage"], event["done"], event["total"])
         elif event["event"] == "environment":
             self.environment = Environment.model_validate(event["environment"])
+        elif event["event"] == "servers":
+            self.servers |= {one["name"]: ServerRecord.model_validate(one) for one in event["servers"]}
+        elif event["event"] == "lost":
+            self.failures[event["server"], event["load"]] = event["reason"]
         else:
             self.records.take(event)
 
@@ -165,7 +239,7 @@ class _Fold:
             findings = [answer("serving.so_far", n=len(self.records.in_order()))]
         notes = [warning("serving.died", name, why=why) for name, why in self.died.items()]
         notes += doubts
-        if not self.workload.has_own_prompts:
+        if not self.plan.workload.has_own_prompts:
             notes.append(warning("serving.same_prompts"))
         if config.one_at_a_time:
             notes.append(warning("serving.in_turn", n=NUM_TURNS))
@@ -173,7 +247,7 @@ class _Fold:
             config=config,
             environment=self.environment,
             model=ModelRecord(name=(servers[0].served_model if servers else None) or UNNAMED),
-            text=self.workload.text,
+            text=self.plan.workload.text,
             servers=servers,
             rows=tuple(rows),
             requests=tuple(self.records.in_order()),
@@ -185,63 +259,51 @@ class _Fold:
 class _SideBySide(_Fold):
     """Servers that all run: their requests take turns prompt by prompt."""
 
-    def __init__(self, config: ServeBenchConfig, workload: Workload, report: Progress, group: Group) -> None:
-        super().__init__(config, workload, report)
+    def __init__(self, plan: _Plan, report: Progress, group: Group) -> None:
+        super().__init__(plan, report)
         self.group = group
-        for name, why in group.lost.items():
-            self.lose(name, why)
-        alive = {name: url for name, url in config.urls.items() if name not in group.lost}
-        self.servers = {name: ask(name, url, config) for name, url in alive.items()}
 
     def run(self, conduct: Conduct[ServingResult]) -> None:
         """All loads."""
         self.measure_client(conduct)
-        cells = cells_of(self.config, self.workload, list(self.servers.values()), None, self.group.commands)
+        config = with_servers(self.config, self.group.servers, {})
+        alive = {name: url for name, url in config.urls.items() if name not in self.group.lost}
+        servers = [ask(name, url, config) for name, url in alive.items()]
         try:
-            self.run_cells(conduct, cells, list(self.servers))
+            cells = in_cells(self.plan.cells[None], config, servers, self.group.lost)
+            self.run_cells(conduct, cells, list(alive))
         finally:
             self.died = self.group.died
 
 
 class _InTurn(_Fold):
-    """Servers that are started here, of which there is room for one: each runs twice, with half of the
-    prompts each time."""
-
-    def __init__(self, config: ServeBenchConfig, workload: Workload, report: Progress) -> None:
-        assert config.launch is not None
-        self.declared = {one.name: one for one in read_declarations(config.launch)}
-        if config.servers:
-            problem = "runs already, and the others are started one at a time"
-            raise UserError("servers", config.servers[0], problem, "Leave it out, or --one-at-a-time")
-        # where they are is known when they run
-        urls = [f"{name}=http://127.0.0.1:{one.port}" for name, one in self.declared.items()]
-        ks = {name: one.k for name, one in self.declared.items() if one.k is not None}
-        super().__init__(with_servers(config, urls, ks), workload, report)
+    """Servers that are started here, of which there is room for one: each runs twice (A B B A), with half of
+    the prompts each time."""
 
     def run(self, conduct: Conduct[ServingResult]) -> None:
-        """A B B A."""
+        """All turns."""
         self.measure_client(conduct)
         with log_folder(conduct.folder) as logs:
-            for number, half in enumerate(halves(self.config.num_prompts)):
-                for name in turns(list(self.declared), number):
-                    if not any(own == name for own, _ in self.failures):
-                        self._run_one(conduct, name, half, logs)
+            for part, cells in self.plan.cells.items():
+                assert part is not None
+                name = part[0]
+                if any(own == name for own, _ in self.failures):
+                    continue
+                if conduct.is_over(cells):
+                    self.run_cells(conduct, cells, [name])
+                else:
+                    self._run_one(conduct, name, cells, logs)
 
-    def _run_one(self, conduct: Conduct[ServingResult], name: str, half: range, logs: Path) -> None:
-        declaration = self.declared[name]
-
+    def _run_one(self, conduct: Conduct[ServingResult], name: str, cells: Sequence[Cell], logs: Path) -> None:
         def on_wait(_: float) -> None:
             self.report(f"starting {name}", "start", 0, 1)
 
         on_wait(0.0)
         try:
-            with launched(declaration, logs, on_wait) as server:
+            with launched(self.plan.declared[name], logs, on_wait) as server:
                 config = with_servers(self.config, [f"{name}={server.url}"], {})
-                self.servers[name] = ask(name, server.url, config)
-                starts = {name: declaration.command}
-                cells = cells_of(config, self.workload, [self.servers[name]], half, starts)
-                self.run_cells(conduct, cells, [name])
+                self.run_cells(conduct, in_cells(cells, config, [ask(name, server.url, config)]), [name])
                 if server.has_died:
                     self.died[name] = server.last_words
         except NotStarted as error:
-            self.lose(name, str(error))
+            self.failures |= {(name, load): str(error) for load in self.config.loads}

@@ -94,6 +94,8 @@ class _Sweep:
                 self._explain(engines.get(BASELINE))
         if not self._is_measured:
             self._by_halves()
+        for index in range(len(worker.prompts)):
+            self._end_prompt(index)
         self._explain(None)
         if worker.active:
             self._replay()

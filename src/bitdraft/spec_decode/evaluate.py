@@ -34,7 +34,7 @@ from bitdraft.spec_decode.analysis import (
 )
 from bitdraft.spec_decode.pair_analysis import dead_drafts, pair_findings, pair_records
 from bitdraft.spec_decode.plan_verdict import decide_plan
-from bitdraft.spec_decode.records import Records
+from bitdraft.spec_decode.records import Records, of_engines_retried
 from bitdraft.spec_decode.schedule import findings_of, schedule_of
 from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of, withheld
 from bitdraft.spec_decode.workload import Workload, prepare
@@ -76,7 +76,8 @@ def sweep_cell(config: SpecDecodeConfig, workload: Workload, logs: Path | None =
     if not CAPABILITIES[config.backend].processes:
         return Cell(name, f"{_CELLS}:measure", payload, identity, _num_gpus(config), stage="environment")
     payload |= {"program": str(workload.program), "logs": None if logs is None else str(logs / ENGINES)}
-    return Cell(name, f"{_DEPLOYED}:measure", payload, identity, _num_gpus(config), stage="environment")
+    target, num_gpus = f"{_DEPLOYED}:measure", _num_gpus(config)
+    return Cell(name, target, payload, identity, num_gpus, "environment", of_engines_retried)
 
 
 def pairs_cell(config: SpecDecodeConfig, workload: Workload) -> Cell:

@@ -93,6 +93,15 @@ class GridPoint:
     seconds: float
 
 
+def of_engines_retried(events: Sequence[Event]) -> list[Event]:
+    """What stays of a sweep over engines of their own where its lost (draft, K) are measured again: all runs.
+    When a prompt is over, and what the replay says of it, depends on which (draft, K) there are."""
+    lost = {"failed", "failure"}
+    if not any(event["event"] in lost for event in events):
+        return list(events)
+    return [event for event in events if event["event"] not in {*lost, "done", "prompt_over", "agreement"}]
+
+
 @dataclass
 class Records:
     """Filled by `take`, event by event."""
