@@ -13,6 +13,7 @@ KeyboardInterrupt
 
 from __future__ import annotations
 
+import re
 import signal
 
 
@@ -64,7 +65,10 @@ def signal_of(interrupt: KeyboardInterrupt) -> int:
     return interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
 
 
+_NUMBER = re.compile(r"\[Errno -?\d+\] ")
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """The first non-empty line of an exception's text, or its type where it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:limit] if lines else type(error).__name__
+    return _NUMBER.sub("", lines[0])[:limit] if lines else type(error).__name__

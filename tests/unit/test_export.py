@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,8 @@ def test_the_command_prints_one_target_alone(folder: Path) -> None:
     words = ["export", str(folder), "--draft", "draft-small", "--k", "3", "--to", "vllm-config"]
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.output
-    told = json.loads(found.output)
+    told = json.loads(found.stdout)
+    assert "draft-small, K = 3: " in found.stderr
     assert told["num_speculative_tokens"] == 3
     assert (Path(told["model"]) / "config.json").exists()
 
@@ -232,7 +234,16 @@ def test_a_refused_draft_is_exported_by_name_alone(folder: Path) -> None:
     )
     with pytest.raises(UserError, match="recommends no draft"):
         setting_of_sweep(refused, None, None)
-    assert setting_of_sweep(refused, "draft-small", 1).k == 1
+    setting = setting_of_sweep(refused, "draft-small", 1)
+    assert setting.k == 1
+    assert any(note.startswith("This is not what the verdict recommends") for note in setting.notes)
+
+
+def test_that_mean_and_rates_differ_is_said() -> None:
+    alike = Setting("t", "d", 2, {2: 1.75}, (0.5, 0.25), measured="here")
+    assert alike.notes == ["d, K = 2: here"]
+    (_, note) = replace(alike, tokens_per_step={2: 1.6}).notes
+    assert "1.60 over all, 1.75 by the rates" in note
 
 
 @pytest.mark.parametrize("speculate", [False, None])

@@ -224,7 +224,8 @@ def test_two_files_are_paired_and_nothing_is_judged(tmp_path: Path) -> None:
     assert "measured apart" in " ".join(printed.output.split())
     found = bitdraft.load_result(output)
     assert isinstance(found, ServingResult)
-    (answer,) = of_code(found.findings, "import.apart")
+    assert "import.apart" in codes(found.findings)
+    (answer,) = of_code(found.findings, "import.ratio")
     by_hand = sum(ttft + 0.5 for ttft in ttfts) / sum(ttft + 0.2 for ttft in ttfts)
     assert answer.figure("speedup").value == pytest.approx(by_hand)
     assert found.verdict.best == {}
@@ -262,6 +263,10 @@ def test_other_prompts_are_not_paired(tmp_path: Path) -> None:
         (json.dumps(vllm_file([float("nan")], [[0.1]])), "no numbers"),
         (json.dumps({"benchmarks": [guidellm_file({"type_": "synchronous"}, [])]}), "no single requests"),
         (json.dumps(SPEED_BENCH | {"results": [{"id": "a", "ok": True}]}), "without latency_s"),
+        (json.dumps({"a": 1, "b": 2}), "what its first entry has (a, b)"),
+        ('{"a": 1}\n{"a": 2}\n{"a": ', "line 3 of its JSON Lines is none: the last one is cut off"),
+        ('{"a": 1}\n{"a": \n{"a": 2}', "line 2 of its JSON Lines is none: it is damaged"),
+        ('{"a": ', "JSON ends at line 1, column"),
     ],
 )
 def test_what_cannot_be_read_is_refused(content: str, expected: str, tmp_path: Path) -> None:
@@ -305,6 +310,15 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["import", str(tmp_path / "no.json"), "-o", str(tmp_path / "out")])
     assert found.exit_code == 2
     assert "no.json" in found.output
+
+
+def test_why_all_failed_is_shown(tmp_path: Path) -> None:
+    failed = vllm_file([0.0, 0.0], [[], []], errors=["Service Unavailable"] * 2, output_lens=[0, 0])
+    file = str(written(tmp_path, "base.json", failed))
+    for more in ([], ["-q"]):
+        found = CliRunner().invoke(app, ["import", file, "-o", str(tmp_path / "out"), *more])
+        assert found.exit_code == 1, found.output
+        assert "failed (Service Unavailable)" in " ".join(found.output.split())
 
 
 def test_several_rates_are_refused(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_server_for_each_k(tmp_path: Path) -> None:
         ("[servers.a]\nport = 8000\n", "is missing"),
         ("[servers.a]\ncommand = 'x {k}'\nk = '1-3'\nport = 8000\n", "cannot share"),
         ("[servers.a]\ncommand = 'x {k} {port}'\nk = '0-3'\n", "outside 1"),
-        ("[servers.a]\ncommand = 'x \"{port}'\n", "closing quotation"),
+        ("[servers.a]\ncommand = 'x \"{port}'\n", "not closed"),
         ("[servers.a]\ncommand = 'x {port}'\nspeed = 3\n", "no such setting"),
         ("[servers.a]\ncommand = 'x {port}'\nready = 'health'\n", "no path"),
         ("[servers.'a b']\ncommand = 'x {port}'\n", "is no name"),

@@ -50,6 +50,9 @@ def test_the_interval_is_students_with_the_jackknifes_error(pairs: list[tuple[fl
     left_out = [math.log((top.sum() - t) / (bottom.sum() - b)) for t, b in zip(top, bottom, strict=True)]
     error = math.sqrt((n - 1) * statistics.pvariance(left_out))
     half = float(scipy.stats.t.ppf(0.975, n - 1)) * error
+    if 2 * half > math.log(WIDEST):
+        assert figure.low is None
+        return
     assert figure.low == pytest.approx(figure.value * math.exp(-half), rel=1e-6)
     assert figure.high == pytest.approx(figure.value * math.exp(half), rel=1e-6)
 
@@ -175,9 +178,10 @@ def test_a_p_value_is_the_level_at_which_the_interval_touches_1(pairs: list[tupl
     top, bottom = (np.asarray(column) for column in zip(*pairs, strict=True))
     figure = ratio_of_sums(top, bottom)
     found = p_value(figure, figure.n - 1)
+    if figure.low is None or figure.high is None:  # too wide to say anything
+        assert found is None
+        return
     assert found is not None
-    assert figure.low is not None
-    assert figure.high is not None
     if abs(found - 0.05) > 1e-6:
         assert (found < 0.05) == (not figure.low <= 1 <= figure.high)
 

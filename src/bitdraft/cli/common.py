@@ -49,8 +49,8 @@ def errors_to_exit(
             folder = error.folder if isinstance(error, Interrupted) else None
             if result is not None and show is not None:
                 show(result)
-            done = "What was finished is shown above" if result is not None else "Nothing was finished"
-            kept = f", and all that was measured is in {folder}" if folder is not None else ""
+            done = "What was finished is shown above" if result is not None else "Nothing to show yet"
+            kept = f", and what was measured is in {folder}" if folder is not None else ""
             if result is not None and folder is not None:
                 from bitdraft.cli.finished import write_page
 
@@ -71,13 +71,18 @@ def run_options(settings: dict[str, Any]) -> RunOptions:
     return make_config(RunOptions, own | {"root": DEFAULT_ROOT})
 
 
+_OF_EXPORT = frozenset({"to", "draft", "server", "context", "mode"})
+"""Flags that are no settings of a run"""
+
+
 def line_of(error: UserError, subject: str) -> str:
+    """`--k 0: what is wrong. What to do.`, with the field as the command line calls it."""
     from bitdraft.config import PrecisionConfig, RecommendConfig, ServeBenchConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
     from bitdraft.config.serving import CertifyConfig
 
     kinds = (CertifyConfig, PrecisionConfig, SpecDecodeConfig, RecommendConfig, ServeBenchConfig, RunOptions)
-    known = any(error.field in kind.model_fields for kind in kinds)
-    flag = subject if error.field == "model" else flag_of(error.field)
-    where = flag if known else error.field
+    known = error.field in _OF_EXPORT or any(error.field in kind.model_fields for kind in kinds)
+    names = {"model": subject, "servers": "server"}
+    where = names.get(error.field, flag_of(error.field) if known else error.field)
     return " ".join(f"{where} {error.value}: {error.problem}. {error.remedy}.".split())

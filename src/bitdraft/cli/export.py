@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,11 +44,16 @@ def export(
 ) -> None:
     """Say what was measured in the words of engines and planners: commands, K by batch size, acceptance."""
     with errors_to_exit(debug, subject="RESULT"):
-        from bitdraft.export import export_result
+        from bitdraft.export.export import exported
 
-        found = export_result(result, to, draft=draft, k=k, server=server, context=context, mode=mode)
+        found, notes = exported(result, to, draft=draft, k=k, server=server, context=context, mode=mode)
+        # what is captured or piped holds the setting alone
+        out = sys.stdout if to is None else sys.stderr
+        for note in notes:
+            print(f"# {note}", file=out)
         if to is not None:
             print(found[to])
             return
+        print()
         for name, text in found.items():
             print(f"# {name}\n{text}\n")

@@ -50,7 +50,9 @@ class Showing:
             from bitdraft.present.sentences import with_sentences
 
             said = with_sentences(result, self.language) if self.language != "en" else result
-            Console().print(said.summary or "No verdict.", highlight=False, markup=False)
+            why = [] if said.best is not None else terminal.failures(said)[:1]
+            for text in (*why, said.summary or "No verdict."):
+                Console().print(text, highlight=False, markup=False)
         else:
             getattr(terminal, name)(Console(), result, verbose=self.verbose, language=self.language)
 

@@ -33,11 +33,31 @@ def export_result(
     and `k` what the verdict recommends. `context` is one of a schedule's; by default K is that which holds at
     all of them. `mode` is InferenceX's. Raises `UserError`.
     """
+    return exported(path, to, draft=draft, k=k, server=server, context=context, mode=mode)[0]
+
+
+def exported(
+    path: str | Path,
+    to: str | None,
+    *,
+    draft: str | None,
+    k: int | None,
+    server: str | None,
+    context: int | None,
+    mode: str,
+) -> tuple[dict[str, str], list[str]]:
+    """`export_result`, and what a reader should know of it: how it was measured, and whether the verdict
+    recommends it."""
     if to is not None and to not in TARGETS:
         raise UserError("to", to, "no such target", f"Choose from {', '.join(TARGETS)}")
     if mode not in MODES:
         raise UserError("mode", mode, "no such mode", f"Choose from {', '.join(MODES)}")
-    setting = _setting(Path(path), draft, k, server, context)
+    try:
+        setting = _setting(Path(path), draft, k, server, context)
+    except UserError as error:
+        if error.field != "result":
+            raise
+        raise UserError("result", path, error.problem, error.remedy) from error
     found = {}
     for name, make in TARGETS.items():
         if to not in (None, name):
@@ -47,7 +67,7 @@ def export_result(
         except UserError:
             if to is not None:
                 raise
-    return found
+    return found, setting.notes
 
 
 def _setting(

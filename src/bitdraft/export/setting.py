@@ -14,14 +14,17 @@ from bitdraft.errors import UserError
 from bitdraft.schema.serving import ServingResult, ServingRow
 from bitdraft.schema.spec_decode import PositionAcceptance, Schedule, SpecDecodeResult
 
-_FIELD = "result"
+_FIELD, _HERE = "result", "the result"
+ROUNDING = 0.005
+"""Shares of a mean below this are no difference"""
 
 
 @dataclass(frozen=True)
 class Setting:
     """`tokens_per_step` by K counts the target's own token; `rates` at this K are shares of steps that kept
     the first, the second, … token and all before it, empty where they are unknown. `by_batch_size` is K from
-    each batch size on, 0 for plain decoding; empty without a schedule. `measured` says how, in a line."""
+    each batch size on, 0 for plain decoding; empty without a schedule. `measured` says how, in a line;
+    `doubts` what its reader should know before using it."""
 
     target: str
     draft: str
@@ -31,6 +34,20 @@ class Setting:
     by_batch_size: dict[int, int] = field(default_factory=dict)
     measured: str = ""
     engine: str | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """`measured`, the doubts, and why the mean and the rates differ, where they do."""
+        found = [f"{self.draft}, K = {self.k}: {self.measured}", *self.doubts]
+        by_rates = 1 + sum(self.rates)
+        if self.rates and abs(by_rates - self.length) > ROUNDING * self.length:
+            found.append(
+                f"Tokens per step: {self.length:.2f} over all, {by_rates:.2f} by the rates, which leave "
+                "out the steps at an answer's end that draft fewer than K. Engines that take rates give "
+                "the second, those that take a mean the first."
+            )
+        return found
 
     @property
     def is_lookup(self) -> bool:
@@ -50,7 +67,7 @@ def setting_of_sweep(
     `UserError` where nothing is recommended, or what is named was not measured."""
     labels = list(result.replay) or result.labels
     if not labels:
-        raise UserError(_FIELD, result.text.dataset, "holds no acceptance", "Measure a sweep or a plan")
+        raise UserError(_FIELD, _HERE, "holds no acceptance", "Measure a sweep or a plan")
     if k is not None and k < 1:
         raise UserError("k", k, "is plain decoding, which has no settings", "Name a K of at least 1")
     is_shown = result.verdict.speculate is True
@@ -58,7 +75,7 @@ def setting_of_sweep(
     label = draft or by_verdict
     if label is None and k is None:
         problem = f"recommends no draft ({result.summary or 'nothing is shown to pay'})"
-        raise UserError(_FIELD, "its verdict", problem, "Name one: --draft LABEL --k K")
+        raise UserError(_FIELD, _HERE, problem, "Name one: --draft LABEL --k K")
     label = label or labels[0]
     if label not in labels:
         raise UserError("draft", label, "was not measured", f"Choose from {', '.join(labels)}")
@@ -72,7 +89,7 @@ def setting_of_sweep(
     if by_size and not any(by_size.values()) and context is None and k is None:
         problem = f"speculation with {label} is not shown to pay at all of its contexts at any batch size"
         shown = ", ".join(map(str, result.schedule.contexts))
-        raise UserError(_FIELD, "its schedule", problem, f"Name --context (of {shown}), or --k")
+        raise UserError(_FIELD, _HERE, problem, f"Name --context (of {shown}), or --k")
     chosen = k or max(by_size.values(), default=0) or result.verdict.k or _best_k(result, label)
     if chosen is None or chosen not in lengths:
         known = ", ".join(map(str, sorted(lengths))) or "none"
@@ -88,7 +105,18 @@ def setting_of_sweep(
         by_batch_size=by_size,
         measured=f"{result.text.dataset}, {len(result.text.prompt_ids)} prompts, {how}, "
         f"{result.config.precision}, bitdraft {result.environment.bitdraft or ''}".strip(),
+        doubts=_doubts_of_sweep(result, label, chosen),
     )
+
+
+def _doubts_of_sweep(result: SpecDecodeResult, label: str, k: int) -> tuple[str, ...]:
+    """Where it is not what the verdict recommends: a schedule says itself where it pays."""
+    verdict = result.verdict
+    if result.schedule and _best_of(result.schedule) == label:
+        return ()
+    if verdict.speculate is True and (verdict.draft, verdict.k) == (label, k):
+        return ()
+    return (f"This is not what the verdict recommends: {result.summary or 'nothing is shown to pay.'}",)
 
 
 def setting_of_servers(result: ServingResult, server: str | None, k: int | None, draft: str) -> Setting:
@@ -107,6 +135,9 @@ def setting_of_servers(result: ServingResult, server: str | None, k: int | None,
         rates=rates_of(row.acceptance_by_position),
         measured=f"{result.text.dataset}, {result.config.num_prompts} prompts, {row.server}",
         engine=next((one.engine for one in result.servers if one.name == row.server), None),
+        doubts=()
+        if row.server == result.best
+        else (f"This is not what the verdict recommends: {result.summary}",),
     )
 
 
@@ -123,7 +154,7 @@ def _row_of_server(
     if not told:
         problem = "holds no server that tells its acceptance and K"
         remedy = "Measure with --speculative-tokens NAME=K, on an engine that tells its acceptance"
-        raise UserError(_FIELD, result.model.name or "of servers", problem, remedy)
+        raise UserError(_FIELD, _HERE, problem, remedy)
     if server is not None and server not in {row.server for row in rows}:
         is_there = any(row.server == server for row in result.rows)
         problem = "tells no acceptance, or no K" if is_there else "was not measured"
@@ -132,7 +163,7 @@ def _row_of_server(
         server = result.best
         if server not in {row.server for row in rows}:
             problem = f"recommends none that speculates ({result.summary})"
-            raise UserError(_FIELD, "its verdict", problem, f"Name one: --server NAME (of {told})")
+            raise UserError(_FIELD, _HERE, problem, f"Name one: --server NAME (of {told})")
     found = [row for row in rows if server in (None, row.server) and k in (None, row.k)]
     if not found:
         raise UserError("k", k, "was not measured", f"Choose from {told}")

@@ -89,7 +89,7 @@ class StageProgress(_Live):
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
-        self._stage = ""
+        self._stage, self._reached = "", 0.0
         self._all = self._progress.add_task("all of it", total=1)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -97,7 +97,9 @@ class StageProgress(_Live):
         if stage != self._stage:
             self._stage = stage
             self._begin(name)
-        self._progress.update(self._all, completed=start + (end - start) * done / total)
+        # models are loaded once more for a replay
+        self._reached = max(self._reached, start + (end - start) * done / total)
+        self._progress.update(self._all, completed=self._reached)
         self._update(done, total)
 
 

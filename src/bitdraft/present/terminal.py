@@ -62,6 +62,8 @@ def print_table(
     """As many of its columns as there is room for; those that are not shown are named below it. Intervals of
     all columns, or of one."""
     hidden: list[str] = []
+    # it is a sentence, and stands below
+    table = table.without(["Reason"])
     order = sorted((c for c in table.columns if c.rank), key=lambda c: -c.rank)
     made = _rich(table, with_intervals, spread_of, language)
     for column in order:
@@ -222,8 +224,9 @@ def show_verdict(
     else:
         # why there is no answer is part of it, and what failed is never passed over
         own = [f.text for f in result.findings if f.severity == "reason" and f.text]
-        failed = [f.text for f in result.findings if f.code in _FAILURES]
-        _lines(console, (own if result.best is None else failed)[:_MOST_REASONS], "· ")
+        notes = own if result.best is None else failures(result)
+        _lines(console, notes[:_MOST_REASONS], "· ")
+        _say_more(console, len(notes) - _MOST_REASONS, "note")
         title = "原因：" if language == "zh" else "Why: "
         why = [f"{title}{finding.text}" for finding in of_code(result.findings, "recommend.why")]
         _lines(console, why, "")
@@ -232,11 +235,19 @@ def show_verdict(
             _quiet(console, f"Skipped {first}{f', and {len(more)} more (-v)' if more else ''}.")
     warnings = result.warnings if verbose else result.warnings[:_MOST_WARNINGS]
     _lines(console, warnings, "! ", "yellow")
-    left = len(result.warnings) - len(warnings)
-    if left:
-        _quiet(console, f"{left} more warning{'s' if left > 1 else ''}: -v, or the page")
+    _say_more(console, len(result.warnings) - len(warnings), "warning")
     style = "bold" if result.best is None else "bold green"
     console.print(result.summary or "No verdict.", style=style, highlight=False, markup=False)
+
+
+def failures(result: PrecisionResult | SpecDecodeResult | Recommendation | ServingResult) -> list[str]:
+    """Sentences of what failed, and of what a verdict owes its reader beside it."""
+    return [found.text for found in result.findings if found.code in _FAILURES]
+
+
+def _say_more(console: Console, left: int, what: str) -> None:
+    if left > 0:
+        _quiet(console, f"{left} more {what}{'s' if left > 1 else ''}: -v, or the page")
 
 
 def _lines(console: Console, texts: Iterable[str], mark: str, style: str = "") -> None:

@@ -101,6 +101,7 @@ CHINESE = {
     "slower": "较慢",
     "open": "未定",
     "predicted": "预测",
+    "measured": "实测",
     "out": "出局",
     "ok": "正常",
     "Folder": "文件夹",

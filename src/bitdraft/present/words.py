@@ -28,6 +28,11 @@ def counted(number: int | float, one: str, several: str | None = None) -> str:
     return f"{number:.0f} {one if number == 1 else several or f'{one}s'}"
 
 
+def too_few(number: int | float, one: str, several: str | None = None) -> str:
+    """`1 prompt is too few`, `3 prompts are too few`"""
+    return f"{counted(number, one, several)} {'is' if number == 1 else 'are'} too few"
+
+
 def fixed(value: float, digits: int, *, signed: bool = False) -> str:
     """`12.30`; what has more than nine digits in front of its point as `4.1e+12`, and at last `> 1e300`."""
     if abs(value) >= LARGEST * (1 - 1e-9):

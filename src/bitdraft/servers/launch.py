@@ -75,6 +75,9 @@ class Launched:
     def last_words(self) -> str:
         """`exit code 1: …`, with the last lines of its log; of one that runs these alone."""
         code = self.process.poll()
+        if code == -signal.SIGKILL:
+            # it had no time to say why, and its last lines are of its work
+            return "ended by SIGKILL: by the kernel for want of memory, or by hand"
         lines = last_lines(self.log)
         if code is None:
             return lines or "its log is empty"

@@ -25,7 +25,7 @@ from bitdraft.config import Config, make_config
 from bitdraft.config.base import check_range, numbers
 from bitdraft.config.decoding import MOST_K
 from bitdraft.config.toml_file import read_toml
-from bitdraft.errors import UserError, one_line
+from bitdraft.errors import UserError
 from bitdraft.servers.launch import Declaration
 
 _WHERE = "launch"
@@ -49,7 +49,10 @@ class ServerEntry(Config):
     @field_validator("command", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        return tuple(shlex.split(value)) if isinstance(value, str) else value
+        try:
+            return tuple(shlex.split(value)) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError("has quotation marks that are not closed") from error
 
     @field_validator("command")
     @classmethod
@@ -132,9 +135,9 @@ def _declared(name: str, entry: Any) -> list[Declaration]:
     try:
         return list(make_config(ServerEntry, entry).declarations(name))
     except UserError as error:
-        field = where if error.field == "reference" else f"{where}.{error.field}"
-        value = name if error.field == "reference" else error.value
-        remedy = "Mend its table (docs/servers.md)" if error.field == "reference" else error.remedy
-        raise UserError(field, value, error.problem, remedy) from error
-    except ValueError as error:  # quotation marks that are not closed
-        raise UserError(_WHERE, where, one_line(error), "Mend its command") from error
+        if error.field == "reference":
+            raise UserError(
+                _WHERE, f"[{where}]", error.problem, "Mend its table (docs/servers.md)"
+            ) from error
+        value = "" if error.problem == "is missing" else f" = {error.value}"
+        raise UserError(_WHERE, f"[{where}] {error.field}{value}", error.problem, error.remedy) from error

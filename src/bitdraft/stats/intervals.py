@@ -56,9 +56,9 @@ def figure_of_sums(
     columns: Sequence[ArrayLike], statistic: Statistic, scale: Scale = LOG, clusters: Clusters = ()
 ) -> Figure:
     """`statistic` of the columns' sums over paired items, and its interval; none below five items, or where
-    leaving one out leaves no value (a division by nothing). Items of one cluster count as one. Where the
-    scale does not hold all values, a share of exactly 1 say, the interval is symmetric around the value
-    itself."""
+    leaving one out leaves no value (a division by nothing), or on the logarithm where it would be wider than
+    `WIDEST`. Items of one cluster count as one. Where the scale does not hold all values, a share of exactly
+    1 say, the interval is symmetric around the value itself."""
     parts = together(np.stack([np.asarray(column, float) for column in columns]), clusters)
     num_items = parts.shape[1]
     assert num_items > 0
@@ -71,7 +71,8 @@ def figure_of_sums(
         if not np.isfinite(scale.to(np.append(left_out, value))).all():
             scale = LINEAR
         low, high = _interval(value, left_out, scale)
-    if not math.isfinite(low) or not math.isfinite(high):
+    is_empty = scale is LOG and high > WIDEST * low
+    if is_empty or not math.isfinite(low) or not math.isfinite(high):
         return Figure(value=float(value[0]), n=num_items)
     return Figure(value=float(value[0]), low=low, high=high, n=num_items)
 

@@ -176,7 +176,10 @@ def predictions(result: SpecDecodeResult) -> Panel | None:
         ends.append((result.config.k[-1] + 0.4, float(points[-1].y), name))
         said.append(f"{name} {span([(row.k, row.metrics['decode_speedup'].value) for row in rows], 2)}")
     plot.names(ends)
-    caption = "measured; dashed: predicted by replay; dotted: by Leviathan's formula"
+    # an engine in a process of its own has no predictions
+    caption = (
+        "measured; dashed: predicted by replay; dotted: by Leviathan's formula" if curves else "measured"
+    )
     words = f"Speedup after the prefill over K, measured: {'; '.join(said)}."
     return Panel("Speedup after the prefill", caption, words, plot)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.sentences.sweeps import no_gain_text
-from bitdraft.present.words import joined, times_text
+from bitdraft.present.sentences.sweeps import best_by_value, no_gain_text
+from bitdraft.present.words import joined, times_text, too_few
 from bitdraft.schema.findings import Finding
 
 
 def _batch_too_few(f: Finding) -> str:
     n = f.figure("speedup").n
-    few = f"{n} {'group is' if n == 1 else 'groups are'} too few to say"
-    times = times_text(f.figure("speedup"))
-    return f"Batch {f.word('batch_size')}: {few}. By value the best is {f.subject}: {times} plain decoding."
+    few = too_few(n, "group")
+    best = f"By value {best_by_value(f)} the speed of plain decoding."
+    return f"Batch {f.word('batch_size')}: {few} to say. {best}"
 
 
 def _batch_refuse(f: Finding) -> str:

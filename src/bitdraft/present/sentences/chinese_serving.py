@@ -81,9 +81,11 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "serving.retried": lambda f: f"{f.subject} {_at(f)}：{f.number('n'):.0f} 个请求重试过；时间取最后一次。",
     "import.read": lambda f: f"{f.number('n'):.0f} 个请求，由 {'、'.join(f.words('tools'))} 测得。",
+    "import.ratio": lambda f: (
+        f"{_at(f)} {f.subject} 的速度是 {f.word('baseline')} 的 {times_text(f.figure('speedup'))}。"
+    ),
     "import.apart": lambda f: (
-        f"{_at(f)} {f.subject} 的速度是 {f.word('baseline')} 的 {times_text(f.figure('speedup'))}。两者并非轮流测量："
-        "其间机器的变化在这个比值之内而不在区间之内，因此不作判断（serve-bench 轮流测量）。"
+        "两者并非轮流测量：其间机器的变化在比值之内而不在区间之内，因此不作判断（serve-bench 轮流测量）。"
     ),
     "import.no_common_load": lambda f: (
         f"{f.subject} 的并发为 {'、'.join(f.words('own'))}，{f.word('baseline')} 的为 {'、'.join(f.words('base'))}：无可比较。"

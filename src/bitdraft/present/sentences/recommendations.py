@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bitdraft.present.sentences.base import Sentence, clauses, parts_as_text
-from bitdraft.present.sentences.sweeps import MORE, few_prompts, unexplained_text
-from bitdraft.present.words import joined, memory_text, times_text
+from bitdraft.present.sentences.sweeps import MORE, too_few_prompts, unexplained_text
+from bitdraft.present.words import joined, memory_text, times_text, too_few
 from bitdraft.schema.findings import Finding
 
 
@@ -65,7 +65,7 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "speculation.bug": lambda f: "its text is not the target's",
     "speculation.not_lossless": unexplained_text,
-    "speculation.too_few": lambda f: f"{f.number('n'):.0f} prompts are too few to say whether it is faster",
+    "speculation.too_few": lambda f: f"{too_few(f.number('n'), 'prompt')} to say whether it is faster",
     "speculation.slower": lambda f: f"it is slower than plain decoding ({f.figure('speedup').value:.2f}×)",
     "speculation.unsure": _unsure,
     "speculation.too_little": _too_little,
@@ -77,7 +77,7 @@ SENTENCES: dict[str, Sentence] = {
         f"Speculation brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.subject}."
     ),
     "recommend.too_few": lambda f: (
-        f"{few_prompts(f)} are too few to say whether to speculate. By value {f.subject} "
+        f"{too_few_prompts(f)} to say whether to speculate. By value {f.subject} "
         f"brings {times_text(f.figure('speedup'))} the tokens/s of plain decoding at {f.word('precision')}."
     ),
     "recommend.too_noisy": lambda f: (

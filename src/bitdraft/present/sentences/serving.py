@@ -109,10 +109,13 @@ SENTENCES: dict[str, Sentence] = {
     "import.read": lambda f: (
         f"{counted(f.number('n'), 'request')} as {joined(f.words('tools'))} measured them."
     ),
-    "import.apart": lambda f: (
+    "import.ratio": lambda f: (
         f"{at(f).capitalize()} {f.subject} has {times_text(f.figure('speedup'))} the speed of "
-        f"{f.word('baseline')}. They were measured apart: what the machine did in between is in this ratio "
-        "and not in its interval, so that nothing is judged (serve-bench measures in turn)."
+        f"{f.word('baseline')}."
+    ),
+    "import.apart": lambda f: (
+        "They were measured apart: what the machine did in between is in these ratios and not in their "
+        "intervals, so that nothing is judged (serve-bench measures in turn)."
     ),
     "import.no_common_load": lambda f: (
         f"{f.subject} was measured at concurrency {joined(f.words('own'))} and {f.word('baseline')} at "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from bitdraft.present.sentences.base import Sentence
-from bitdraft.present.words import counted, joined, pace_text, times_text
+from bitdraft.present.words import counted, joined, pace_text, times_text, too_few
 from bitdraft.schema.findings import Finding
 from bitdraft.schema.records import Figure
 
@@ -33,12 +33,13 @@ def _refuse(f: Finding) -> str:
     )
 
 
-def few_prompts(f: Finding) -> str:
-    """`3 prompts`, or `3 articles or books (10 prompts)`, which count as one each"""
+def too_few_prompts(f: Finding) -> str:
+    """`3 prompts are too few`, or `3 articles or books (10 prompts) are`, which count as one each"""
     n, prompts = f.figure("speedup").n, f.figures.get("num_prompts") or 0
     if not isinstance(prompts, int) or prompts <= n:
-        return f"{n} prompts"
-    return f"{n} articles or books ({prompts} prompts)"
+        return too_few(n, "prompt")
+    more = f" ({prompts} prompts)"
+    return too_few(n, f"article or book{more}", f"articles or books{more}")
 
 
 def no_gain_text(speedup: Figure) -> str:
@@ -95,6 +96,14 @@ def unexplained_text(f: Finding) -> str:
     return f"{text}is not shown to explain it"
 
 
+def best_by_value(f: Finding) -> str:
+    """`the best is draft-small: 1.20×`, or that none is faster."""
+    times = times_text(f.figure("speedup"))
+    if f.figure("speedup").value > 1:
+        return f"the best is {f.subject}: {times}"
+    return f"none is faster: the best, {f.subject}, has {times}"
+
+
 def _replay_differs(f: Finding) -> str:
     where = (
         f" (prompt {f.number('prompt'):.0f}, step {f.number('step'):.0f})" if "prompt" in f.figures else ""
@@ -110,8 +119,7 @@ def _fallback(f: Finding) -> str:
 SENTENCES: dict[str, Sentence] = {
     "spec.none_measured": lambda f: "Nothing could be measured, so nothing can be recommended.",
     "spec.too_few": lambda f: (
-        f"{few_prompts(f)} are too few to say. By value the best is {f.subject}: "
-        f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding."
+        f"{too_few_prompts(f)} to say. By value {best_by_value(f)} the tokens/s of plain decoding."
     ),
     "spec.too_noisy": lambda f: (
         f"Whether to speculate is open: the fastest, {f.subject}, has {times_text(f.figure('speedup'))} the "

@@ -15,7 +15,7 @@ from bitdraft.config import make_config
 from bitdraft.config.serving import MOST_AT_ONCE, ServeBenchConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.environment import ModelRecord, TextRecord
-from bitdraft.schema.findings import Finding, Value, answer, warning
+from bitdraft.schema.findings import Finding, Value, answer, reason, warning
 from bitdraft.schema.serving import ServerRecord, ServingResult, ServingRow
 from bitdraft.serving.analysis import Records, Window, build_rows
 from bitdraft.serving.imports import aiperf, guidellm, llama_speed_bench, vllm_bench
@@ -88,11 +88,13 @@ def _read(path: Path, name: str) -> Imported:
         if not text.strip():
             raise UserError(_FIELD, path, "is empty", f"Name a file of {', '.join(NAMES)}")
         entries = _entries(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        problem = f"is no text in UTF-8 (byte {error.start + 1})"
+        raise UserError(_FIELD, path, problem, f"Name a file of {', '.join(NAMES)}") from error
+    except OSError as error:
         raise UserError(_FIELD, path, one_line(error), "Name a file that can be read") from error
     except ValueError as error:
-        problem = f"is neither JSON nor JSON Lines ({one_line(error)})"
-        raise UserError(_FIELD, path, problem, f"Name a file of {', '.join(NAMES)}") from error
+        raise UserError(_FIELD, path, str(error), f"Name a whole file of {', '.join(NAMES)}") from error
     for is_one, read in _TOOLS:
         if is_one(entries):
             try:
@@ -110,18 +112,30 @@ def _read(path: Path, name: str) -> Imported:
                 problem = "is damaged: an entry is of another form than this tool writes"
                 remedy = "Name another file (--debug shows where it was met)"
                 raise UserError(_FIELD, path, problem, remedy) from error
-    raise UserError(_FIELD, path, "is of no tool that is known", f"Name a file of {', '.join(NAMES)}")
+    first = entries[0]
+    keys = ", ".join(list(first)[:5]) if isinstance(first, dict) else "no object"
+    problem = f"is of no tool that is known, by what its first entry has ({keys or 'nothing'})"
+    raise UserError(_FIELD, path, problem, f"Name a file of {', '.join(NAMES)}, with single requests")
 
 
 def _entries(text: str) -> list[Any]:
-    """An object, or one a line."""
+    """An object, or one a line. Raises `ValueError` that says where it is neither."""
     try:
         return [json.loads(text)]
-    except ValueError:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if len(found) < 2:
-            raise
-        return found
+    except json.JSONDecodeError as error:
+        whole = error
+    lines = [line for line in text.splitlines() if line.strip()]
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if not found:
+                place = f"line {whole.lineno}, column {whole.colno}"
+                raise ValueError(f"is neither JSON nor JSON Lines (JSON ends at {place})") from error
+            what = "the last one is cut off" if number == len(lines) else "it is damaged"
+            raise ValueError(f"line {number} of its JSON Lines is none: {what}") from error
+    return found
 
 
 def _config(names: Sequence[str], found: dict[str, Imported]) -> ServeBenchConfig:
@@ -175,7 +189,14 @@ def _findings(
     for row in rows:
         if "speedup" in row.metrics:
             figures: dict[str, Value] = {"speedup": row.metrics["speedup"], "baseline": config.baseline}
-            answers.append(answer("import.apart", row.server, load=row.load, **figures))
+            answers.append(answer("import.ratio", row.server, load=row.load, **figures))
+    if len(answers) > 1:
+        answers.append(answer("import.apart"))
+    answers += [
+        reason("serving.failed", row.server, load=row.load, why=row.reason)
+        for row in rows
+        if row.status != "ok"
+    ]
     notes = [warning(code, name) for name, one in found.items() for code in one.notes]
     notes += _not_paired(records, config, found)
     # how tokens were drawn is in none of these files
