@@ -23,7 +23,7 @@ from bitdraft.errors import UserError
 from bitdraft.runs.executors.base import Emit
 from bitdraft.schema.findings import codes, of_code
 from bitdraft.schema.serving import ServerRecord, SpecCounts
-from bitdraft.servers.launch import Declaration, NotStarted, last_lines, launched
+from bitdraft.servers.launch import Declaration, NotStarted, last_lines, launched, words_of_end
 from bitdraft.servers.turns import halves
 from bitdraft.serving.analysis import Window
 from bitdraft.serving.cells import measure
@@ -258,6 +258,9 @@ def test_of_a_log_the_lines_that_speak_of_an_error_are_told(tmp_path: Path) -> N
     assert last_lines(log) == "error: invalid argument: --foo"
     log.write_text("one\ntwo\n")
     assert last_lines(log) == "one | two"
+    assert words_of_end(1, log) == "exit code 1: one | two"
+    assert words_of_end(-signal.SIGTERM, log) == "ended by SIGTERM: one | two"
+    assert "one" not in words_of_end(-signal.SIGKILL, log), "its work is no reason"
 
 
 def test_a_server_that_was_mended_is_measured_with_the_others(tmp_path: Path) -> None:

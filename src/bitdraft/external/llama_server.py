@@ -22,6 +22,11 @@ from bitdraft.schema.records import Generation
 from bitdraft.servers.events import EventStream
 from bitdraft.servers.launch import Declaration, Launched, NotStarted, launched
 
+OWN_ARGUMENTS = (
+    *("--port", "--host", "-m", "--model", "-md", "--model-draft", "--spec-draft-model", "-np"),
+    *("--parallel", "--spec-type", "--spec-draft-n-max", "--spec-draft-n-min", "--draft", "--draft-max"),
+)
+"""Without these, as `command_of` sets them, a sweep would not measure what it says"""
 _ALL_LAYERS = 999
 _LAST_BREATH_S = 2.0
 _SEEDS = 2**32 - 1  # the last one stands for chance

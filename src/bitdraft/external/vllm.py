@@ -18,8 +18,10 @@ from bitdraft import formats
 from bitdraft.external.base import EngineDied, EngineSetup, peak_of_tree, tree_of
 from bitdraft.external.steps import emissions_of, steps_of_counts
 from bitdraft.schema.records import Generation
-from bitdraft.servers.launch import last_lines
+from bitdraft.servers.launch import words_of_end
 
+OWN_ARGUMENTS = ("--model", "--speculative-config", "--max-num-seqs", "--enable-prefix-caching")
+"""Without these, as `engine_words` sets them, a sweep would not measure what it says"""
 _WORKER = Path(__file__).with_name("vllm_worker.py")
 _GRACE_S = 30.0
 
@@ -122,7 +124,7 @@ class VllmEngine:
         if not line.endswith("\n"):
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(5.0)
-            raise EngineDied(f"vLLM ended ({last_lines(self._log) or 'and its log is empty'})")
+            raise EngineDied(f"vLLM ended ({words_of_end(self._process.poll(), self._log)})")
         found: dict[str, Any] = json.loads(line)
         if "error" in found:
             raise EngineDied(f"vLLM: {found['error']}")

@@ -74,15 +74,7 @@ class Launched:
     @property
     def last_words(self) -> str:
         """`exit code 1: …`, with the last lines of its log; of one that runs these alone."""
-        code = self.process.poll()
-        if code == -signal.SIGKILL:
-            # it had no time to say why, and its last lines are of its work
-            return "ended by SIGKILL: by the kernel for want of memory, or by hand"
-        lines = last_lines(self.log)
-        if code is None:
-            return lines or "its log is empty"
-        how = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
-        return f"{how}: {lines}" if lines else f"{how}, and its log is empty"
+        return words_of_end(self.process.poll(), self.log)
 
     def stop(self) -> None:
         """Ask it to end, then end it, and all that it has started."""
@@ -91,6 +83,18 @@ class Launched:
                 os.killpg(self.process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace_s)
+
+
+def words_of_end(code: int | None, log: Path) -> str:
+    """Why a process ended, by its code (None while it runs) and its output."""
+    if code == -signal.SIGKILL:
+        # it had no time to say why, and its last lines are of its work
+        return "ended by SIGKILL: by the kernel for want of memory, or by hand"
+    lines = last_lines(log)
+    if code is None:
+        return lines or "its log is empty"
+    how = f"exit code {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+    return f"{how}: {lines}" if lines else f"{how}, and its log is empty"
 
 
 def last_lines(log: Path, num: int = LAST_LINES) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from bitdraft.config import CAPABILITIES, NGRAM, SpecDecodeConfig
 from bitdraft.config.backends import LLAMA_SERVER, VLLM
 from bitdraft.errors import UserError
+from bitdraft.external import OWN_ARGUMENTS
 from bitdraft.external.programs import find_program
 from bitdraft.formats import kv_cache
 from bitdraft.inputs.checkpoints import Checkpoint, content_id, find_checkpoint
@@ -210,20 +211,10 @@ def _check_backend(config: SpecDecodeConfig, names: Sequence[str]) -> None:
         raise UserError("backend", config.backend, problem, "Use --backend native, or leave --plan out")
 
 
-_SET_BY_US = {
-    LLAMA_SERVER: (
-        *("--port", "--host", "-m", "--model", "-md", "--model-draft", "--spec-draft-model", "-np"),
-        *("--parallel", "--spec-type", "--spec-draft-n-max", "--spec-draft-n-min", "--draft", "--draft-max"),
-    ),
-    VLLM: ("--model", "--speculative-config", "--max-num-seqs", "--enable-prefix-caching"),
-}
-"""Arguments of engines without which a sweep would not measure what it says"""
-
-
 def _refuse_own_arguments(config: SpecDecodeConfig) -> None:
     for word in shlex.split(config.engine_args):
         name = word.partition("=")[0]
-        if name in _SET_BY_US.get(config.backend, ()):
+        if name in OWN_ARGUMENTS[config.backend]:
             problem = f"has {name}, which bitdraft sets itself"
             raise UserError("engine_args", config.engine_args, problem, f"Leave {name} out")
 
