@@ -145,7 +145,7 @@ with jobs_in_process():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert "Tok/s" in done.stdout
-    assert f"all that was measured is in {tmp_path / 'out'}" in done.stderr
+    assert f"what was measured is in {tmp_path / 'out'}" in done.stderr
     assert "Give the same command again to go on." in done.stderr
 
 

@@ -1,24 +1,18 @@
 """The sweep over engines that people deploy: each (draft, K), and K = 0, a process of its own.
 
 Where memory has room for all of them, they run side by side and take turns prompt by prompt, as our own
-engine's configurations do. Else each is started twice, A B B A, with half of the prompts each time. Then
-texts that are not K = 0's are held against its probabilities and against itself, and at last, when no engine
-runs, our own models replay the drafts on its texts: from these every K follows, and what the engine counted
-is held against it.
+engine's configurations do. Else each is started twice, A B B A, with half of the prompts each time. What
+follows from their texts is in `deployed_texts`.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bitdraft import formats
-from bitdraft.backends import Engine
 from bitdraft.config import SpecDecodeConfig
 from bitdraft.errors import UserError
 from bitdraft.external import START, EngineDied, EngineProcess, EngineSetup
@@ -31,18 +25,13 @@ from bitdraft.probes.container import available_bytes
 from bitdraft.probes.environment import describe
 from bitdraft.probes.reference_work import reference_work_s
 from bitdraft.runs.executors.base import Emit
-from bitdraft.schema.records import Divergence, Generation
+from bitdraft.schema.records import Generation
 from bitdraft.servers.turns import NUM_TURNS, halves, turns
-from bitdraft.spec_decode.agreements import agreements
-from bitdraft.spec_decode.control import Diverged, first_difference, token_at
-from bitdraft.spec_decode.failures import failure_of
+from bitdraft.spec_decode.deployed_texts import explain, replay
 from bitdraft.spec_decode.records import BASELINE, Key
-from bitdraft.spec_decode.sizes import sizes_of
 from bitdraft.spec_decode.worker import Worker
 from bitdraft.spec_decode.workload import SLACK_TOKENS
 
-NUM_PROBABLE = 20
-_SAMPLED = "it draws from the draft's distribution, and this engine's drafts are its own"
 ROOM = 0.8
 """Share of the memory that is free which engines side by side may take"""
 
@@ -70,8 +59,12 @@ class _Sweep:
         }
         self.is_over = {event["index"] for event in worker.earlier("prompt_over")}
         self.done = len(self.runs)
-        self.versions: set[str] = set()
+        self._version: str | None = None
         self.has_peak: set[str | None] = {event["draft"] for event in worker.earlier("memory")}
+
+    @property
+    def _backend(self) -> str:
+        return f"{self.worker.config.backend} {self._version or ''}".strip()
 
     @property
     def keys(self) -> list[Key]:
@@ -91,14 +84,15 @@ class _Sweep:
             engines = {} if self._is_measured else self._together(stack)
             if engines:
                 self._by_prompts(engines)
-                self._explain(engines.get(BASELINE))
+                explain(worker, self.runs, lambda: nullcontext(engines[BASELINE]))
         if not self._is_measured:
             self._by_halves()
         for index in range(len(worker.prompts)):
             self._end_prompt(index)
-        self._explain(None)
+        explain(worker, self.runs, lambda: self._engine(BASELINE))
         if worker.active:
-            self._replay()
+            texts = {index: self.runs[BASELINE, index].token_ids for index in sorted(self.is_over)}
+            replay(worker, self.device, texts, self._backend)
 
     @property
     def _is_measured(self) -> bool:
@@ -150,10 +144,9 @@ class _Sweep:
                 brief = worker.brief().max_new_tokens
                 with found.awake():
                     found.generate(worker.prompts[0], brief, 0)
-            if found.version not in self.versions:
-                self.versions.add(found.version)
-                backend = f"{worker.config.backend} {found.version}".strip()
-                models = {"precision": worker.config.precision, "backend": backend}
+            if self._version != found.version:
+                self._version = found.version
+                models = {"precision": worker.config.precision, "backend": self._backend}
                 own = {label: dict(models) for label in worker.folders}
                 worker.emit("models", target=models, drafts=own)
             yield found
@@ -250,95 +243,6 @@ class _Sweep:
 
     def _time_the_machine(self) -> None:
         self.worker.emit("reference_work", seconds=reference_work_s(self.device))
-
-    # what differs
-
-    def _explain(self, engine: EngineProcess | None) -> None:
-        """A `divergence` for each greedy text that is not K = 0's; by an engine of K = 0."""
-        worker = self.worker
-        explained = {(e["draft"], e["k"], e["divergence"]["prompt"]) for e in worker.earlier("divergence")}
-        found = [one for one in self._diverged() if (one.draft, one.k, one.prompt) not in explained]
-        if worker.config.temperature > 0 or not found:
-            return
-        with ExitStack() as stack:
-            own = engine or stack.enter_context(self._engine(BASELINE))
-            stack.enter_context(own.awake())
-            repeats: dict[int, bool] = {}
-            for done, one in enumerate(found):
-                worker.emit("progress", stage="lossless", done=done, total=len(found))
-                if one.prompt not in repeats:
-                    again = own.generate(worker.prompts[one.prompt], worker.config.max_new_tokens, 0)
-                    repeats[one.prompt] = again.token_ids == one.baseline.token_ids
-                divergence = self._judged(own, one, repeats[one.prompt])
-                event = {"draft": one.draft, "k": one.k, "divergence": divergence.model_dump()}
-                worker.emit("divergence", **event)
-                worker.done.append({"event": "divergence", **event})
-
-    def _diverged(self) -> list[Diverged]:
-        found = []
-        for (key, index), run in self.runs.items():
-            baseline = self.runs.get((BASELINE, index))
-            if key[0] is not None and baseline is not None and run.token_ids != baseline.token_ids:
-                found.append(Diverged(index, key[0], key[1], baseline, run))
-        return found
-
-    def _judged(self, engine: EngineProcess, one: Diverged, repeats: bool) -> Divergence:
-        position = first_difference(one.baseline, one.run)
-        expected, found = token_at(one.baseline, position), token_at(one.run, position)
-        text = [*self.worker.prompts[one.prompt], *one.baseline.token_ids[:position]]
-        gap = None
-        if min(expected, found) >= 0:
-            told = engine.next_log_probs(text, NUM_PROBABLE)
-            if expected in told and found in told:
-                gap = max(told.values()) - min(told[expected], told[found])
-        return Divergence(
-            prompt=one.prompt,
-            position=position,
-            expected=expected,
-            found=found,
-            logit_gap=gap,
-            tie_lead=formats.find(self.worker.config.precision).tie_lead,
-            own_repeats=repeats,
-        )
-
-    # the replay
-
-    def _replay(self) -> None:
-        """What our own models say of the drafts on K = 0's texts; what goes wrong costs the replay alone."""
-        worker = self.worker
-        earlier = {event["index"] for event in worker.earlier("agreement")}
-        missing = [index for index in sorted(self.is_over) if index not in earlier]
-        if not missing:
-            return
-        if worker.config.temperature > 0:
-            # engines draft their most probable token, and keep it where the target draws the same
-            worker.note("spec.no_replay", ", ".join(worker.labels), why=_SAMPLED)
-            return
-        try:
-            engine = self._own_engine()
-        except (RuntimeError, MemoryError, UserError) as error:
-            worker.note("spec.no_replay", ", ".join(worker.labels), why=failure_of(error)[1])
-            return
-        for done, index in enumerate(missing):
-            worker.emit("progress", stage="replay", done=done, total=len(missing))
-            texts = self.runs[BASELINE, index].token_ids
-            with torch.inference_mode():
-                worker.emit("agreement", index=index, agreement=agreements(worker, engine, index, texts))
-
-    def _own_engine(self) -> Engine:
-        worker, config = self.worker, self.worker.config
-        worker.emit("progress", stage="load", done=0, total=1)
-        target = worker.load(config.model, config.precision, self.device)
-        for label in worker.labels:
-            worker.models[label] = worker.load_draft(label, self.device)
-        backend = f"{config.backend} {next(iter(self.versions), '')}".strip()
-        drafts = {
-            label: sizes_of(loaded) | {"backend": backend}
-            for label, loaded in worker.models.items()
-            if loaded is not None
-        }
-        worker.emit("models", target=sizes_of(target) | {"backend": backend}, drafts=drafts)
-        return worker.engine(target.model, "eager", "native")
 
 
 def _size(path: Path) -> int:

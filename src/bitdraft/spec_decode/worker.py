@@ -77,6 +77,11 @@ class Worker:
         """An earlier attempt's events of one kind."""
         return [event for event in self.done if event["event"] == kind]
 
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Emit an event that `earlier` has from now on."""
+        self.emit(kind, **fields)
+        self.done.append({"event": kind, **fields})
+
     @property
     def labels(self) -> list[str]:
         """The drafts that still run."""
