@@ -43,17 +43,9 @@ _ENDLESS = 1000
 _MOST_ROWS = 9
 _MOST_WARNINGS = 2
 _MOST_REASONS = 3
-_OF_SERVERS = ("serving.failed", "serving.break_even", "serving.texts")
-_FAILURES = (
-    "row.failed",
-    "precision.out",
-    "spec.failed",
-    "spec.not_lossless",
-    "plan.out",
-    "batch.failed",
-    "schedule.time",
-    *_OF_SERVERS,
-)
+_FAILED = ("row.failed", "precision.out", "spec.failed", "plan.out", "batch.failed", "serving.failed")
+# what a verdict owes its reader beside it
+_OWED = ("spec.not_lossless", "schedule.time", "serving.break_even", "serving.texts")
 
 
 def print_table(
@@ -224,7 +216,8 @@ def show_verdict(
     else:
         # why there is no answer is part of it, and what failed is never passed over
         own = [f.text for f in result.findings if f.severity == "reason" and f.text]
-        notes = own if result.best is None else failures(result)
+        owed = [f.text for f in result.findings if f.code in (*_FAILED, *_OWED)]
+        notes = own if result.best is None else owed
         _lines(console, notes[:_MOST_REASONS], "· ")
         _say_more(console, len(notes) - _MOST_REASONS, "note")
         title = "原因：" if language == "zh" else "Why: "
@@ -241,8 +234,8 @@ def show_verdict(
 
 
 def failures(result: PrecisionResult | SpecDecodeResult | Recommendation | ServingResult) -> list[str]:
-    """Sentences of what failed, and of what a verdict owes its reader beside it."""
-    return [found.text for found in result.findings if found.code in _FAILURES]
+    """Sentences of what failed."""
+    return [found.text for found in result.findings if found.code in _FAILED]
 
 
 def _say_more(console: Console, left: int, what: str) -> None:
