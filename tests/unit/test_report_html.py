@@ -58,6 +58,9 @@ class Reader(HTMLParser):
             self.text.append(data)
 
 
+BUNDLE = page._vega.__wrapped__
+
+
 def read(path: Path) -> tuple[Reader, str]:
     html = path.read_text(encoding="utf-8")
     reader = Reader()
@@ -324,3 +327,23 @@ def test_what_results_share_is_said_once(tmp_path: Path) -> None:
     assert environment.count("CPU A processor") == 1
     assert "What differs" in environment
     assert "time (UTC)" in environment
+
+
+def test_the_bundle_is_made_once_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def bundle(snippet: str) -> str:
+        made.append(snippet)
+        return "'vega' + '</script'"
+
+    monkeypatch.setattr("vl_convert.javascript_bundle", bundle)
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path / "cache"))
+    assert BUNDLE() == BUNDLE() == "'vega' + '<\\/script'"
+    assert len(made) == 1
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(b"\xff")
+    assert BUNDLE() == "'vega' + '<\\/script'"
+    assert len(made) == 2, "a damaged one is made anew"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BITDRAFT_CACHE", str(tmp_path / "file"))
+    assert BUNDLE() == "'vega' + '<\\/script'", "and none is needed"

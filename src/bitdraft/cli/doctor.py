@@ -118,8 +118,8 @@ def _largest(environment: Environment, precision: str) -> str:
 
 def _formats(device: torch.device) -> list[tuple[str, str]]:
     """What `--precisions` takes here, and why not the rest."""
+    from bitdraft.config.cache import refuse_unwritable_cache
     from bitdraft.errors import UserError
-    from bitdraft.inputs.cache import refuse_unwritable_cache
     from bitdraft.inputs.quantised import unsupported_reason
     from bitdraft.inputs.variants import is_installed
 

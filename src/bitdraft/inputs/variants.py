@@ -10,6 +10,7 @@ from typing import Any
 from bitdraft import formats
 from bitdraft.config import ModelConfig
 from bitdraft.config.backends import LLAMA_SERVER, TRANSFORMERS, VLLM
+from bitdraft.config.cache import refuse_unwritable_cache
 from bitdraft.config.commands import flag_of
 from bitdraft.errors import UserError, one_line
 from bitdraft.formats import dtype as dtype_family
@@ -17,7 +18,6 @@ from bitdraft.formats import gguf as gguf_family
 from bitdraft.formats import kv_cache
 from bitdraft.formats import stored as stored_family
 from bitdraft.formats.base import TORCH, Format
-from bitdraft.inputs.cache import refuse_unwritable_cache
 from bitdraft.inputs.checkpoints import Checkpoint, find_checkpoint
 from bitdraft.inputs.files import ORIGINAL, read_object
 from bitdraft.inputs.gguf.files import named_header, unmakeable_reason

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bitdraft.inputs.cache import cache_folder
+from bitdraft.config.cache import cache_folder
 from bitdraft.inputs.gguf.library import library, load
 
 _SIZE = 256

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import torch
 from filelock import FileLock
 
-from bitdraft.inputs.cache import cache_folder
+from bitdraft.config.cache import cache_folder
 from bitdraft.probes.clock import now
 from bitdraft.probes.machine import cpu_name
 

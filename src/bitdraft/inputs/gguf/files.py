@@ -13,9 +13,9 @@ from filelock import FileLock
 
 from bitdraft import formats
 from bitdraft.config import ModelConfig
+from bitdraft.config.cache import cache_folder
 from bitdraft.errors import UserError
 from bitdraft.formats.gguf import OTHER, WIDEST, GgufFormat
-from bitdraft.inputs.cache import cache_folder
 from bitdraft.inputs.checkpoints import Checkpoint, content_id
 from bitdraft.inputs.gguf.header import GgufHeader, read_header
 from bitdraft.inputs.gguf.library import last_errors, library

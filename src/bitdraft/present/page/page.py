@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import hashlib
 import itertools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bitdraft
+from bitdraft.config.cache import cache_folder
 from bitdraft.errors import UserError
 from bitdraft.present.charts.style import DARK, LIGHT, vega_config
 from bitdraft.present.page import overview
@@ -77,11 +82,22 @@ def make_report(
     return Written(target, [f"{run.label}: {text}" for run in runs for text in run.notes])
 
 
+@functools.cache
 def _vega() -> str:
-    """Vega-Embed with Vega-Lite and Vega, as the browser will see them."""
+    """Vega-Embed with Vega-Lite and Vega, as the browser will see them. Bundling takes seconds, so that the
+    bundle of a version is kept."""
+    kept = cache_folder() / f"vega-{version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        # another's file would be a script of theirs in all our pages
+        if os.name != "posix" or kept.stat().st_uid == os.getuid():
+            return _script(kept.read_text(encoding="utf-8"))
     import vl_convert
 
-    return _script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    found = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    with contextlib.suppress(OSError, UserError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, found)
+    return _script(found)
 
 
 def _script(text: str) -> str:
