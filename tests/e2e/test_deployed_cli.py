@@ -161,6 +161,8 @@ def test_what_was_lost_is_measured_again_and_nothing_else(
     ]
     assert found.rows[0].runs == before.rows[0].runs
     assert found.replay.keys() == own.replay.keys()
+    (note,) = of_code(found.findings, "deployed.retried")
+    assert note.subject == f"draft-medium, K = {1 if fault.startswith('no') else 3}"
 
 
 def test_a_sweep_goes_on_where_its_baseline_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -260,6 +260,14 @@ def test_other_prompts_are_not_paired(tmp_path: Path) -> None:
             "without request_end_ns",
         ),
         (json.dumps(vllm_file([-0.1], [[0.1]])), "cannot be"),
+        (json.dumps(vllm_file([0.1], [[0.1]], output_lens=[-4])), "a request of -4 tokens"),
+        (
+            json.dumps(
+                vllm_file([0.1], [[0.1]], spec_decode_num_drafts=4)
+                | {"spec_decode_per_position_acceptance_rates": [1.75, 0.4]}
+            ),
+            "a rate of acceptance that is none (1.75, 0.4)",
+        ),
         (json.dumps(vllm_file([float("nan")], [[0.1]])), "no numbers"),
         (json.dumps({"benchmarks": [guidellm_file({"type_": "synchronous"}, [])]}), "no single requests"),
         (json.dumps(SPEED_BENCH | {"results": [{"id": "a", "ok": True}]}), "without latency_s"),

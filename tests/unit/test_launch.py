@@ -126,7 +126,7 @@ def test_a_server_that_is_never_ready_is_given_up(tmp_path: Path) -> None:
 
 def test_a_program_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with (
-        pytest.raises(UserError, match="cannot be started"),
+        pytest.raises(NotStarted, match=r"cannot be started \(no-such-server: No such file"),
         launched(Declaration("a", ["no-such-server", "{port}"]), tmp_path),
     ):
         pass
@@ -234,7 +234,29 @@ def test_a_certificate_of_launched_servers(tmp_path: Path) -> None:
     path = declared(tmp_path, plain="0", spec="0", third="0")
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 2
-    assert "two servers" in found.output
+    assert "a certificate is of two" in found.output
+
+
+def test_a_server_that_dies_is_not_certified(tmp_path: Path) -> None:
+    path = declared(tmp_path, plain="0", spec="0 dies-after=2")
+    words = ["certify", "--launch", str(path), "-n", "4", "--max-new-tokens", "8", "--max-prompt-tokens", "8"]
+    found = CliRunner().invoke(app, words)
+    said = " ".join(found.output.split())
+    assert found.exit_code == 1, found.output
+    assert "Not certified: 2 prompts had no answer of both. Of the others 2 of 2 greedy texts" in said
+    assert "spec ended before the run did" in said
+    sampled = CliRunner().invoke(app, [*words, "--temperature", "0.8", "--num-draws", "20"])
+    assert sampled.exit_code in (1, 2), sampled.output
+
+
+def test_a_program_that_is_not_there_is_a_row(tmp_path: Path) -> None:
+    path = declared(tmp_path, plain="0.01", spec="0.005")
+    text = path.read_text()
+    path.write_text(f'{text}[servers.none]\ncommand = "no-such-server {{port}}"\n')
+    settings = {**MINIMAL, "launch": path, "output": tmp_path / "run", "one_at_a_time": True}
+    rows = {row.server: row for row in bitdraft.bench_servers(**settings).rows}
+    assert [rows[name].status for name in ("plain", "spec", "none")] == ["ok", "ok", "failed"]
+    assert "cannot be started (no-such-server: No such file" in rows["none"].reason
 
 
 def test_windows_of_two_starts_are_added() -> None:

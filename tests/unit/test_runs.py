@@ -219,7 +219,7 @@ def test_results_that_no_manifest_names_are_not_overwritten(tmp_path: Path) -> N
 
 def test_a_checkpoint_that_changed_is_refused(tmp_path: Path) -> None:
     measured(tmp_path, counting("one", 3))
-    with pytest.raises(UserError, match="one was measured of another checkpoint, text, command or version"):
+    with pytest.raises(UserError, match="one was measured with another checkpoint, text, command or version"):
         measured(tmp_path, counting("one", 4))
 
 

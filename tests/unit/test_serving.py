@@ -30,7 +30,7 @@ from bitdraft.schema.io import read_result
 from bitdraft.schema.records import Figure
 from bitdraft.schema.serving import ServerRequest, ServingResult, ServingRow, SpecCounts
 from bitdraft.servers.turns import turns
-from bitdraft.serving.analysis import Records
+from bitdraft.serving.analysis import Records, build_rows
 from bitdraft.serving.schedule import arrivals_s, blocks_of
 from bitdraft.serving.verdict import break_even, decide, warnings_of
 from stub_server import Reply, Script, Stub, plain, serving
@@ -41,7 +41,7 @@ MINIMAL: dict[str, Any] = {"num_prompts": 6, "max_new_tokens": 8, "max_prompt_to
 def request(prompt: int, submit_s: float, *event_s: float, tokens: int = 0, **more: Any) -> ServerRequest:
     return ServerRequest(
         server=more.pop("server", "a"),
-        load=1,
+        load=more.pop("load", 1),
         prompt=prompt,
         submit_s=submit_s,
         event_s=event_s,
@@ -171,6 +171,50 @@ def test_the_plain_servers_own_pace_is_watched() -> None:
     assert of_code(warnings_of(records, [], config), "serving.drift")[0].number("drift") > 1.49
     records.timeline = "none"
     assert not of_code(warnings_of(records, [], config), "serving.drift")
+
+
+def records_of(*requests: ServerRequest, counters: dict[str, Any] | None = None) -> Records:
+    found = Records()
+    for one in requests:
+        found.take({"event": "request", "request": one.model_dump(mode="json")})
+    if counters is not None:
+        found.take({"event": "counters", "restarted": False, "num_requests": None, **counters})
+    return found
+
+
+def test_counters_of_a_part_of_the_requests_are_in_no_figure() -> None:
+    counts = SpecCounts(num_steps=4, num_accepted=4, accepted_by_position=(3, 1)).model_dump(mode="json")
+    requests = [request(i, 1.0 * i, i + 0.1, i + 0.9, tokens=8) for i in range(6)]
+    config = make_config(ServeBenchConfig, {"servers": ("a=http://a",), "speculative_tokens": "2"})
+    for num_sent, is_used in ((6, True), (3, False)):
+        window = {"server": "a", "load": 1, "counts": counts, "num_sent": num_sent}
+        records = records_of(*requests, counters=window)
+        rows = build_rows(records, config)
+        assert ("tokens_per_step" in rows[0].metrics) == is_used
+        assert bool(rows[0].acceptance_by_position) == is_used
+        found = of_code(warnings_of(records, rows, config), "serving.counters_partial")
+        assert [(one.number("n"), one.number("of")) for one in found] == ([] if is_used else [(3, 6)])
+
+
+@pytest.mark.parametrize(("seconds", "waiting"), [(0.5, None), (4.5, 4)])
+def test_a_queue_that_grows_is_told(seconds: float, waiting: int | None) -> None:
+    """A request a second: those of 4.5 s are not over when the sixth is sent, but for one."""
+    requests = [request(i, 1.0 * i, i + 0.1, i + seconds, load=0, tokens=8) for i in range(6)]
+    config = make_config(ServeBenchConfig, {"servers": ("a=http://a",), "rate": 1.0})
+    records = records_of(*requests)
+    notes = warnings_of(records, build_rows(records, config), config)
+    found = of_code(notes, "serving.overloaded")
+    assert [one.number("n") for one in found] == ([] if waiting is None else [waiting])
+    assert not of_code(notes, "serving.drift")
+
+
+def test_cut_steps_at_the_ends_of_answers_are_no_lack_of_confidence() -> None:
+    config = make_config(ServeBenchConfig, {"servers": ("a=http://a",), "speculative_tokens": "4"})
+    for drafted, is_told in ((37, False), (20, True)):
+        spec = SpecCounts(num_steps=10, num_drafted=drafted, num_accepted=12)
+        records = records_of(*(request(i, 1.0 * i, i + 0.1, i + 0.9, tokens=22, spec=spec) for i in range(5)))
+        notes = warnings_of(records, build_rows(records, config), config)
+        assert bool(of_code(notes, "serving.k_is_less")) == is_told
 
 
 def test_what_does_other_work_is_recommended_by_no_verdict() -> None:

@@ -18,7 +18,7 @@ def export(
         Path, typer.Argument(metavar="RESULT", help="A result's file, or a folder that holds one.")
     ],
     to: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="TARGET",
             help="That one alone, without a heading: vllm, vllm-config, llama-server, sglang, tensorrt-llm, "
@@ -44,15 +44,19 @@ def export(
 ) -> None:
     """Say what was measured in the words of engines and planners: commands, K by batch size, acceptance."""
     with errors_to_exit(debug, subject="RESULT"):
+        from bitdraft.errors import UserError
         from bitdraft.export.export import exported
 
-        found, notes = exported(result, to, draft=draft, k=k, server=server, context=context, mode=mode)
+        if to and len(to) > 1:
+            raise UserError("to", ", ".join(to), "are several targets", "Name one, or none for all")
+        target = to[0] if to else None
+        found, notes = exported(result, target, draft=draft, k=k, server=server, context=context, mode=mode)
         # what is captured or piped holds the setting alone
-        out = sys.stdout if to is None else sys.stderr
+        out = sys.stdout if target is None else sys.stderr
         for note in notes:
             print(f"# {note}", file=out)
-        if to is not None:
-            print(found[to])
+        if target is not None:
+            print(found[target])
             return
         print()
         for name, text in found.items():

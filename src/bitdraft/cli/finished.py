@@ -56,8 +56,9 @@ class Showing:
         else:
             getattr(terminal, name)(Console(), result, verbose=self.verbose, language=self.language)
 
-    def say_kept(self, kind: str, config: Config, options: RunOptions) -> None:
-        """Where the run and its page are; and if it had been finished before, since when."""
+    def say_kept(self, kind: str, result: Any, config: Config, options: RunOptions) -> None:
+        """Where the run and its page are; if it had been finished before, since when; and how what had
+        failed is measured again."""
         folder = folder_of(kind, config, options)
         if folder is None or self.quiet:
             return
@@ -67,9 +68,23 @@ class Showing:
             when = manifest.finished_utc or manifest.updated_utc
             text = f"Measured on {when}; shown again. To measure anew: the same command with --fresh."
             console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        if _is_retried(kind, result, config):
+            text = "What had failed is measured again by the same command with --retry-failed."
+            console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
         page = write_page(folder, self.language)
         where = f"Page: {page} (data and charts beside it)" if page else f"Written to {folder}/"
         console.print(where, highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_retried(kind: str, result: Any, config: Config) -> bool:
+    """Whether something failed that `--retry-failed` measures again: not a (draft, K) of our own engine,
+    which takes turns with all others."""
+    from bitdraft.config import CAPABILITIES, SpecDecodeConfig
+    from bitdraft.present import terminal
+
+    if isinstance(config, SpecDecodeConfig) and not CAPABILITIES[config.backend].processes:
+        return False
+    return kind != "recommendation" and bool(terminal.failures(result))
 
 
 def write_page(folder: Path, language: Literal["en", "zh"] = "en") -> Path | None:

@@ -35,7 +35,7 @@ def precision(
         with LiveProgress(show.console(), len(config.precisions)) as progress:
             result = evaluate_precision(config=config, on_progress=progress, **dict(options))
         show.of("show_precision")(result)
-        show.say_kept("precision", config, options)
+        show.say_kept("precision", result, config, options)
         not_judged = "precision.not_judged" in codes(result.findings)
         if not_judged or all(row.status != "ok" for row in result.rows):
             raise typer.Exit(1)

@@ -36,6 +36,6 @@ def recommend(
         with SearchProgress(show.console(), config.budget_s) as progress:
             result = recommend_deployment(config=config, on_progress=progress, **dict(options))
         show.of("show_recommendation")(result)
-        show.say_kept("recommendation", result.config, options)
+        show.say_kept("recommendation", result, result.config, options)
         if result.choice.precision is None:
             raise typer.Exit(1)

@@ -49,6 +49,6 @@ def serve_bench(
         with LoadProgress(show.console()) as progress:
             result = bench_servers(config=config, on_progress=progress, **dict(options))
         show.of("show_serving")(result)
-        show.say_kept("serving", config, options)
+        show.say_kept("serving", result, config, options)
         if all(row.status != "ok" for row in result.rows):
             raise typer.Exit(1)

@@ -34,7 +34,7 @@ def spec_decode(
         with StageProgress(show.console()) as progress:
             result = evaluate_spec_decode(config=config, on_progress=progress, **dict(options))
         show.of("show_spec_decode")(result)
-        show.say_kept("spec_decode", config, options)
+        show.say_kept("spec_decode", result, config, options)
         nothing = not result.plan if config.plan else all(row.status != "ok" for row in result.sweep)
         if nothing or len(result.text.prompt_ids) < config.num_prompts:
             raise typer.Exit(1)

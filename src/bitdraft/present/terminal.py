@@ -235,7 +235,7 @@ def show_verdict(
 
 def failures(result: PrecisionResult | SpecDecodeResult | Recommendation | ServingResult) -> list[str]:
     """Sentences of what failed."""
-    return [found.text for found in result.findings if found.code in _FAILED]
+    return [found.text for found in result.findings if found.code in (*_FAILED, "spec.ended_early")]
 
 
 def _say_more(console: Console, left: int, what: str) -> None:

@@ -172,16 +172,18 @@ class Run:
             self.update(cells=tuple(known.values()))
 
     def _replace(self, entry: CellEntry, cell: Cell) -> None:
-        """A cell that is another one since, where all of it is to be measured again. Raises `UserError` where
-        it is not."""
+        """A cell that is another one now. Raises `UserError` unless nothing of it was measured, or all of it
+        is to be measured again."""
         assert self.folder is not None
         path = self.folder / CELLS / f"{entry.id}.jsonl"
-        is_lost = not path.exists() or not cell.retried(read_events(path)[0][1:])
+        if not path.exists():
+            return
+        is_lost = not cell.retried(read_events(path)[0][1:])
         if not is_lost or not self.options.retry_failed:
-            problem = f"{cell.name} was measured of another checkpoint, text, command or version since"
+            problem = f"{cell.name} was measured with another checkpoint, text, command or version"
             remedy = "Measure what had failed again with --retry-failed" if is_lost else _FRESH
             raise UserError("output", self.folder, problem, remedy)
-        path.unlink(missing_ok=True)
+        path.unlink()
 
     def journal(self, cell: Cell) -> Journal:
         """A cell's, with the events that it has."""

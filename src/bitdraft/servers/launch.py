@@ -123,7 +123,7 @@ def launched(
     declaration: Declaration, folder: Path, on_wait: Callable[[float], None] | None = None
 ) -> Iterator[Launched]:
     """A server from its start to its end; `folder` is where its log is. Raises `NotStarted`, and `UserError`
-    for a command that is none."""
+    for a port that is taken."""
     server = _start(declaration, folder)
     try:
         _wait(server, declaration, on_wait or (lambda _: None))
@@ -134,6 +134,7 @@ def launched(
 
 def _start(declaration: Declaration, folder: Path) -> Launched:
     port = declaration.port or free_port()
+    url = f"http://127.0.0.1:{port}"
     log = declaration.log or folder / f"{declaration.name}.log"
     words = [word.replace("{port}", str(port)) for word in declaration.command]
     env = {name: value.replace("{port}", str(port)) for name, value in declaration.env.items()}
@@ -152,9 +153,9 @@ def _start(declaration: Declaration, folder: Path) -> Launched:
                 preexec_fn=_end_with_us if _LIBC is not None else None,  # noqa: PLW1509
             )
     except OSError as error:
-        problem = f"{declaration.name} cannot be started ({error.strerror or error})"
-        raise UserError("launch", shlex.join(words[:1]), problem, "Name a program that is there") from error
-    return Launched(declaration.name, f"http://127.0.0.1:{port}", log, process)
+        why = f"cannot be started ({shlex.join(words[:1])}: {error.strerror or error})"
+        raise NotStarted(why, url) from error
+    return Launched(declaration.name, url, log, process)
 
 
 def _refuse_taken(declaration: Declaration, port: int) -> None:

@@ -145,7 +145,9 @@ def _row(records: Records, config: ServeBenchConfig, server: str, load: int, why
             server=server, load=load, status="failed", reason=reason or "", num_failed=len(failed)
         )
     window = records.windows.get((server, load))
-    counters = None if window is None or window.has_others else window.counts
+    counters = None
+    if window is not None and not window.has_others and window.num_sent >= len(own):
+        counters = window.counts
     k = k_of(list(done.values()), counters, config.k_of(server))
     told = [request for request in done.values() if not contradictions(request.spec, k)]
     counters = None if contradictions(counters, k) else counters

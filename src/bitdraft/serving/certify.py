@@ -26,6 +26,7 @@ from bitdraft.schema.findings import Finding, answer, reason, warning
 from bitdraft.schema.serving import Certificate, ServerRecord, TextDivergence
 from bitdraft.servers.adapters import adapter_of
 from bitdraft.servers.client import Answer, connect, request_body, stream
+from bitdraft.serving.declared import read_declarations
 from bitdraft.serving.differences import Likely, compare_draws, judge, tokens_of
 from bitdraft.serving.kept import Kept, Said, kept
 from bitdraft.serving.started import started
@@ -46,6 +47,11 @@ def certify(
     """Raises `UserError` for servers that don't answer, or that answer nothing to the end. Where there is a
     folder, an interrupted certificate goes on."""
     report = on_progress or (lambda *_: None)
+    if config.launch is not None:
+        names = [one.name for one in read_declarations(config.launch)]
+        if len(names) + len(config.servers) != 2:
+            problem = f"{len(names) + len(config.servers)} servers are named, and a certificate is of two"
+            raise UserError("launch", config.launch, problem, "Leave two: the plain one first")
     with started(config, None, lambda name, waited_s: report(name, 0, 1)) as group:
         for name, why in group.lost.items():
             raise UserError("launch", name, why, "Mend its command")
@@ -55,7 +61,9 @@ def certify(
         workload = prepare(found)
         about = [config.model_dump(mode="json"), dict(group.commands), workload.sent]
         with kept(folder, [*about, [one.model_dump(mode="json") for one in servers]]) as answers:
-            return asyncio.run(_Certifying(found, workload, servers, answers, report).run())
+            certificate = asyncio.run(_Certifying(found, workload, servers, answers, report).run())
+        died = [warning("serving.died", name, why=why) for name, why in group.died.items()]
+        return certificate.model_copy(update={"findings": (*certificate.findings, *died)})
 
 
 class _Certifying:
@@ -150,14 +158,14 @@ class _Certifying:
             )
         num_same = len(plain) - len(failed) - len(apart)
         unexplained = [one for one in divergences if one.kind == "unexplained"]
-        lossless = not unexplained
         return Certificate(
             config=config,
             num_prompts=len(plain),
             num_same=num_same,
             num_failed=len(failed),
             divergences=tuple(divergences),
-            is_lossless=lossless,
+            # of prompts without an answer nothing is known
+            is_lossless=not unexplained and not failed,
             findings=tuple(_findings(self.other, divergences, len(plain), num_same, failed)),
         )
 
@@ -208,6 +216,9 @@ class _Certifying:
                     p=worst.p_value,
                 )
             ]
+        elif len(drawn) < len(self.prompts):
+            missing = len(self.prompts) - len(drawn)
+            answers = [answer("certify.draws_missing", self.other, n=missing, total=len(self.prompts))]
         else:
             least = min(one.p_value for one in drawn)
             answers = [
@@ -218,7 +229,7 @@ class _Certifying:
             num_prompts=len(self.prompts),
             num_failed=len(self.prompts) - len(drawn),
             drawn=tuple(drawn),
-            is_lossless=not apart,
+            is_lossless=not apart and len(drawn) == len(self.prompts),
             findings=tuple(answers),
         )
 
@@ -248,11 +259,14 @@ def _findings(
     figures: dict[str, Any] = {
         "same": num_same,
         "total": num_prompts - len(failed),
+        "unanswered": len(failed),
         "ties": by_kind["near-tie"],
         "noise": by_kind["engine noise"],
         "unexplained": by_kind["unexplained"],
     }
     code = "certify.unexplained" if by_kind["unexplained"] else "certify.lossless"
+    if failed and not by_kind["unexplained"]:
+        code = "certify.unanswered"
     found = [answer(code, subject, **figures)]
     found += [
         reason(

@@ -115,8 +115,9 @@ def measure_servers(
             problem = "runs already, and the others are started one at a time"
             raise UserError("servers", config.servers[0], problem, "Leave it out, or --one-at-a-time")
         plan = _Plan.of(config)
-        conduct.run.begin([cell for cells in plan.cells.values() for cell in cells])
-        finished = _finished(conduct, publish)
+        cells = [cell for part in plan.cells.values() for cell in part]
+        conduct.run.begin(cells)
+        finished = _finished(conduct, cells, publish)
         if finished is not None:
             return finished
         fold: _Fold
@@ -132,10 +133,15 @@ def measure_servers(
             return side_by_side
 
 
-def _finished(conduct: Conduct[ServingResult], publish: Publish) -> ServingResult | None:
-    """What a finished run has measured: no server is asked or started to show it again."""
+def _finished(
+    conduct: Conduct[ServingResult], cells: Sequence[Cell], publish: Publish
+) -> ServingResult | None:
+    """What a finished run has measured, unless some of it is to be measured again: no server is asked or
+    started to show it."""
     run, folder = conduct.run, conduct.folder
-    if folder is None or not run.was_finished or run.options.retry_failed or not (folder / RESULT).exists():
+    if folder is None or not run.was_finished or not (folder / RESULT).exists():
+        return None
+    if run.options.retry_failed and not conduct.is_over(cells):
         return None
     found, files = publish(read_result(folder / RESULT, ServingResult), folder)
     run.finish(files)

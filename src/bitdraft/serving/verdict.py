@@ -129,6 +129,12 @@ def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBench
         if window is not None and window.has_others:
             more = (window.num_requests or 0) - window.num_sent
             found.append(warning("serving.others", row.server, load=row.load, n=more))
+        if window is not None and window.counts is not None and window.num_sent < len(own):
+            figures = {"load": row.load, "n": window.num_sent, "of": len(own)}
+            found.append(warning("serving.counters_partial", row.server, **figures))
+        waiting = _waiting(own) if not row.load and records.timeline == "sent" else 0
+        if 2 * waiting > len(own):
+            found.append(warning("serving.overloaded", row.server, load=row.load, n=waiting, of=len(own)))
         if window is not None and window.restarted:
             found.append(warning("serving.restarted", row.server, load=row.load))
         specs = [request.spec for request in own if request.spec is not None]
@@ -144,18 +150,26 @@ def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBench
         found += [*_beyond_a_step(row), *_cached(row, own)]
     told = records.in_order() if records.timeline == "sent" else []
     for load, drift in paces(told, config.baseline).items():
-        if drift is not None and drift > DRIFT_WARNING:
+        # at a rate a queue changes it
+        if load and drift is not None and drift > DRIFT_WARNING:
             found.append(warning("serving.drift", config.baseline, load=load, drift=drift))
     found += _texts(records, config)
     return found
 
 
+def _waiting(requests: Sequence[ServerRequest]) -> int:
+    """How many were not over when the last one was sent, itself not counted."""
+    last_s = max((one.submit_s for one in requests), default=0.0)
+    return sum(one.end_s > last_s for one in requests if one.submit_s < last_s)
+
+
 def _drafts_less(row: ServingRow, requests: Sequence[ServerRequest]) -> float | None:
-    """Drafted tokens a step, where that is clearly less than K: an engine that drafts by confidence."""
+    """Drafted tokens a step, where that is clearly less than K, and not for want of room at the ends of
+    answers, where up to K tokens are left out: an engine that drafts by confidence."""
     specs = [r.spec for r in requests if r.spec is not None and r.spec.num_steps and r.spec.num_drafted]
     steps = sum(spec.num_steps or 0 for spec in specs)
     drafted = sum(spec.num_drafted or 0 for spec in specs)
-    if row.k is None or not steps or drafted / steps > 0.9 * row.k:
+    if row.k is None or not steps or drafted + row.k * len(specs) > 0.9 * row.k * steps:
         return None
     return drafted / steps
 

@@ -34,7 +34,7 @@ from bitdraft.spec_decode.analysis import (
 )
 from bitdraft.spec_decode.pair_analysis import dead_drafts, pair_findings, pair_records
 from bitdraft.spec_decode.plan_verdict import decide_plan
-from bitdraft.spec_decode.records import Records, of_engines_retried
+from bitdraft.spec_decode.records import RETRIED, Records, of_engines_retried
 from bitdraft.spec_decode.schedule import findings_of, schedule_of
 from bitdraft.spec_decode.verdict import caveats, decide, repetition_of, warnings_of, withheld
 from bitdraft.spec_decode.workload import Workload, prepare
@@ -271,5 +271,5 @@ def _drift(records: Records) -> float:
 
 
 def _ran_apart(records: Records) -> bool:
-    """Engines that ran one at a time, and did not take turns on each prompt."""
-    return any(note.code == "deployed.in_turn" for note in records.notes)
+    """Engines that did not all take turns on each prompt."""
+    return any(note.code in (IN_TURN, RETRIED) for note in records.notes)

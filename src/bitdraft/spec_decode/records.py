@@ -93,13 +93,20 @@ class GridPoint:
     seconds: float
 
 
+RETRIED, PLAIN = "deployed.retried", "plain decoding"
+
+
 def of_engines_retried(events: Sequence[Event]) -> list[Event]:
-    """What stays of a sweep over engines of their own where its lost (draft, K) are measured again: all runs.
-    When a prompt is over, and what the replay says of it, depends on which (draft, K) there are."""
-    lost = {"failed", "failure"}
-    if not any(event["event"] in lost for event in events):
+    """What stays of a sweep over engines of their own where its lost (draft, K) are measured again: all runs,
+    and a note of what is measured later than the others. When a prompt is over, and what the replay says of
+    it, depends on which (draft, K) there are."""
+    lost = [event for event in events if event["event"] in ("failed", "failure")]
+    if not lost:
         return list(events)
-    return [event for event in events if event["event"] not in {*lost, "done", "prompt_over", "agreement"}]
+    gone = {"failed", "failure", "done", "prompt_over", "agreement"}
+    names = dict.fromkeys(f"{e['draft']}, K = {e['k']}" if e["event"] == "failed" else PLAIN for e in lost)
+    notes = [{"event": "note", "code": RETRIED, "subject": name, "figures": {}} for name in names]
+    return [*(event for event in events if event["event"] not in gone), *notes]
 
 
 @dataclass

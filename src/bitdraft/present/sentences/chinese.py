@@ -342,6 +342,9 @@ SENTENCES: dict[str, Sentence] = {
         f"重放：比较了 {f.number('of'):.0f} 次运行中的 {f.number('compared'):.0f} 次（文本与{PLAIN}一致者），"
         f"其中 {f.number('same'):.0f} 次逐步一致。"
     ),
+    "deployed.retried": lambda f: (
+        f"{f.subject} 的重测晚于其他各行：其间机器的变化在其比值之内。--fresh 会让全部轮流重测。"
+    ),
     "deployed.in_turn": lambda f: (
         f"引擎每次只运行一个，各运行 {f.number('n'):.0f} 次：各次启动之间的差异只计入加速比的区间，不计入其他区间。"
     ),
@@ -350,7 +353,7 @@ SENTENCES: dict[str, Sentence] = {
         "轮流运行，缓慢的变化因此不进入比值；吞吐则来自一台变化的机器。"
     ),
     "deployed.drift": lambda f: (
-        f"扫描期间机器自身的速度变化了{pace_in_chinese(f.number('drift'))}（由引擎之间的固定任务测得）。引擎每次只运行一个，"
+        f"扫描期间机器自身的速度变化了{pace_in_chinese(f.number('drift'))}（由引擎之间的固定任务测得）。引擎并未全部轮流，"
         "因此这一变化有一部分在比值及其区间里。"
     ),
     "spec.no_control": lambda f: f"与{PLAIN}的差异无法复核：{f.word('why')}。",

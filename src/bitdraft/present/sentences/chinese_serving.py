@@ -71,6 +71,13 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.subject} {_at(f)}：其自身每步的速度在运行期间变化了{pace_in_chinese(f.number('drift'))}（按发送顺序三段请求的 TPOT "
         "中位数）：机器变了，或另有人使用。"
     ),
+    "serving.overloaded": lambda f: (
+        f"{f.subject} {_at(f)}：发出最后一个请求时，{f.number('of'):.0f} 个中有 {f.number('n'):.0f} 个尚未结束。它跟不上这个"
+        "速率，或运行太短而无从判断（--num-prompts）：其速度及与之相比的加速比都是队列不断变长时的。"
+    ),
+    "serving.counters_partial": lambda f: (
+        f"{f.subject} {_at(f)}：计数器只覆盖 {f.number('of'):.0f} 个请求中的 {f.number('n'):.0f} 个，即中断之后的，因此不采用。"
+    ),
     "serving.other": lambda f: f"{f.subject} {_at(f)}：{times_text(f.figure('speedup'))}。",
     "serving.break_even": _break_even,
     "serving.failed": lambda f: f"{f.subject} {_at(f)}：失败（{f.word('why')}）。",
@@ -116,8 +123,8 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.subject} {_at(f)}：其关于推测解码的数字互相矛盾（{f.word('what')}；共 {f.number('n'):.0f} 处），不计入任何数字。"
     ),
     "serving.k_is_less": lambda f: (
-        f"{f.subject} {_at(f)}：每步起草 {f.number('drafted'):.2f} 个 token，而非 K = {f.number('k'):.0f}：把握不足时"
-        "它少起草，其接受率按 K 计。"
+        f"{f.subject} {_at(f)}：每步起草 {f.number('drafted'):.2f} 个 token，而非 K = {f.number('k'):.0f}，"
+        "回答的末尾不足以解释：引擎可能在把握不足时少起草。其接受率按 K 计。"
     ),
     "serving.lengths": lambda f: (
         f"{f.subject} {_at(f)}：其回答共 {f.number('own'):.0f} 个 token，基准为 {f.number('base'):.0f}：工作量不同。"
@@ -128,6 +135,12 @@ SENTENCES: dict[str, Sentence] = {
     "serving.same_prompts": lambda f: "文本中的提示词不足以让每个并发各用一组：前缀缓存可能已知上一组。",
     "certify.lossless": lambda f: f"无损：{_certificate(f)}。",
     "certify.unexplained": lambda f: f"并非无损：{_certificate(f)}。",
+    "certify.unanswered": lambda f: (
+        f"未能认证：{f.number('unanswered'):.0f} 个提示词没有得到两者的回答。其余：{_certificate(f)}。"
+    ),
+    "certify.draws_missing": lambda f: (
+        f"未能认证：{f.number('total'):.0f} 个提示词中有 {f.number('n'):.0f} 个，两者答完的抽样不足一半。其余的分布均无差异。"
+    ),
     "certify.difference": lambda f: (
         f"提示词 {f.number('prompt'):.0f}，第 {f.number('chars'):.0f} 个字符之后：{f.word('found')!r} 取代 "
         f"{f.word('expected')!r}。"

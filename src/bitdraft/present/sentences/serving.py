@@ -94,6 +94,15 @@ SENTENCES: dict[str, Sentence] = {
         f"{f.subject} {at(f)}: its own steps changed their speed {pace_text(f.number('drift'))} during the "
         "run (medians of TPOT over thirds of its requests): the machine did, or others used it."
     ),
+    "serving.overloaded": lambda f: (
+        f"{f.subject} {at(f)}: when the last request was sent, {f.number('n'):.0f} of "
+        f"{f.number('of'):.0f} were not over. It does not keep up with this rate, or the run is too short to "
+        "tell (--num-prompts): speeds, and speedups beside it, are those of a queue that grows."
+    ),
+    "serving.counters_partial": lambda f: (
+        f"{f.subject} {at(f)}: its counters were read over {f.number('n'):.0f} of "
+        f"{counted(f.number('of'), 'request')}, those behind the interrupt, and are left out."
+    ),
     "serving.other": lambda f: f"{f.subject} {at(f)}: {times_text(f.figure('speedup'))}.",
     "serving.break_even": _break_even,
     "serving.failed": lambda f: f"{f.subject} {at(f)}: failed ({f.word('why')}).",
@@ -156,7 +165,8 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "serving.k_is_less": lambda f: (
         f"{f.subject} {at(f)}: its steps draft {f.number('drafted'):.2f} tokens, not K = {f.number('k'):.0f}"
-        ": it drafts less where it is not confident, and its acceptance rate is by K."
+        ", and the ends of answers do not explain it: an engine may draft less where it is not confident. "
+        "Its acceptance rate is by K."
     ),
     "serving.lengths": lambda f: (
         f"{f.subject} {at(f)}: its answers have {f.number('own'):.0f} tokens, the baseline's "
@@ -172,6 +182,14 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "certify.lossless": lambda f: f"Lossless: {_lossless(f)}.",
     "certify.unexplained": lambda f: f"Not lossless: {_lossless(f)}.",
+    "certify.unanswered": lambda f: (
+        f"Not certified: {counted(f.number('unanswered'), 'prompt')} had no answer of both. Of the others "
+        f"{_lossless(f)}."
+    ),
+    "certify.draws_missing": lambda f: (
+        f"Not certified: of {f.number('n'):.0f} of {counted(f.number('total'), 'prompt')} fewer than half of "
+        "the draws were answered by both. In the others no distributions differ."
+    ),
     "certify.difference": _difference,
     "certify.failed": lambda f: (
         f"{f.number('n'):.0f} of {counted(f.number('of'), 'prompt')} failed ({f.word('why')})."

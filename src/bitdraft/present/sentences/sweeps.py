@@ -191,6 +191,10 @@ SENTENCES: dict[str, Sentence] = {
         f"Replay: the steps of {f.number('compared'):.0f} of {f.number('of'):.0f} runs were compared (those "
         f"with the text of plain decoding), and {f.number('same'):.0f} are as replayed."
     ),
+    "deployed.retried": lambda f: (
+        f"{f.subject} was measured again later than the others: what the machine did in between is in its "
+        "ratios. --fresh measures all in turn."
+    ),
     "deployed.in_turn": lambda f: (
         f"Engines ran one at a time, {f.number('n'):.0f} times each: what differs from start to start is in "
         "the intervals of speedups, and in no others."
@@ -202,8 +206,8 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "deployed.drift": lambda f: (
         f"The machine's own speed changed {pace_text(f.number('drift'))} during the sweep (fixed "
-        "work, timed between the engines). They ran one at a time, so part of it is in their ratios, and in "
-        "the intervals of those."
+        "work, timed between the engines). They did not all take turns, so part of it is in their ratios, "
+        "and in the intervals of those."
     ),
     "spec.no_control": lambda f: f"Differences to plain decoding could not be rechecked: {f.word('why')}.",
     "spec.no_memory": lambda f: f"No peak memory for {f.subject or 'the target alone'}: {f.word('why')}.",

@@ -31,7 +31,7 @@ def read(entries: Sequence[Any], server: str) -> Imported:
     spans = [(one["metadata"]["request_start_ns"], one["metadata"]["request_end_ns"]) for one in lines]
     load = most_at_once(spans)
     requests = [_request(one, server, load, place, first_ns) for place, one in enumerate(lines)]
-    engines = [one.get("spec_decode_acceptance", {}).get("engine") for one in lines]
+    engines = [(one.get("spec_decode_acceptance") or {}).get("engine") for one in lines]
     has_gaps = all(
         "inter_chunk_latency" in (one.get("metrics") or {}) for one in lines if not one.get("error")
     )
@@ -49,7 +49,7 @@ def _request(line: Mapping[str, Any], server: str, load: int, place: int, first_
     metrics, start_s = line.get("metrics") or {}, (line["metadata"]["request_start_ns"] - first_ns) * 1e-9
     error = line.get("error")
     if error or line["metadata"].get("was_cancelled"):
-        why = error.get("message") if isinstance(error, Mapping) else "cancelled"
+        why = error.get("message") if isinstance(error, Mapping) else error or "cancelled"
         return failed(server, load, place, start_s, why)
     latency_s = _seconds(metrics, "request_latency")
     if not isinstance(latency_s, float):

@@ -222,6 +222,7 @@ def _not_paired(records: Records, config: ServeBenchConfig, found: Mapping[str, 
             if len(own) != len(other):
                 figures: dict[str, Value] = {"own": len(own), "base": len(other), "baseline": config.baseline}
                 notes.append(warning("import.lengths", name, load=load, **figures))
-            if any(request.prompt_tokens is None for request in (*own.values(), *other.values())):
+            both = [one for one in (*own.values(), *other.values()) if one.error is None]
+            if any(request.prompt_tokens is None for request in both):
                 notes.append(warning("import.by_place", name, load=load, baseline=config.baseline))
     return notes

@@ -63,6 +63,8 @@ def _request(  # noqa: PLR0917
     latency_s: float | None,
 ) -> ServerRequest:
     tokens, ttft_s = found["output_lens"][place], found["ttfts"][place]
+    if isinstance(tokens, int) and tokens < 0:
+        raise Unreadable(f"has a request of {tokens} tokens")
     if error or not tokens:
         return failed(server, load, place, start_s, error or "no output")
     told_s = math.inf if latency_s is None else start_s + latency_s
@@ -86,6 +88,8 @@ def _counts(found: Mapping[str, Any]) -> SpecCounts | None:
     if not steps:
         return None
     shares = found.get("spec_decode_per_position_acceptance_rates") or []
+    if any(not 0 <= share <= 1 for share in shares):
+        raise Unreadable(f"has a rate of acceptance that is none ({', '.join(map(str, shares))})")
     return SpecCounts(
         num_steps=steps,
         num_drafted=whole(found, "spec_decode_draft_tokens"),
