@@ -126,7 +126,7 @@ def test_it_pays_in_between() -> None:
 
 def test_a_wide_interval_is_open_and_neither_pays_nor_ends_it() -> None:
     record, reasons = decide({1: 1.5, 4: 1.2, 8: 1.3}, wide=0.3)
-    assert "Batch 4: open. The fastest, a, K = 2, is 1.20×" in " ".join(reasons)
+    assert "Batch 4: open. The fastest that may pay, a, K = 2, is 1.20×" in " ".join(reasons)
     assert "Speculation pays at batch 1; at batch 4 and 8 it is open." in reasons
     assert [best.pays for best in record.best] == [True, None, None]
     assert (record.stops_at, record.by_value) == (None, ())

@@ -106,7 +106,9 @@ def test_a_wide_interval_decides_nothing() -> None:
     verdict = Sweep().add("a", 2, 0.006, wobble=0.9).add("b", 2, 0.0061, wobble=0.9).verdict()
     assert verdict.speculate is None
     assert (verdict.draft, verdict.k) == ("a", 2)
-    assert verdict.summary.startswith("Whether to speculate is open: the fastest, a, K = 2, has 1.")
+    assert verdict.summary.startswith(
+        "Whether to speculate is open: the fastest that may pay, a, K = 2, has 1."
+    )
     assert "machine with nothing else to do" in verdict.summary
 
 
@@ -162,7 +164,7 @@ def test_too_wild_for_all_at_once_is_noise_and_not_too_few_prompts() -> None:
     wild = own.model_copy(update={"low": own.value / 9, "high": own.value * 9})
     rows = [row.model_copy(update={"metrics": row.metrics | {"speedup": wild}}) for row in sweep.rows]
     said = Said(*decide(rows, COSTS))
-    assert said.summary.startswith("Whether to speculate is open: the fastest, a, K = 2, has")
+    assert said.summary.startswith("Whether to speculate is open: the fastest that may pay, a, K = 2, has")
     assert "too few" not in said.summary
 
 

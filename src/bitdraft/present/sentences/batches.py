@@ -48,8 +48,8 @@ def _batch_lossless(f: Finding) -> str:
 SENTENCES: dict[str, Sentence] = {
     "batch.too_few": _batch_too_few,
     "batch.too_noisy": lambda f: (
-        f"Batch {f.word('batch_size')}: open. The fastest, {f.subject}, is {times_text(f.figure('speedup'))} "
-        "plain decoding."
+        f"Batch {f.word('batch_size')}: open. The fastest that may pay, {f.subject}, is "
+        f"{times_text(f.figure('speedup'))} plain decoding."
     ),
     "batch.pays": lambda f: (
         f"Batch {f.word('batch_size')}: {f.subject} is {times_text(f.figure('speedup'))} plain decoding."

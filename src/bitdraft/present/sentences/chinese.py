@@ -286,7 +286,7 @@ SENTENCES: dict[str, Sentence] = {
         f"{_few(f)}太少，无法判断。按数值最好的是 {f.subject}：{times_text(f.figure('speedup'))}。"
     ),
     "spec.too_noisy": lambda f: (
-        f"是否使用投机解码尚无定论：最快的 {f.subject} 吞吐为{PLAIN}的 {times_text(f.figure('speedup'))}。{MORE}"
+        f"是否使用投机解码尚无定论：可能划算者中最快的 {f.subject} 吞吐为{PLAIN}的 {times_text(f.figure('speedup'))}。{MORE}"
     ),
     "spec.beyond_a_step": lambda f: (
         f"是否使用投机解码尚无定论：{f.subject} 测得的吞吐为{PLAIN}的 {times_text(f.figure('speedup'))}，而它的每一步最多只能带来 "
@@ -411,7 +411,7 @@ SENTENCES: dict[str, Sentence] = {
         f"{times_text(f.figure('speedup'))}。"
     ),
     "batch.too_noisy": lambda f: (
-        f"批大小 {f.word('batch_size')}：尚无定论。最快的 {f.subject} 为 {times_text(f.figure('speedup'))}。"
+        f"批大小 {f.word('batch_size')}：尚无定论。可能划算者中最快的 {f.subject} 为 {times_text(f.figure('speedup'))}。"
     ),
     "batch.pays": lambda f: (
         f"批大小 {f.word('batch_size')}：{f.subject} 为 {times_text(f.figure('speedup'))}。"

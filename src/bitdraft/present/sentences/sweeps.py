@@ -122,8 +122,8 @@ SENTENCES: dict[str, Sentence] = {
         f"{too_few_prompts(f)} to say. By value {best_by_value(f)} the tokens/s of plain decoding."
     ),
     "spec.too_noisy": lambda f: (
-        f"Whether to speculate is open: the fastest, {f.subject}, has {times_text(f.figure('speedup'))} the "
-        f"tokens/s of plain decoding. {MORE}"
+        f"Whether to speculate is open: the fastest that may pay, {f.subject}, has "
+        f"{times_text(f.figure('speedup'))} the tokens/s of plain decoding. {MORE}"
     ),
     "spec.beyond_a_step": lambda f: (
         f"Whether to speculate is open: {f.subject} came out at {times_text(f.figure('speedup'))} the "
