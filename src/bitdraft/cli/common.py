@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,14 @@ MODEL_HELP = (
 
 @contextlib.contextmanager
 def errors_to_exit(
-    debug: bool, show: Callable[[Any], None] | None = None, subject: str = "MODEL"
+    debug: bool,
+    show: Callable[[Any], None] | None = None,
+    subject: str = "MODEL",
+    flags: Collection[str] = (),
 ) -> Iterator[None]:
     """A user's error is one line and exit code 2; an interrupt shows what is finished, exit code 130 (143
     where a signal other than Ctrl-C's asked for it). `show` shows a result, `subject` is what the command
-    calls its model."""
+    calls its model; `flags` are those that no run has."""
     from bitdraft.errors import Interrupted, UserError, signal_of
     from bitdraft.runs.conduct import interruptible
 
@@ -42,7 +45,7 @@ def errors_to_exit(
                 show(error.result)
             if debug:
                 raise
-            print(f"Error: {line_of(error, subject)}", file=sys.stderr)
+            print(f"Error: {line_of(error, subject, flags)}", file=sys.stderr)
             raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             result = error.result if isinstance(error, Interrupted) else None
@@ -71,18 +74,15 @@ def run_options(settings: dict[str, Any]) -> RunOptions:
     return make_config(RunOptions, own | {"root": DEFAULT_ROOT})
 
 
-_OF_EXPORT = frozenset({"to", "draft", "server", "context", "mode"})
-"""Flags that are no settings of a run"""
-
-
-def line_of(error: UserError, subject: str) -> str:
-    """`--k 0: what is wrong. What to do.`, with the field as the command line calls it."""
+def line_of(error: UserError, subject: str, flags: Collection[str] = ()) -> str:
+    """`--k 0: what is wrong. What to do.`, with the field as the command line calls it. `flags` are a
+    command's own, beside the settings of runs."""
     from bitdraft.config import PrecisionConfig, RecommendConfig, ServeBenchConfig, SpecDecodeConfig
     from bitdraft.config.running import RunOptions
     from bitdraft.config.serving import CertifyConfig
 
     kinds = (CertifyConfig, PrecisionConfig, SpecDecodeConfig, RecommendConfig, ServeBenchConfig, RunOptions)
-    known = error.field in _OF_EXPORT or any(error.field in kind.model_fields for kind in kinds)
+    known = error.field in flags or any(error.field in kind.model_fields for kind in kinds)
     names = {"model": subject, "servers": "server"}
     where = names.get(error.field, flag_of(error.field) if known else error.field)
     return " ".join(f"{where} {error.value}: {error.problem}. {error.remedy}.".split())

@@ -11,6 +11,8 @@ import typer
 from bitdraft.cli.common import errors_to_exit
 from bitdraft.cli.flags import Debug
 
+_FLAGS = ("to", "draft", "server", "context", "mode")
+
 
 def export(
     *,
@@ -43,7 +45,7 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Say what was measured in the words of engines and planners: commands, K by batch size, acceptance."""
-    with errors_to_exit(debug, subject="RESULT"):
+    with errors_to_exit(debug, subject="RESULT", flags=_FLAGS):
         from bitdraft.errors import UserError
         from bitdraft.export.export import exported
 

@@ -61,8 +61,7 @@ class Journal:
             return
         self.events = events
         if events:
-            lines = [json.dumps(event, separators=(",", ":")) for event in (self._header, *events)]
-            write_atomically(path, "\n".join(lines) + "\n")
+            write_atomically(path, b"".join(map(_line_of, (self._header, *events))))
         else:
             path.unlink()
 
@@ -100,7 +99,7 @@ class Journal:
 
     @staticmethod
     def _write(handle: IO[bytes], event: Mapping[str, Any]) -> None:
-        handle.write(json.dumps(event, separators=(",", ":")).encode() + b"\n")
+        handle.write(_line_of(event))
         os.fsync(handle.fileno())
 
     def close(self) -> None:
@@ -109,6 +108,10 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.close()
             self._file = None
+
+
+def _line_of(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
 def _has_lines_behind(path: Path, length: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,6 +43,10 @@ class Window:
             num_requests = self.num_requests + other.num_requests
         counts = None if self.counts is None or other.counts is None else self.counts + other.counts
         return Window(counts, num_requests, self.num_sent + other.num_sent, self.restarted or other.restarted)
+
+    def covers(self, requests: Sized) -> bool:
+        """Whether it was read around all of them: not where a load was interrupted in between."""
+        return self.num_sent >= len(requests)
 
     @property
     def has_others(self) -> bool:
@@ -146,7 +150,7 @@ def _row(records: Records, config: ServeBenchConfig, server: str, load: int, why
         )
     window = records.windows.get((server, load))
     counters = None
-    if window is not None and not window.has_others and window.num_sent >= len(own):
+    if window is not None and not window.has_others and window.covers(own):
         counters = window.counts
     k = k_of(list(done.values()), counters, config.k_of(server))
     told = [request for request in done.values() if not contradictions(request.spec, k)]

@@ -47,19 +47,19 @@ def certify(
     """Raises `UserError` for servers that don't answer, or that answer nothing to the end. Where there is a
     folder, an interrupted certificate goes on."""
     report = on_progress or (lambda *_: None)
-    if config.launch is not None:
-        names = [one.name for one in read_declarations(config.launch)]
-        if len(names) + len(config.servers) != 2:
-            problem = f"{len(names) + len(config.servers)} servers are named, and a certificate is of two"
-            raise UserError("launch", config.launch, problem, "Leave two: the plain one first")
-    with started(config, None, lambda name, waited_s: report(name, 0, 1)) as group:
+    declared = [] if config.launch is None else read_declarations(config.launch)
+    num = len(declared) + len(config.servers)
+    if declared and num != 2:
+        problem = f"{num} servers are named, and a certificate is of two"
+        raise UserError("launch", config.launch, problem, "Leave two: the plain one first")
+    with started(declared, config.servers, None, lambda name, waited_s: report(name, 0, 1)) as group:
         for name, why in group.lost.items():
             raise UserError("launch", name, why, "Mend its command")
         # all settings but where the servers are
         found = make_config(CertifyConfig, dict(config) | {"launch": None, "servers": group.servers})
         servers = [ask(name, url, found) for name, url in found.urls.items()]
         workload = prepare(found)
-        about = [config.model_dump(mode="json"), dict(group.commands), workload.sent]
+        about = [config.model_dump(mode="json"), {one.name: one.command for one in declared}, workload.sent]
         with kept(folder, [*about, [one.model_dump(mode="json") for one in servers]]) as answers:
             certificate = asyncio.run(_Certifying(found, workload, servers, answers, report).run())
         died = [warning("serving.died", name, why=why) for name, why in group.died.items()]

@@ -126,7 +126,10 @@ def measure_servers(
             found: ServingResult = conduct.measure(fold, publish)
             return found
         with started(
-            config, conduct.folder, lambda name, _: report(f"starting {name}", "start", 0, 1)
+            list(plan.declared.values()),
+            config.servers,
+            conduct.folder,
+            lambda name, _: report(f"starting {name}", "start", 0, 1),
         ) as group:
             fold = _SideBySide(plan, report, group)
             side_by_side: ServingResult = conduct.measure(fold, publish)

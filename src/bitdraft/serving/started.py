@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitdraft.config.serving import ServersConfig
 from bitdraft.errors import UserError
-from bitdraft.servers.launch import Launched, NotStarted, launched
-from bitdraft.serving.declared import read_declarations
+from bitdraft.servers.launch import Declaration, Launched, NotStarted, launched
 
 OnWait = Callable[[str, float], None]
 """(server, seconds that it was waited for)"""
@@ -19,13 +17,10 @@ OnWait = Callable[[str, float], None]
 
 @dataclass
 class Group:
-    """`servers` are NAME=URL of all. By name, of those that were started here: `commands`, `ks` (what they
-    speculate with), and of those that never answered why (`lost`)."""
+    """`servers` are NAME=URL of all. `lost` says by name why some that were started never answered."""
 
     servers: tuple[str, ...] = ()
     running: list[Launched] = field(default_factory=list)
-    ks: dict[str, int] = field(default_factory=dict)
-    commands: dict[str, Sequence[str]] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -45,15 +40,16 @@ def log_folder(folder: Path | None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def started(config: ServersConfig, folder: Path | None, on_wait: OnWait) -> Iterator[Group]:
-    """Those of `launch`, side by side, before those that run already. One that doesn't start is lost alone;
-    raises `UserError` where none is left."""
+def started(
+    declared: Sequence[Declaration], running: Sequence[str], folder: Path | None, on_wait: OnWait
+) -> Iterator[Group]:
+    """Those that are declared, side by side, before those that run already (NAME=URL). One that doesn't
+    start is lost alone; raises `UserError` where none is left."""
     with contextlib.ExitStack() as stack:
         group = Group()
         logs = stack.enter_context(log_folder(folder))
-        for one in read_declarations(config.launch) if config.launch is not None else ():
+        for one in declared:
             on_wait(one.name, 0.0)
-            group.commands[one.name] = one.command
             try:
                 server = stack.enter_context(
                     launched(one, logs, lambda waited_s, name=one.name: on_wait(name, waited_s))  # type: ignore[misc]
@@ -64,9 +60,8 @@ def started(config: ServersConfig, folder: Path | None, on_wait: OnWait) -> Iter
                 continue
             group.running.append(server)
             group.servers += (f"{one.name}={server.url}",)
-            group.ks |= {} if one.k is None else {one.name: one.k}
-        if not group.running and not config.servers:
+        if not group.running and not running:
             name, why = next(iter(group.lost.items()))
             raise UserError("launch", name, why, "Mend its command")
-        group.servers += config.servers
+        group.servers += tuple(running)
         yield group

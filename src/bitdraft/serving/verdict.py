@@ -28,11 +28,7 @@ def decide(
     baseline = config.baseline
     measured = [row for row in rows if row.status == "ok"]
     others = [row for row in measured if "speedup" in row.metrics]
-    failed = [
-        reason("serving.failed", row.server, load=row.load, why=row.reason)
-        for row in rows
-        if row.status != "ok"
-    ]
+    failed = failures_of(rows)
     if not measured:
         return ServingVerdict(), [answer("serving.none_measured"), *failed]
     if len(config.urls) == 1:
@@ -87,6 +83,15 @@ def decide(
     return verdict_found, [*answers, *reasons, *failed]
 
 
+def failures_of(rows: Sequence[ServingRow]) -> list[Finding]:
+    """Why rows have no numbers."""
+    return [
+        reason("serving.failed", row.server, load=row.load, why=row.reason)
+        for row in rows
+        if row.status != "ok"
+    ]
+
+
 def _not_the_same(notes: Sequence[Finding], config: ServeBenchConfig) -> set[tuple[str, int]]:
     """(server, load) whose ratio to the baseline is not one of speculation: faster than a step's tokens
     allow, or greedy answers of other lengths."""
@@ -129,7 +134,7 @@ def warnings_of(records: Records, rows: Sequence[ServingRow], config: ServeBench
         if window is not None and window.has_others:
             more = (window.num_requests or 0) - window.num_sent
             found.append(warning("serving.others", row.server, load=row.load, n=more))
-        if window is not None and window.counts is not None and window.num_sent < len(own):
+        if window is not None and window.counts is not None and not window.covers(own):
             figures = {"load": row.load, "n": window.num_sent, "of": len(own)}
             found.append(warning("serving.counters_partial", row.server, **figures))
         waiting = _waiting(own) if not row.load and records.timeline == "sent" else 0

@@ -15,12 +15,12 @@ from bitdraft.config import make_config
 from bitdraft.config.serving import MOST_AT_ONCE, ServeBenchConfig
 from bitdraft.errors import UserError, one_line
 from bitdraft.schema.environment import ModelRecord, TextRecord
-from bitdraft.schema.findings import Finding, Value, answer, reason, warning
+from bitdraft.schema.findings import Finding, Value, answer, warning
 from bitdraft.schema.serving import ServerRecord, ServingResult, ServingRow
 from bitdraft.serving.analysis import Records, Window, build_rows
 from bitdraft.serving.imports import aiperf, guidellm, llama_speed_bench, vllm_bench
 from bitdraft.serving.imports.base import Imported, Unreadable
-from bitdraft.serving.verdict import warnings_of
+from bitdraft.serving.verdict import failures_of, warnings_of
 from bitdraft.serving.workload import UNNAMED
 
 _FIELD = "FILE"
@@ -192,11 +192,7 @@ def _findings(
             answers.append(answer("import.ratio", row.server, load=row.load, **figures))
     if len(answers) > 1:
         answers.append(answer("import.apart"))
-    answers += [
-        reason("serving.failed", row.server, load=row.load, why=row.reason)
-        for row in rows
-        if row.status != "ok"
-    ]
+    answers += failures_of(rows)
     notes = [warning(code, name) for name, one in found.items() for code in one.notes]
     notes += _not_paired(records, config, found)
     # how tokens were drawn is in none of these files
